@@ -1,0 +1,135 @@
+// The kernel's side of core/world.h: tables in maps, time from the coarse clock, routes from
+// bpf_fib_lookup, locks from bpf_spin_lock.
+#pragma once
+
+#include "bpf/maps.h"
+#include "core/step.h"
+
+namespace masq::bpf {
+
+inline constexpr u32 kAddressFamilyIpv4 = 2;
+
+template <class T, class Map>
+MASQ_INLINE T* first_of(Map& map) {
+  u32 zero = 0;
+  return static_cast<T*>(map_lookup(&map, &zero));
+}
+
+MASQ_INLINE Interface* interface_of(u32 ifindex) {
+  return static_cast<Interface*>(map_lookup(&mq_interfaces, &ifindex));
+}
+
+extern "C" {
+u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
+u32 masq_choose_port(u32 hook, u32 i);
+u32 masq_take_record(u32 start_bit);
+u32 masq_take_port(__sk_buff* skb, u32 hook);
+u32 masq_link_flow(u32 hook);
+}
+
+struct KernelWorld {
+  Tables tables;
+  const Settings& settings;
+  Ticks now;
+  u32 ifindex;
+  Interface interface;
+  __sk_buff* skb;
+  Scratch& scratch;
+  u32 hook;
+  NewFlow& new_flow;
+  Making& making;
+  Stripe* stripe;
+
+  MASQ_INLINE bool lock(u32 number) {
+    stripe = static_cast<Stripe*>(map_lookup(&mq_stripes, &number));
+    if (stripe == nullptr) return false;
+    spin_lock(&stripe->lock);
+    return true;
+  }
+  MASQ_INLINE void unlock() { spin_unlock(&stripe->lock); }
+
+  // The look-up runs as if the packet came from the loopback interface, the only one where masq
+  // leaves forwarding on: what the kernel itself would forward between our interfaces is nothing.
+  MASQ_INLINE void route(Ipv4 destination, Ipv4 source, Route& out) {
+    bpf_fib_lookup& params = scratch.fib;
+    params = {};
+    params.family = kAddressFamilyIpv4;
+    params.ipv4_src = source.be;
+    params.ipv4_dst = destination.be;
+    params.ifindex = constants.loopback_ifindex;
+    long result = fib_lookup(skb, &params, sizeof(params), 0);
+    out = Route{};
+    if (result == BPF_FIB_LKUP_RET_NOT_FWDED) {
+      out.kind = RouteKind::local;
+      return;
+    }
+    if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH &&
+        result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+      return;
+    if (params.family != kAddressFamilyIpv4) return;  // an IPv6 next hop (RFC 8950)
+    out.kind = RouteKind::forward;
+    out.ifindex = params.ifindex;
+    out.next_hop = Ipv4{params.ipv4_dst};
+    out.external = kExternalsMax;
+    Interface* to = interface_of(params.ifindex);
+    if (to == nullptr) return;
+    out.zone = to->zone;
+    out.external = to->external;
+    out.mtu = to->mtu;
+  }
+
+  MASQ_INLINE bool port_has_socket(u8 protocol, Ipv4 address, Port port) {
+    bpf_sock_tuple& tuple = scratch.tuple;
+    tuple = {};
+    tuple.ipv4.daddr = address.be;
+    tuple.ipv4.dport = port.be;
+    bpf_sock* sock;
+    if (protocol == kProtocolTcp)
+      sock = skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), static_cast<u64>(-1), 0);
+    else
+      sock = sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), static_cast<u64>(-1), 0);
+    if (sock == nullptr) return false;
+    sk_release(sock);
+    return true;
+  }
+
+  MASQ_INLINE bool is_outer_address(Ipv4 address) {
+    return map_lookup(&mq_outer_addr, &address.be) != nullptr;
+  }
+
+  MASQ_INLINE Reason prepare_flow() { return static_cast<Reason>(masq_prepare_flow(skb, hook)); }
+  MASQ_INLINE u32 choose_port(u32 i) { return masq_choose_port(hook, i); }
+  MASQ_INLINE u32 take_record(u32 start_bit) { return masq_take_record(start_bit); }
+  MASQ_INLINE u32 take_port() { return masq_take_port(skb, hook); }
+  MASQ_INLINE Reason link_flow() { return static_cast<Reason>(masq_link_flow(hook)); }
+
+  MASQ_INLINE u32 largest_datagram(const Packet& p) {
+    return skb->gso_size == 0 ? p.total_length : p.headers + skb->gso_size;
+  }
+};
+
+MASQ_INLINE Ticks read_clock(const Settings& settings) {
+  return ticks_from_ns(ktime_get_coarse_ns() + settings.time_offset_ns);
+}
+
+MASQ_INLINE Scratch* scratch_of(u32 hook) {
+  return static_cast<Scratch*>(map_lookup(&mq_scratch, &hook));
+}
+
+// The tables, or false if a map is missing (which the loader excludes, but the verifier does not
+// know).
+MASQ_INLINE bool open_tables(Tables& t) {
+  t.records = first_of<Record>(mq_records);
+  t.inner_slots = first_of<u32>(mq_inner);
+  t.outer_slots = first_of<u32>(mq_outer);
+  t.record_used = first_of<u64>(mq_used);
+  t.record_full = first_of<u64>(mq_full);
+  t.ports = first_of<PortPool>(mq_ports);
+  t.fragments = first_of<Fragment>(mq_fragments);
+  t.shared = first_of<Shared>(mq_shared);
+  t.records_max = constants.records_max;
+  return t.records && t.inner_slots && t.outer_slots && t.record_used && t.record_full && t.ports &&
+         t.fragments && t.shared;
+}
+
+}  // namespace masq::bpf

@@ -1,0 +1,49 @@
+// The layout of what kernel programs and daemon share beside the core's own types: names of maps
+// and programs, and the values of the small maps. Included by both sides.
+#pragma once
+
+#include "core/reasons.h"
+#include "core/table.h"
+#include "core/traffic.h"
+
+namespace masq {
+
+// The maps that the daemon works with; the name in the kernel is "mq_" and this.
+#define MASQ_MAPS(X)                                                                       \
+  X(records)                                                                               \
+  X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings) X(stripes) \
+      X(sweeper) X(interfaces) X(outer_addr) X(counters)
+
+enum class MapName : u32 {
+#define X(name) name,
+  MASQ_MAPS(X)
+#undef X
+      count
+};
+
+}  // namespace masq
+
+namespace masq::bpf {
+
+inline constexpr u32 kInterfacesMax = 64;
+inline constexpr u32 kOuterAddressesMax = 256;
+
+// Changes with every change of what a map holds.
+inline constexpr u32 kLayoutVersion = 1;
+
+// Known when the programs are loaded and never changed after.
+struct Constants {
+  u32 layout;  // kLayoutVersion: whoever takes running programs over must know what they mean
+  u32 records_max;
+  u32 loopback_ifindex;
+};
+
+// Per processor.
+struct Counters {
+  u64 reasons[kReasonCount];
+  u64 traffic[kTrafficCount];
+  u32 icmp_tokens;
+  Ticks icmp_refilled;
+};
+
+}  // namespace masq::bpf

@@ -1,0 +1,154 @@
+// The maps. Sizes written as 1 are set by the loader before the programs are loaded, from the size
+// of the table (gateway/datapath.cpp); the loader also fills `constants`, which the verifier then
+// knows.
+//
+// The big arrays are one value each and memory-mapped, so that the core can index them while it
+// holds a lock (no helper may be called there) and so that the daemon can read them.
+#pragma once
+
+#include "bpf/helpers.h"
+#include "bpf/layout.h"
+#include "core/flows.h"
+#include "core/fragments.h"
+#include "core/reasons.h"
+#include "core/settings.h"
+#include "core/table.h"
+#include "core/traffic.h"
+#include "core/verdict.h"
+
+namespace masq::bpf {
+
+struct Stripe {
+  bpf_spin_lock lock;
+  u32 reserved;
+};
+
+struct Sweeper {
+  bpf_timer timer;
+};
+
+// Per processor and hook, because a program has only 512 bytes of stack. Programs of one hook do
+// not interrupt each other.
+struct Scratch {
+  Packet packet;
+  Verdict verdict;
+  NewFlow new_flow;
+  Making making;
+  bpf_fib_lookup fib;
+  bpf_sock_tuple tuple;
+};
+
+enum Hook : u32 { kIngress = 0, kEgress, kHooks };
+
+}  // namespace masq::bpf
+
+extern "C" {
+
+using masq::u32;
+
+struct RecordsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[64];
+  int (*max_entries)[1];
+};
+// The names reach the kernel cut to 15 characters; the loader looks them up by these.
+RecordsMap mq_records SEC(".maps");
+RecordsMap mq_inner SEC(".maps");
+RecordsMap mq_outer SEC(".maps");
+RecordsMap mq_used SEC(".maps");
+RecordsMap mq_full SEC(".maps");
+
+struct PortsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::PortPool) * masq::kExternalsMax * masq::kPoolProtocols];
+  int (*max_entries)[1];
+};
+PortsMap mq_ports SEC(".maps");
+
+struct FragmentsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::Fragment) * masq::kFragmentsMax];
+  int (*max_entries)[1];
+};
+FragmentsMap mq_fragments SEC(".maps");
+
+struct SharedMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::Shared)];
+  int (*max_entries)[1];
+};
+SharedMap mq_shared SEC(".maps");
+
+struct SettingsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::Settings)];
+  int (*max_entries)[1];
+};
+SettingsMap mq_settings SEC(".maps");
+
+struct StripesMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  u32* key;
+  masq::bpf::Stripe* value;
+  int (*max_entries)[masq::kStripes];
+};
+StripesMap mq_stripes SEC(".maps");
+
+struct SweeperMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  u32* key;
+  masq::bpf::Sweeper* value;
+  int (*max_entries)[1];
+};
+SweeperMap mq_sweeper SEC(".maps");
+
+// By interface index.
+struct InterfacesMap {
+  int (*type)[BPF_MAP_TYPE_HASH];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::Interface)];
+  int (*max_entries)[masq::bpf::kInterfacesMax];
+};
+InterfacesMap mq_interfaces SEC(".maps");
+
+// Addresses and broadcast addresses of external interfaces; the value is not used.
+struct OuterAddressesMap {
+  int (*type)[BPF_MAP_TYPE_HASH];
+  int (*key_size)[4];
+  int (*value_size)[4];
+  int (*max_entries)[masq::bpf::kOuterAddressesMax];
+};
+OuterAddressesMap mq_outer_addr SEC(".maps");
+
+struct CountersMap {
+  int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::bpf::Counters)];
+  int (*max_entries)[1];
+};
+CountersMap mq_counters SEC(".maps");
+
+struct ScratchMap {
+  int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::bpf::Scratch)];
+  int (*max_entries)[masq::bpf::kHooks];
+};
+ScratchMap mq_scratch SEC(".maps");
+
+const volatile masq::bpf::Constants constants SEC(".rodata.masq") = {masq::bpf::kLayoutVersion,
+                                                                     masq::kRecordsMin, 1};
+
+char masq_license[] SEC("license") = "GPL";
+
+}  // extern "C"

@@ -1,0 +1,472 @@
+// The tc programs: the kernel's shell round the core.
+//
+//   masq_inside    ingress of inner interfaces      masq_outside   ingress of external interfaces
+//   masq_leaving   egress of external interfaces    masq_entering  egress of inner interfaces
+//   masq_sweep_start   run once by the daemon: starts the timer that sweeps the table
+//
+// Every packet that is sent on passes one last check (`last_check`): towards outside its source
+// must be an external address. The egress programs check again what comes on the kernel's own path.
+// License: this file and what it includes are GPL-2.0 when loaded into the kernel.
+#include "bpf/kernel_world.h"
+#include "core/rewrite.h"
+
+namespace masq::bpf {
+
+extern "C" {
+void* bpf_cast_to_kern_ctx(void*) __attribute__((section(".ksyms"), weak));
+}
+
+}  // namespace masq::bpf
+
+// The one field that the program context does not show. Found by its name in the running kernel.
+struct sk_buff {
+  unsigned char ip_summed : 2;
+};
+
+namespace masq::bpf {
+
+inline constexpr u32 kChecksumPartial = 3;
+inline constexpr u32 kHeadersUsual = 40;    // IPv4 and TCP without options
+inline constexpr u32 kHeadersMost = 168;    // IPv4, ICMP, quoted IPv4 with options, quoted TCP
+inline constexpr u32 kIcmpBurst = 50;       // ICMP errors at once, per processor
+inline constexpr u32 kIcmpPerSecond = 200;  // and on average (RFC 1812 section 4.3.2.8)
+inline constexpr u32 kSweepTurn_ms = 4000;
+inline constexpr u32 kSweepTick_ms = 16;
+
+MASQ_INLINE Bytes bytes_of(__sk_buff* skb) {
+  // 64 bits wide from the load on: a packet pointer that has been copied as 32 bits is a number.
+  unsigned long begin = skb->data, end = skb->data_end;
+  asm volatile("" : "+r"(begin), "+r"(end));
+  return Bytes{reinterpret_cast<u8*>(begin), reinterpret_cast<u8*>(end)};
+}
+
+MASQ_INLINE Counters* counters() {
+  return first_of<Counters>(mq_counters);
+}
+
+MASQ_INLINE void count(Reason reason) {
+  Counters* c = counters();
+  u32 i = static_cast<u32>(reason);
+  if (c != nullptr && i < kReasonCount) c->reasons[i] += 1;
+}
+
+MASQ_INLINE void count(Traffic what, u64 n) {
+  Counters* c = counters();
+  if (c != nullptr) c->traffic[static_cast<u32>(what)] += n;
+}
+
+MASQ_INLINE u32 drop(Reason reason) {
+  count(reason);
+  return kTcShot;
+}
+
+// Makes the first `wanted` bytes behind the link header readable, or as many as there are.
+MASQ_INLINE void make_readable(__sk_buff* skb, u32 l3, u32 wanted) {
+  u32 whole = l3 + wanted;
+  if (whole > skb->len) whole = skb->len;
+  Bytes bytes = bytes_of(skb);
+  if (bytes.begin + whole > bytes.end) pull_data(skb, whole);
+}
+
+MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
+  make_readable(skb, l3, kHeadersUsual);
+  Bytes bytes = bytes_of(skb);
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes, l3);
+  if (ip == nullptr) return Reason::malformed;
+  bool more = ip->protocol == kProtocolIcmp || ip->version_ihl != 0x45;
+  TcpHeader* tcp = header_at<TcpHeader>(bytes, l3 + sizeof(Ipv4Header));
+  bool syn = ip->protocol == kProtocolTcp && tcp != nullptr && (tcp->flags & kTcpSyn);
+  if (more || syn) make_readable(skb, l3, kHeadersMost);
+  Reason reason = parse(bytes_of(skb), l3, skb->len, p);
+  p.window_scale = 0xff;
+  if (reason == Reason::none && syn && !p.options)
+    p.window_scale = tcp_window_scale(bytes_of(skb), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
+  return reason;
+}
+
+// Is the transport checksum still to be completed by hardware or by the kernel on the way out?
+MASQ_INLINE bool checksum_is_partial(__sk_buff* skb) {
+  if (bpf_cast_to_kern_ctx == nullptr) return false;
+  sk_buff* kernel = static_cast<sk_buff*>(bpf_cast_to_kern_ctx(skb));
+  u32 offset = __builtin_preserve_field_info(kernel->ip_summed, 0);
+  u32 left = __builtin_preserve_field_info(kernel->ip_summed, 4);
+  u32 right = __builtin_preserve_field_info(kernel->ip_summed, 5);
+  u64 value = *(reinterpret_cast<const u8*>(kernel) + offset);
+  u32 size = __builtin_preserve_field_info(kernel->ip_summed, 1);
+  if (size != 1) return false;
+  return ((value << left) & ~0ull) >> right == kChecksumPartial;
+}
+
+MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verdict& v) {
+  if (p.kind == Kind::fragment) return true;
+  if (p.kind == Kind::icmp_query || p.kind == Kind::icmp_reply)
+    return rewrite_icmp_id(bytes_of(skb), p, v);
+  if (p.kind == Kind::icmp_error) return rewrite_quoted(bytes_of(skb), p, v);
+  bool tcp = p.kind == Kind::tcp;
+  u32 checksum = p.l4 + (tcp ? 16 : 6);
+  u64 flags = tcp ? 0 : BPF_F_MARK_MANGLED_0;
+  Ipv4 old_address = v.direction == kOut ? p.source : p.destination;
+  Port old_port = v.direction == kOut ? p.source_port : p.destination_port;
+  UdpHeader* ports = header_at<UdpHeader>(bytes_of(skb), p.l4);  // the first words of TCP too
+  if (ports == nullptr) return false;
+  if (v.direction == kOut)
+    ports->source = v.port;
+  else
+    ports->destination = v.port;
+  // The pseudo header's part holds for a partial checksum as well; the helper leaves the port's
+  // part out there, since that is summed up later.
+  if (l4_checksum_replace(skb, checksum, old_address.be, v.address.be,
+                          BPF_F_PSEUDO_HDR | flags | 4))
+    return false;
+  return l4_checksum_replace(skb, checksum, old_port.be, v.port.be, flags | 2) == 0;
+}
+
+MASQ_INLINE bool translate(__sk_buff* skb, const Packet& p, const Verdict& v) {
+  if (!rewrite_ipv4(bytes_of(skb), p, v)) return false;
+  return !v.translate || translate_transport(skb, p, v);
+}
+
+MASQ_INLINE u32 external_of(const Settings& s, Ipv4 address, u32 ifindex) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    const External& e = s.externals[i];
+    if (same(e.address, address) && e.ifindex == ifindex && e.state == kExternalLive) return i;
+  }
+  return kExternalsMax;
+}
+
+// Promise 1: whatever the core said, nothing goes outside but from an external address.
+MASQ_INLINE bool last_check(__sk_buff* skb, const Settings& s, u32 l3, const Verdict& v) {
+  if (v.to_zone == Zone::inside) return true;
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(skb), l3);
+  return ip != nullptr && external_of(s, ip->source, v.ifindex) < kExternalsMax;
+}
+
+MASQ_INLINE bool icmp_allowed(Ticks now) {
+  Counters* c = counters();
+  if (c == nullptr) return false;
+  u32 passed = now - c->icmp_refilled;
+  u32 earned = passed > 1000 ? kIcmpBurst : passed * kIcmpPerSecond / 1000;
+  if (earned != 0) {
+    c->icmp_tokens = c->icmp_tokens + earned > kIcmpBurst ? kIcmpBurst : c->icmp_tokens + earned;
+    c->icmp_refilled = now;
+  }
+  if (c->icmp_tokens == 0) {
+    count(Traffic::icmp_errors_limited, 1);
+    return false;
+  }
+  c->icmp_tokens -= 1;
+  return true;
+}
+
+// Turns the packet into the ICMP error about itself and sends it back where it came from.
+MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
+  count(v.reason);
+  if (!icmp_allowed(read_clock(w.settings))) return kTcShot;
+  u32 l3 = p.l3;
+  u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
+  bool partial = checksum_is_partial(skb);
+  if (change_tail(skb, l3 + quoted, 0)) return kTcShot;
+  make_readable(skb, l3, quoted);
+  u32 headers = p.l4 - p.l3;
+  u16 sum;
+  if (partial && (p.kind == Kind::tcp || p.kind == Kind::udp)) {
+    // The kernel will fill in the quoted transport checksum over what is left of the packet. Then
+    // that part sums up to the complement of the pseudo header's sum, which is in the field now.
+    u16* field = header_at<u16>(bytes_of(skb), p.l4 + (p.kind == Kind::tcp ? 16 : 6));
+    if (field == nullptr) return kTcShot;
+    u16 pseudo = *field;
+    sum = checksum_fold(static_cast<u64>(quote_sum(bytes_of(skb), l3, headers)) +
+                        static_cast<u16>(~pseudo));
+  } else {
+    sum = quote_sum(bytes_of(skb), l3, quoted);
+  }
+  if (adjust_room(skb, kIcmpErrorHeaders, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_NO_CSUM_RESET))
+    return kTcShot;
+  make_readable(skb, l3, kIcmpErrorHeaders);
+  Bytes bytes = bytes_of(skb);
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes, l3);
+  IcmpHeader* icmp = header_at<IcmpHeader>(bytes, l3 + sizeof(Ipv4Header));
+  if (ip == nullptr || icmp == nullptr) return kTcShot;
+  fill_icmp_error(*ip, *icmp, p, v, quoted, sum);
+  Route back;
+  w.route(p.source, v.icmp_source, back);
+  if (back.kind != RouteKind::forward || back.ifindex != w.ifindex) return kTcShot;
+  bpf_redir_neigh neighbour = {};
+  neighbour.nh_family = kAddressFamilyIpv4;
+  neighbour.ipv4_nh = back.next_hop.be;
+  count(Traffic::icmp_errors_sent, 1);
+  return static_cast<u32>(redirect_neigh(back.ifindex, &neighbour, sizeof(neighbour), 0));
+}
+
+MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
+  u64 packets = skb->gso_segs > 1 ? skb->gso_segs : 1;
+  u64 bytes = skb->len - l3;
+  if (!v.translate) {
+    count(Traffic::routed, packets);
+  } else if (v.direction == kOut) {
+    count(Traffic::translated_out, packets);
+    count(Traffic::translated_out_bytes, bytes);
+  } else {
+    count(Traffic::translated_in, packets);
+    count(Traffic::translated_in_bytes, bytes);
+  }
+}
+
+MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
+  switch (v.action) {
+    case Action::to_stack:
+      if (!v.translate) {
+        count(Traffic::local, 1);
+        return kTcOk;
+      }
+      count(Traffic::local_translated, 1);
+      return translate(skb, p, v) ? kTcOk : drop(Reason::internal_error);
+    case Action::forward:
+      break;
+    case Action::icmp_error:
+      return send_icmp_error(skb, w, p, v);
+    default:
+      return drop(v.reason);
+  }
+  if (!translate(skb, p, v)) return drop(Reason::internal_error);
+  if (!last_check(skb, w.settings, p.l3, v)) return drop(Reason::egress_guard);
+  count_translated(skb, v, p.l3);
+  bpf_redir_neigh neighbour = {};
+  neighbour.nh_family = kAddressFamilyIpv4;
+  neighbour.ipv4_nh = v.next_hop.be;
+  return static_cast<u32>(redirect_neigh(v.ifindex, &neighbour, sizeof(neighbour), 0));
+}
+
+MASQ_INLINE bool is_arp_for_others(__sk_buff* skb, u32 l3, bool leaving) {
+  make_readable(skb, l3, sizeof(ArpIpv4));
+  ArpIpv4* arp = header_at<ArpIpv4>(bytes_of(skb), l3);
+  if (arp == nullptr) return true;
+  u32 asked = leaving ? arp->sender.be : arp->target.be;
+  if (asked == 0) return false;  // a probe before an address is taken (RFC 5227)
+  if (!leaving && (arp->operation != kArpRequest || same(arp->sender, arp->target))) return false;
+  return map_lookup(&mq_outer_addr, &asked) == nullptr;
+}
+
+// Functions of their own: the verifier walks each once, not once per way that leads to it. They
+// find everything in the scratch of their hook.
+extern "C" {
+
+__attribute__((noinline)) u32 masq_read(__sk_buff* skb, u32 hook, u32 l3) {
+  Scratch* scratch = scratch_of(hook);
+  if (scratch == nullptr || l3 > kEthernetHeaderLength)
+    return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(read_packet(skb, l3, scratch->packet));
+}
+
+__attribute__((noinline)) u32 masq_prepare_flow(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w{{},   *settings,         read_clock(*settings), 0,      {}, skb, *scratch,
+                hook, scratch->new_flow, scratch->making,       nullptr};
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(prepare_flow(w));
+}
+
+__attribute__((noinline)) u32 masq_choose_port(u32 hook, u32 i) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kNothing;
+  KernelWorld w{
+      {},     *settings, 0, 0, {}, nullptr, *scratch, hook, scratch->new_flow, scratch->making,
+      nullptr};
+  if (!open_tables(w.tables)) return kNothing;
+  return choose_port(w, i);
+}
+
+__attribute__((noinline)) u32 masq_take_port(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kNothing;
+  KernelWorld w{
+      {}, *settings, 0, 0, {}, skb, *scratch, hook, scratch->new_flow, scratch->making, nullptr};
+  if (!open_tables(w.tables)) return kNothing;
+  return take_external_port(w);
+}
+
+__attribute__((noinline)) u32 masq_take_record(u32 start_bit) {
+  Tables tables{};
+  return open_tables(tables) ? record_take(tables, start_bit) : kNoRecord;
+}
+
+__attribute__((noinline)) u32 masq_link_flow(u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w{{},   *settings,         read_clock(*settings), 0,      {}, nullptr, *scratch,
+                hook, scratch->new_flow, scratch->making,       nullptr};
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(link_flow(w));
+}
+
+__attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kTcShot;
+  KernelWorld w{{},     *settings, 0,    skb->ifindex,      {},
+                skb,    *scratch,  hook, scratch->new_flow, scratch->making,
+                nullptr};
+  return carry_out(skb, w, scratch->packet, scratch->verdict);
+}
+
+SEC("tc") int masq_inside(__sk_buff* skb) {
+  if (skb->protocol != kEtherTypeIpv4 || skb->vlan_present) return kTcOk;
+  Interface* interface = interface_of(skb->ifindex);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Scratch* scratch = scratch_of(kIngress);
+  if (interface == nullptr || settings == nullptr || scratch == nullptr) return kTcShot;
+  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
+                *scratch, kIngress,  scratch->new_flow,     scratch->making, nullptr};
+  if (!open_tables(w.tables)) return kTcShot;
+  Packet& p = scratch->packet;
+  Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, w.interface.link_header_length));
+  scratch->verdict = step_inside(w, p, parsed);
+  return static_cast<int>(masq_carry_out(skb, kIngress));
+}
+
+SEC("tc") int masq_outside(__sk_buff* skb) {
+  if (skb->vlan_present) return kTcOk;
+  Interface* interface = interface_of(skb->ifindex);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Scratch* scratch = scratch_of(kIngress);
+  if (interface == nullptr || settings == nullptr || scratch == nullptr) return kTcShot;
+  if (skb->protocol == kEtherTypeArp)
+    return is_arp_for_others(skb, interface->link_header_length, false)
+               ? drop(Reason::arp_not_external)
+               : kTcOk;
+  if (skb->protocol != kEtherTypeIpv4) return kTcOk;
+  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
+                *scratch, kIngress,  scratch->new_flow,     scratch->making, nullptr};
+  if (!open_tables(w.tables)) return kTcShot;
+  Packet& p = scratch->packet;
+  Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, w.interface.link_header_length));
+  scratch->verdict = step_outside(w, p, parsed);
+  return static_cast<int>(masq_carry_out(skb, kIngress));
+}
+
+SEC("tc") int masq_leaving(__sk_buff* skb) {
+  if (skb->vlan_present) return kTcOk;
+  Interface* interface = interface_of(skb->ifindex);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Scratch* scratch = scratch_of(kEgress);
+  if (interface == nullptr || settings == nullptr || scratch == nullptr) return kTcShot;
+  u32 l3 = interface->link_header_length;
+  if (skb->protocol == kEtherTypeArp)
+    return is_arp_for_others(skb, l3, true) ? drop(Reason::arp_not_external) : kTcOk;
+  u32 from = skb->ingress_ifindex;
+  Interface* origin = from == 0 ? nullptr : interface_of(from);
+  if (skb->protocol == kEtherTypeIpv6) {
+    bool blocked = settings->block_ipv6 && origin != nullptr && origin->zone == Zone::inside;
+    return blocked ? drop(Reason::ipv6_blocked) : kTcOk;
+  }
+  if (skb->protocol != kEtherTypeIpv4) return kTcOk;
+  make_readable(skb, l3, sizeof(Ipv4Header));
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(skb), l3);
+  if (ip == nullptr) return drop(Reason::egress_guard);
+  u32 external = external_of(*settings, ip->source, skb->ifindex);
+  // Ours, already checked, or an ICMP error of ours.
+  if (origin != nullptr) return external < kExternalsMax ? kTcOk : drop(Reason::egress_guard);
+  // A host that has no address yet asks for one (RFC 2131).
+  if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
+      ip->protocol == kProtocolUdp)
+    return kTcOk;
+  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
+                *scratch, kEgress,   scratch->new_flow,     scratch->making, nullptr};
+  if (!open_tables(w.tables)) return kTcShot;
+  Packet& p = scratch->packet;
+  Reason parsed = static_cast<Reason>(masq_read(skb, kEgress, l3));
+  // Forwarded by the kernel for an interface that is not ours: its own addresses may pass, ours
+  // not.
+  if (from != 0 && external == kExternalsMax) {
+    Route back;
+    w.route(p.source, p.destination, back);
+    bool foreign = back.kind == RouteKind::forward && back.zone == Zone::other;
+    return foreign ? kTcOk : drop(Reason::egress_guard);
+  }
+  scratch->verdict = step_leaving(w, p, parsed, external);
+  return static_cast<int>(masq_carry_out(skb, kEgress));
+}
+
+SEC("tc") int masq_entering(__sk_buff* skb) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  u32 from = skb->ingress_ifindex;
+  if (settings == nullptr || from == 0) return kTcOk;
+  Interface* origin = interface_of(from);
+  if (origin == nullptr || origin->zone != Zone::outside) return kTcOk;
+  if (skb->protocol == kEtherTypeIpv6 && settings->block_ipv6) return drop(Reason::ipv6_blocked);
+  return kTcOk;
+}
+
+}  // extern "C"
+
+// --- the sweeper
+// ----------------------------------------------------------------------------------
+
+// A context of the sweeper has no packet; only the members that sweep_record uses are real.
+struct SweepWorld {
+  Tables tables;
+  const Settings& settings;
+  Ticks now;
+  Stripe* stripe;
+
+  MASQ_INLINE bool lock(u32 number) {
+    stripe = static_cast<Stripe*>(map_lookup(&mq_stripes, &number));
+    if (stripe == nullptr) return false;
+    spin_lock(&stripe->lock);
+    return true;
+  }
+  MASQ_INLINE void unlock() { spin_unlock(&stripe->lock); }
+};
+
+static long sweep_one(u32 turn, [[maybe_unused]] void* context) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (settings == nullptr) return 1;
+  SweepWorld w{{}, *settings, read_clock(*settings), nullptr};
+  if (!open_tables(w.tables)) return 1;
+  u32 at = (w.tables.shared->sweep_cursor + turn) & (constants.records_max - 1);
+  // A word of clear bits: 64 places with nothing in them.
+  if (w.tables.record_used[at >> 6] == 0) return 0;
+  sweep_record(w, at);
+  return 0;
+}
+
+MASQ_INLINE void sweep(u32 turns) {
+  loop(turns, reinterpret_cast<void*>(sweep_one), nullptr, 0);
+  Shared* shared = first_of<Shared>(mq_shared);
+  if (shared == nullptr) return;
+  u32 before = shared->sweep_cursor;
+  shared->sweep_cursor = (before + turns) & (constants.records_max - 1);
+  if (shared->sweep_cursor <= before) shared->sweep_turns += 1;
+}
+
+static int sweep_tick([[maybe_unused]] void* map, [[maybe_unused]] int* key, Sweeper* sweeper) {
+  sweep(constants.records_max / (kSweepTurn_ms / kSweepTick_ms) + 1);
+  timer_start(&sweeper->timer, kSweepTick_ms * 1000000ull, 0);
+  return 0;
+}
+
+extern "C" {
+
+SEC("tc") int masq_sweep_start([[maybe_unused]] __sk_buff* skb) {
+  Sweeper* sweeper = first_of<Sweeper>(mq_sweeper);
+  if (sweeper == nullptr) return 1;
+  timer_init(&sweeper->timer, &mq_sweeper, 1 /* CLOCK_MONOTONIC */);
+  timer_set_callback(&sweeper->timer, reinterpret_cast<void*>(sweep_tick));
+  return static_cast<int>(timer_start(&sweeper->timer, kSweepTick_ms * 1000000ull, 0));
+}
+
+// One whole pass at once; for tests.
+SEC("tc") int masq_sweep_all([[maybe_unused]] __sk_buff* skb) {
+  sweep(constants.records_max);
+  return 0;
+}
+
+}  // extern "C"
+
+}  // namespace masq::bpf

@@ -1,0 +1,292 @@
+// Making flows and mappings, and taking them away again: the only code that changes the table.
+//
+// Making one. Everything that may need several tries or a question to the kernel comes first and
+// without the lock: two free places, and an external port unless the endpoint has a mapping
+// already. Then, under the stripe lock of the internal endpoint, the flow and the mapping are
+// looked up again; what others made meanwhile is used, else ours is filled in and linked, outer
+// index first. What was taken and not used is given back. So no packet waits for another's search,
+// and nothing is half made when the lock is free again.
+//
+// Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
+// the same lock by the sweeper (or by the maker that wants its place in the index), and with the
+// last flow its mapping and the external port. The sweeper gives the record back at least kPause
+// later.
+//
+// `World` is the shell: kernel or user space. What it must offer stands in core/world.h.
+// RFC 4787 REQ-1, REQ-3, REQ-5; RFC 6888 REQ-11d: nothing in force is ever evicted.
+#pragma once
+
+#include "core/reasons.h"
+#include "core/table.h"
+#include "wire/checksum.h"
+
+namespace masq {
+
+struct NewFlow {
+  Key inner;       // internal endpoint and remote endpoint
+  u32 external;    // which external address
+  State state;     // udp, icmp or tcp_opening
+  u8 flags;        // kFlagLocal or 0
+  bool keep_port;  // the external port should be the internal one (the gateway's own traffic)
+};
+
+// A flow in the making: what has been taken before the lock, and what of it was used.
+struct Making {
+  u64 hash;          // of the flow's key in the inner index
+  u64 mapping_hash;  // likewise of its mapping's
+  u32 flow;          // a place for the flow; at the end the flow itself, or kNoRecord
+  u32 mapping;       // a place for a mapping, or kNoRecord
+  u32 port;          // an external port, or kNothing
+  bool flow_used;
+  bool mapping_used;
+};
+
+inline constexpr u32 kPortTries =
+    8;  // choices that may fall on a local socket or be lost to another
+
+// Try number `i` for the external port of the endpoint of w.new_flow; kNothing if it finds none.
+// Half of the tries ask for a port as it should be, a quarter for the other parity, and the last
+// quarter for either parity in the high half.
+template <class World>
+MASQ_INLINE u32 choose_port(World& w, u32 i) {
+  const NewFlow& n = w.new_flow;
+  u32 wanted = to_host(n.inner.near_port);
+  bool icmp = n.inner.protocol == kProtocolIcmp;
+  bool low = wanted < 1024 && !icmp && i < kPortTries * 3 / 4;
+  u32 other_parity = i < kPortTries / 2 ? 0 : i < kPortTries * 3 / 4 ? 1 : i & 1;
+  return port_find_free(pool_of(w.tables, n.external, n.inner.protocol), wanted ^ other_parity, low,
+                        icmp, keyed_hash(w.settings.secret, w.making.mapping_hash, i + 1));
+}
+
+// Takes an external port; kNothing if there is none. A port that a socket of the gateway has stays
+// taken only for the moment of the question.
+template <class World>
+MASQ_INLINE u32 take_external_port(World& w) {
+  const NewFlow& n = w.new_flow;
+  PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
+  if (n.keep_port && port_take(pool, to_host(n.inner.near_port))) return to_host(n.inner.near_port);
+  Ipv4 address = w.settings.externals[n.external & (kExternalsMax - 1)].address;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kPortTries; ++i) {
+    u32 chosen = w.choose_port(i);
+    if (chosen == kNothing) continue;
+    u16 port = static_cast<u16>(chosen);
+    if (!port_take(pool, port)) continue;
+    if (n.inner.protocol == kProtocolIcmp ||
+        !w.port_has_socket(n.inner.protocol, address, port_from_host(port)))
+      return port;
+    port_give(pool, port);
+  }
+  return kNothing;
+}
+
+MASQ_INLINE void fill_deltas(Record& r, Ipv4 external_address) {
+  r.address_delta = checksum_difference(r.internal_address, external_address);
+  r.endpoint_delta = checksum_fold(static_cast<u64>(r.address_delta) +
+                                   checksum_difference(r.internal_port.be, r.external_port.be));
+}
+
+// Sets every field of a record that belongs to nobody else yet, or that starts a new life in place.
+MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Port external_port,
+                             u32 external, u32 mapping, State state, u8 flags, Ticks now) {
+  external &= kExternalsMax - 1;
+  r.internal_address = inner.near_address;
+  r.remote_address = inner.remote_address;
+  r.internal_port = inner.near_port;
+  r.external_port = external_port;
+  r.remote_port = inner.remote_port;
+  r.protocol = inner.protocol;
+  r.last_seen = now;
+  r.mapping = mapping;
+  r.sequence_end[kOut] = r.sequence_end[kIn] = 0;
+  r.acknowledged[kOut] = r.acknowledged[kIn] = 0;
+  r.window[kOut] = r.window[kIn] = 0;
+  r.scales = 0;
+  r.flags = flags;
+  r.policy_generation = 0;
+  r.rule_path[kOut] = r.rule_path[kIn] = 0;
+  r.next_hop[kOut] = r.next_hop[kIn] = 0;
+  r.external = static_cast<u16>(external);
+  r.version = static_cast<u16>(r.version + 1);
+  fill_deltas(r, s.externals[external].address);
+  r.state = state;
+}
+
+MASQ_INLINE Key inner_key(const Record& r) {
+  return Key{r.internal_address, r.remote_address, r.internal_port, r.remote_port, r.protocol};
+}
+MASQ_INLINE Key outer_key(const Settings& s, const Record& r) {
+  return Key{s.externals[r.external & (kExternalsMax - 1)].address, r.remote_address,
+             r.external_port, r.remote_port, r.protocol};
+}
+
+// Under the lock. Links a filled record into both indexes, or into none.
+template <class World>
+MASQ_INLINE bool link_record(World& w, u32 index, const Record& r) {
+  u64 outer = key_hash(w.settings, outer_key(w.settings, r), kIn);
+  if (!slots_insert(w.tables.outer_slots, outer, index, w.tables.records_max)) return false;
+  u64 inner = key_hash(w.settings, inner_key(r), kOut);
+  if (slots_insert(w.tables.inner_slots, inner, index, w.tables.records_max)) return true;
+  slots_remove(w.tables.outer_slots, outer, index, w.tables.records_max);
+  return false;
+}
+
+// Under the lock. Takes a record out of both indexes and leaves it dead.
+template <class World>
+MASQ_INLINE void unlink_record(World& w, u32 index, Record& r) {
+  u64 inner = key_hash(w.settings, inner_key(r), kOut);
+  u64 outer = key_hash(w.settings, outer_key(w.settings, r), kIn);
+  slots_remove(w.tables.inner_slots, inner, index, w.tables.records_max);
+  slots_remove(w.tables.outer_slots, outer, index, w.tables.records_max);
+  r.last_seen = w.now;
+  r.state = State::dead;
+}
+
+// Under the lock. Unlinks a flow, and its mapping with it if this was the last flow to hold it.
+template <class World>
+MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
+  u32 mapping = r.mapping;
+  unlink_record(w, index, r);
+  atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
+  if (mapping == kNoRecord) return;
+  Record* m = record_at(w.tables, mapping);
+  if (m == nullptr || m->state != State::mapping) return;
+  m->mapping -= 1;
+  if (m->mapping != 0) return;
+  unlink_record(w, mapping, *m);
+  atomic_add(&w.tables.shared->mappings, static_cast<u32>(-1));
+  port_give(pool_of(w.tables, m->external, m->protocol), to_host(m->external_port));
+}
+
+MASQ_INLINE Key mapping_key(const Key& inner) {
+  return Key{inner.near_address, Ipv4{0}, inner.near_port, Port{0}, inner.protocol};
+}
+
+// Under the lock: the mapping of the endpoint, made from what was taken if there is none.
+template <class World>
+MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
+  const NewFlow& n = w.new_flow;
+  Making& m = w.making;
+  Key key = mapping_key(n.inner);
+  mapping = find_mapping(w.tables, key, m.mapping_hash, n.external);
+  if (mapping != kNoRecord) return Reason::none;
+  if (m.port == kNothing) return Reason::contention;  // it went away a moment ago
+  Record* r = record_at(w.tables, m.mapping);
+  if (r == nullptr) return Reason::internal_error;
+  fill_record(w.settings, *r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0,
+              State::mapping, n.flags, w.now);
+  if (!link_record(w, m.mapping, *r)) {
+    r->state = State::free;
+    return Reason::flow_table_full;
+  }
+  mapping = m.mapping;
+  m.mapping_used = true;
+  atomic_add(&w.tables.shared->mappings, 1);
+  return Reason::none;
+}
+
+// Under the lock: finds or makes mapping and flow.
+template <class World>
+MASQ_INLINE Reason link_locked(World& w, u32& flow) {
+  const NewFlow& n = w.new_flow;
+  Making& m = w.making;
+  u32 existing = find_inner(w.tables, n.inner, m.hash);
+  Record* old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
+  if (old != nullptr) {
+    if (in_force(w.settings, *old, w.now) && old->external == n.external) {
+      flow = existing;
+      return Reason::none;
+    }
+    unlink_flow(w, existing, *old);
+  }
+  u32 mapping = kNoRecord;
+  Reason reason = link_mapping(w, mapping);
+  if (reason != Reason::none) return reason;
+  Record* of = record_at(w.tables, mapping);
+  Record* f = record_at(w.tables, m.flow);
+  if (f == nullptr || of == nullptr) return Reason::internal_error;
+  of->mapping += 1;
+  fill_record(w.settings, *f, n.inner, of->external_port, n.external, mapping, n.state, n.flags,
+              w.now);
+  atomic_add(&w.tables.shared->flows, 1);
+  m.flow_used = true;
+  if (!link_record(w, m.flow, *f)) {
+    unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
+    return Reason::flow_table_full;
+  }
+  flow = m.flow;
+  return Reason::none;
+}
+
+// First half, without the lock: takes what w.new_flow will need. `m.hash` is set by the caller.
+template <class World>
+MASQ_INLINE Reason prepare_flow(World& w) {
+  const NewFlow& n = w.new_flow;
+  Making& m = w.making;
+  m.flow = m.mapping = kNoRecord;
+  m.port = kNothing;
+  m.flow_used = m.mapping_used = false;
+  if (atomic_load(&w.tables.shared->flows) >= w.settings.flows_max) return Reason::flow_table_full;
+  Key key = mapping_key(n.inner);
+  m.mapping_hash = key_hash(w.settings, key, kOut);
+  if (find_mapping(w.tables, key, m.mapping_hash, n.external) == kNoRecord) {
+    m.port = w.take_port();
+    if (m.port == kNothing) return Reason::ports_exhausted;
+    m.mapping = w.take_record(static_cast<u32>(m.mapping_hash >> 48));
+  }
+  m.flow = w.take_record(static_cast<u32>(m.hash >> 48));
+  return Reason::none;
+}
+
+// Second half: links what was taken, and gives back what is not needed. Leaves the flow in
+// `m.flow`, or kNoRecord with a reason.
+template <class World>
+MASQ_INLINE Reason link_flow(World& w) {
+  const NewFlow& n = w.new_flow;
+  Making& m = w.making;
+  u32 flow = kNoRecord;
+  Reason reason = Reason::flow_table_full;
+  if (m.flow != kNoRecord && (m.port == kNothing || m.mapping != kNoRecord)) {
+    if (!w.lock(static_cast<u32>(m.mapping_hash) & (kStripes - 1))) return Reason::internal_error;
+    reason = link_locked(w, flow);
+    w.unlock();
+  }
+  if (m.flow != kNoRecord && !m.flow_used) record_give(w.tables, m.flow);
+  if (m.port != kNothing && !m.mapping_used) {
+    port_give(pool_of(w.tables, n.external, n.inner.protocol), static_cast<u16>(m.port));
+    if (m.mapping != kNoRecord) record_give(w.tables, m.mapping);
+  }
+  m.flow = flow;
+  return reason;
+}
+
+// Makes the flow, and the mapping if the endpoint has none; also finds a flow that others have made
+// meanwhile. Takes w.new_flow and w.making.hash (of its key in the inner index).
+template <class World>
+MASQ_INLINE Reason make_flow(World& w) {
+  Reason reason = w.prepare_flow();
+  return reason == Reason::none ? w.link_flow() : reason;
+}
+
+// The sweeper's work on one place.
+template <class World>
+MASQ_INLINE void sweep_record(World& w, u32 index) {
+  Record* r = record_at(w.tables, index);
+  if (index == kNoRecord || r == nullptr) return;
+  u64 word = atomic_load(&w.tables.record_used[(index & (w.tables.records_max - 1)) >> 6]);
+  if (!((word >> (index & 63)) & 1)) return;
+  State state = r->state;
+  if (state == State::free || state == State::mapping) return;
+  if (state == State::dead) {
+    if (!elapsed(w.now, r->last_seen, kPause)) return;
+    r->state = State::free;
+    record_give(w.tables, index);
+    return;
+  }
+  if (in_force(w.settings, *r, w.now)) return;
+  if (!w.lock(stripe_of(w.settings, inner_key(*r)))) return;
+  if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) unlink_flow(w, index, *r);
+  w.unlock();
+}
+
+}  // namespace masq

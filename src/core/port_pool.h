@@ -1,0 +1,75 @@
+// The external ports of one external address and one protocol, and the choice among them.
+//
+// A choice keeps what RFC 4787 asks to keep: parity (REQ-4) by having a pool per parity, and the
+// halves below and from 1024 (REQ-3a) by searching only the words of that half. Within these it is
+// random (RFC 6056): a keyed hash names the word and the bit where the search begins. When the
+// wanted parity has run out the other one serves, and when the low half has, the high half does:
+// both requirements are SHOULDs, and service goes before them. A port from 1024 never becomes a low
+// one.
+//
+// Ports that are not in Settings::pool are marked as used from the start, once and for all.
+#pragma once
+
+#include "core/bit_pool.h"
+#include "wire/types.h"
+
+namespace masq {
+
+inline constexpr u32 kPortWords = 512;    // 32768 ports of one parity, 64 a word
+inline constexpr u32 kPortWordsLow = 8;   // those below 1024
+inline constexpr u32 kPortFullWords = 8;  //
+inline constexpr u32 kPoolProtocols = 3;  // TCP, UDP, ICMP
+
+struct PortPool {
+  u64 used[2][kPortWords];  // [parity][port >> 7], bit (port >> 1) & 63
+  u64 full[2][kPortFullWords];
+};
+
+static_assert(sizeof(PortPool) == 8320);
+
+MASQ_INLINE bool port_take(PortPool& pool, u16 port) {
+  u32 parity = port & 1;
+  return pool_take(pool.used[parity], pool.full[parity], port >> 1);
+}
+MASQ_INLINE void port_give(PortPool& pool, u16 port) {
+  u32 parity = port & 1;
+  pool_give(pool.used[parity], pool.full[parity], port >> 1);
+}
+MASQ_INLINE bool port_is_used(const PortPool& pool, u16 port) {
+  return (atomic_load(&pool.used[port & 1][(port >> 7) & (kPortWords - 1)]) >> ((port >> 1) & 63)) &
+         1;
+}
+
+// A port of this parity and half that is free at this moment (host order), or kNothing. Takes
+// nothing. `whole` ignores the halves (ICMP identifiers have none). At most 1 + kPortFullWords
+// words are read.
+MASQ_INLINE u32 port_find_free(const PortPool& pool, u32 parity, bool low, bool whole, u64 random) {
+  parity &= 1;
+  u32 first = low || whole ? 0 : kPortWordsLow;
+  u32 count = (low ? kPortWordsLow : kPortWords) - first;
+  u32 word = (first + static_cast<u32>(((random & 0xffffffff) * count) >> 32)) & (kPortWords - 1);
+  u64 room = ~atomic_load(&pool.used[parity][word]);
+  if (room == 0) {
+    u32 at = word >> 6;
+    u64 hints = 0;
+    u32 found = 0;
+#pragma clang loop unroll(disable)
+    for (u32 i = 0; i < kPortFullWords; ++i) {
+      u32 f = (at + i) & (kPortFullWords - 1);
+      u64 here = ~atomic_load(&pool.full[parity][f]);
+      if (!whole && f == 0) here &= low ? 0xffull : ~0xffull;
+      if (low && f != 0) here = 0;
+      if (hints == 0 && here != 0) {
+        hints = here;
+        found = f;
+      }
+    }
+    if (hints == 0) return kNothing;
+    word = (found << 6 | pick_bit(hints, word)) & (kPortWords - 1);
+    room = ~atomic_load(&pool.used[parity][word]);
+    if (room == 0) return kNothing;
+  }
+  return (word << 7) | (pick_bit(room, static_cast<u32>(random >> 32)) << 1) | parity;
+}
+
+}  // namespace masq

@@ -1,0 +1,77 @@
+// What the daemon tells the core: timeouts, the external addresses, the port pool, the secret.
+//
+// One value of a memory-mapped map; the daemon is its only writer. Fields are read one by one, so
+// each is meaningful by itself, and an external address is written before its state says "live".
+#pragma once
+
+#include "core/clock.h"
+#include "wire/types.h"
+
+namespace masq {
+
+inline constexpr u32 kExternalsMax = 16;  // external addresses that can have live mappings at once
+
+enum ExternalState : u32 {
+  kExternalFree = 0,  // may be given to a new address
+  kExternalLive,      // its mappings are in force
+  kExternalGone,      // the address has left the interface: its mappings count as expired
+};
+
+struct External {
+  Ipv4 address;
+  u32 ifindex;
+  u32 state;  // ExternalState
+  u32 reserved;
+};
+
+// Who may send to a mapping from outside (RFC 4787 section 5).
+enum Filtering : u8 {
+  kFilterAddressAndPort = 0,
+  kFilterAddress,
+  kFilterNone,  // endpoint-independent
+};
+
+// A range of ports, ends included, host order. Empty when first > last.
+struct PortRange {
+  u16 first;
+  u16 last;
+};
+
+inline constexpr u32 kPoolRangesMax = 4;
+
+struct Settings {
+  u64 secret[2];                   // keys every hash that strangers can reach
+  u64 time_offset_ns;              // added to the clock; zero but in tests
+  Ticks tcp_established;           // RFC 5382 REQ-5: at least 2 h 4 min
+  Ticks tcp_opening;               // RFC 5382 REQ-5, RFC 7857 section 2.1: at least 4 min
+  Ticks tcp_closing;               // likewise
+  Ticks udp;                       // RFC 4787 REQ-5: at least 2 min, 5 recommended
+  Ticks dns;                       // UDP to port 53: RFC 4787 REQ-5a allows it to be shorter
+  Ticks icmp;                      // RFC 5508 REQ-2: at least 60 s
+  Ticks refresh;                   // last_seen is written at most this often
+  u32 flows_max;                   // flows and mappings together never exceed twice this
+  PortRange pool[kPoolRangesMax];  // external ports that may be given to mappings
+  u8 udp_refresh_inbound;          // RFC 4787 REQ-6: inbound packets keep a UDP mapping alive
+  u8 block_ipv6;                   // refuse IPv6 between inside and outside
+  u8 filtering;                    // Filtering
+  u8 reserved[5];
+  External externals[kExternalsMax];
+};
+
+static_assert(sizeof(Settings) == 24 + 8 * 4 + 4 * kPoolRangesMax + 8 + 16 * kExternalsMax);
+
+enum class Zone : u8 { other = 0, inside, outside };
+
+// What the programs know of an interface of ours; key of the map is its index.
+struct Interface {
+  Zone zone;
+  u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
+  u8 reserved[2];
+  u32 external;  // outside: which external address new mappings get; kExternalsMax: none yet
+  Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
+  u32 mtu;
+};
+
+static_assert(sizeof(Interface) == 16);
+
+}  // namespace masq

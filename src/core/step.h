@@ -1,0 +1,316 @@
+// The translation: one packet, one verdict. Pure but for the table: no clock, no randomness, no
+// sending; all of that is the shell's (`World`, see core/world.h).
+//
+//   step_inside    came in on an inner interface
+//   step_outside   came in on an external interface
+//   step_leaving   about to leave on an external interface by the kernel's own path: the gateway's
+//                  own traffic, and what it forwards for other interfaces
+//
+// Inside to outside is translated or refused; inside to inside is routed; whatever is for the
+// gateway itself goes to its stack. From outside only what a flow asked for goes in (address- and
+// port-dependent filtering, RFC 4787 REQ-8); a port of the pool that no socket of the gateway has
+// answers nothing at all (RFC 5382 REQ-4a).
+// RFC 4787, 5382, 5508 (REQ-3 to REQ-8, REQ-10), 3022.
+#pragma once
+
+#include "core/flows.h"
+#include "core/fragments.h"
+#include "core/tcp.h"
+#include "core/verdict.h"
+
+namespace masq {
+
+MASQ_INLINE Verdict refuse(Reason reason) {
+  Verdict v{};
+  v.action = Action::drop;
+  v.reason = reason;
+  return v;
+}
+
+MASQ_INLINE Verdict to_stack() {
+  Verdict v{};
+  v.action = Action::to_stack;
+  return v;
+}
+
+// Refuses, and tells the sender, unless RFC 1812 section 4.3.2.7 forbids to answer such a packet.
+template <class World>
+MASQ_INLINE Verdict refuse_and_tell(World& w, const Packet& p, Reason reason, u8 type, u8 code,
+                                    u16 mtu) {
+  Verdict v = refuse(reason);
+  if (p.kind == Kind::icmp_error || p.kind == Kind::fragment || p.options) return v;
+  if (!is_plain_unicast(p.source) || w.interface.address.be == 0) return v;
+  v.action = Action::icmp_error;
+  v.icmp_type = type;
+  v.icmp_code = code;
+  v.icmp_mtu = mtu;
+  v.icmp_source = w.interface.address;
+  return v;
+}
+
+// The last steps of everything that is forwarded: time to live, size, next hop.
+template <class World>
+MASQ_INLINE Verdict send(World& w, const Packet& p, const Route& route, Verdict v) {
+  if (p.ttl <= 1) return refuse_and_tell(w, p, Reason::ttl_exceeded, kIcmpTimeExceeded, 0, 0);
+  if (route.mtu != 0 && w.largest_datagram(p) > route.mtu) {
+    if (!p.dont_fragment) return refuse(Reason::too_big);
+    return refuse_and_tell(w, p, Reason::too_big, kIcmpUnreachable, kIcmpCodeFragmentationNeeded,
+                           static_cast<u16>(route.mtu));
+  }
+  v.action = Action::forward;
+  v.ifindex = route.ifindex;
+  v.next_hop = route.next_hop;
+  v.to_zone = route.zone;
+  return v;
+}
+
+MASQ_INLINE Verdict translation(const Settings& s, const Record& r, u8 direction) {
+  Verdict v{};
+  v.translate = true;
+  v.direction = direction;
+  v.address = direction == kOut ? s.externals[r.external & (kExternalsMax - 1)].address
+                                : r.internal_address;
+  v.port = direction == kOut ? r.external_port : r.internal_port;
+  return v;
+}
+
+// A packet of a known flow: its state and its timer.
+template <class World>
+MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
+  bool refresh = direction == kOut;
+  if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p);
+  if (p.kind == Kind::udp && direction == kIn) refresh = w.settings.udp_refresh_inbound != 0;
+  if (refresh && elapsed(w.now, r.last_seen, w.settings.refresh)) r.last_seen = w.now;
+}
+
+// May this packet begin a flow?
+MASQ_INLINE Reason opens_flow(const Packet& p, State& state) {
+  switch (p.kind) {
+    case Kind::tcp:
+      state = State::tcp_opening;
+      return (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == kTcpSyn
+                 ? Reason::none
+                 : Reason::tcp_not_syn;
+    case Kind::udp:
+      state = State::udp;
+      return Reason::none;
+    case Kind::icmp_query:
+      state = State::icmp;
+      return Reason::none;
+    case Kind::icmp_reply:
+      return Reason::no_mapping;
+    case Kind::icmp_error:
+      return Reason::icmp_orphan;
+    case Kind::fragment:
+      return Reason::fragment_without_first;
+    default:
+      return p.protocol == kProtocolIcmp ? Reason::icmp_type : Reason::unsupported_protocol;
+  }
+}
+
+// The key under which an outgoing packet's flow is found. For an ICMP error from inside it is that
+// of the quoted packet, which came from outside and was addressed to the inner host.
+MASQ_INLINE Key outgoing_key(const Packet& p) {
+  if (p.kind == Kind::icmp_error) {
+    bool icmp = p.quoted_protocol == kProtocolIcmp;
+    return Key{p.quoted_destination, p.quoted_source, p.quoted_destination_port,
+               icmp ? Port{0} : p.quoted_source_port, p.quoted_protocol};
+  }
+  return Key{p.source, p.destination, p.source_port, p.destination_port, p.protocol};
+}
+
+// Likewise for a packet from outside; a quoted packet there is one that we sent.
+MASQ_INLINE Key incoming_key(const Packet& p) {
+  if (p.kind == Kind::icmp_error) {
+    bool icmp = p.quoted_protocol == kProtocolIcmp;
+    return Key{p.quoted_source, p.quoted_destination, p.quoted_source_port,
+               icmp ? Port{0} : p.quoted_destination_port, p.quoted_protocol};
+  }
+  return Key{p.destination, p.source, p.destination_port, p.source_port, p.protocol};
+}
+
+// The flow of an outgoing packet, made if need be; kNoRecord with a reason.
+template <class World>
+MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 flags, u32& index) {
+  if (p.kind == Kind::fragment) {
+    index = fragment_find(w, p, kOut);
+    return index == kNoRecord ? Reason::fragment_without_first : Reason::none;
+  }
+  Key key = outgoing_key(p);
+  // An empty remote endpoint is the key of a mapping, never of a packet.
+  if (key.remote_address.be == 0) return Reason::malformed;
+  u64 hash = key_hash(w.settings, key, kOut);
+  index = find_inner(w.tables, key, hash);
+  Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  if (r != nullptr && in_force(w.settings, *r, w.now) && r->external == external)
+    return Reason::none;
+  index = kNoRecord;
+  State state = State::udp;
+  Reason reason = opens_flow(p, state);
+  if (reason != Reason::none) return reason;
+  if (!(flags & kFlagLocal)) {
+    Route back;
+    w.route(p.source, p.destination, back);
+    if (back.kind != RouteKind::forward || back.zone != Zone::inside || !is_plain_unicast(p.source))
+      return Reason::spoofed_source;
+  }
+  w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
+  w.making.hash = hash;
+  reason = make_flow(w);
+  if (reason != Reason::none) return reason;
+  index = w.making.flow;
+  r = record_at(w.tables, index);
+  if (r != nullptr && p.kind == Kind::tcp && !(r->flags & kFlagSeenOut)) tcp_begin(*r, p);
+  return Reason::none;
+}
+
+// After the flow is known: account for the packet and say how it changes.
+template <class World>
+MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Verdict& v) {
+  Record* r = record_at(w.tables, index);
+  if (r == nullptr) return Reason::internal_error;
+  if (p.options) return Reason::ip_options;
+  if (p.kind == Kind::icmp_error) {
+    // RFC 5508 REQ-6: says nothing about the session. It must go to the end that the quoted packet
+    // came from, else it is a forgery.
+    Ipv4 expected = direction == kOut
+                        ? r->remote_address
+                        : w.settings.externals[r->external & (kExternalsMax - 1)].address;
+    if (!same(p.destination, expected)) return Reason::icmp_orphan;
+  } else if (p.kind != Kind::fragment) {
+    touch(w, *r, p, direction);
+    if (p.first_fragment && !fragment_remember(w, p, direction, index, r->version))
+      return Reason::fragment_table_full;
+  }
+  v = translation(w.settings, *r, direction);
+  return Reason::none;
+}
+
+template <class World>
+MASQ_INLINE Verdict cannot_open(World& w, const Packet& p, Reason reason) {
+  // RFC 5508 REQ-8: tell the host when no session can be made for it.
+  if (reason == Reason::ports_exhausted || reason == Reason::flow_table_full)
+    return refuse_and_tell(w, p, reason, kIcmpUnreachable, kIcmpCodeProhibited, 0);
+  return refuse(reason);
+}
+
+// Is this port of an external address one that a mapping could have, and no socket of ours?
+template <class World>
+MASQ_INLINE bool is_pool_port(World& w, const Packet& p) {
+  if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
+  u16 port = to_host(p.destination_port);
+  bool in_pool = false;
+#pragma clang loop unroll(full)
+  for (u32 i = 0; i < kPoolRangesMax; ++i)
+    if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
+  return in_pool && !w.port_has_socket(p.protocol, p.destination, p.destination_port);
+}
+
+template <class World>
+MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
+  if (parsed == Reason::malformed) return refuse(parsed);
+  if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
+  Route route;
+  w.route(p.destination, p.source, route);
+  if (route.kind == RouteKind::local) {
+    // Hairpinning is not there yet: it must not end in the gateway's own stack, which would answer.
+    if (w.is_outer_address(p.destination) && is_pool_port(w, p)) return refuse(Reason::hairpin);
+    return to_stack();
+  }
+  if (route.kind == RouteKind::none)
+    return refuse_and_tell(w, p, Reason::no_route, kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
+  if (route.zone == Zone::other) return to_stack();
+  if (route.zone == Zone::inside) return send(w, p, route, Verdict{});
+  if (parsed != Reason::none) return refuse(parsed);
+  if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
+
+  u32 flow = kNoRecord;
+  Reason reason = outgoing_flow(w, p, route.external, 0, flow);
+  if (reason != Reason::none) return cannot_open(w, p, reason);
+  Verdict v{};
+  reason = follow(w, p, flow, kOut, v);
+  if (reason != Reason::none) return refuse(reason);
+  return send(w, p, route, v);
+}
+
+// A packet from outside that no flow claims: for the gateway itself, or refused.
+template <class World>
+MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
+  if (!w.is_outer_address(p.destination)) return refuse(Reason::not_for_us);
+  if (p.kind == Kind::icmp_reply) return refuse(Reason::no_mapping);
+  // An error about something that we sent for an inner host is not for our own sockets.
+  if (p.kind == Kind::icmp_error && !same(p.quoted_source, p.destination))
+    return refuse(Reason::icmp_orphan);
+  if (is_pool_port(w, p)) return refuse(Reason::no_mapping);
+  return parsed == Reason::malformed ? refuse(parsed) : to_stack();
+}
+
+template <class World>
+MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
+  if (parsed == Reason::malformed) return refuse(parsed);
+  if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
+  u32 index = kNoRecord;
+  if (p.kind == Kind::fragment) {
+    index = fragment_find(w, p, kIn);
+  } else if (parsed == Reason::none && p.kind != Kind::other && p.kind != Kind::icmp_query) {
+    Key key = incoming_key(p);
+    index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+  }
+  Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  if (r == nullptr || !in_force(w.settings, *r, w.now) || r->state == State::mapping ||
+      w.settings.externals[r->external & (kExternalsMax - 1)].ifindex != w.ifindex)
+    return unclaimed(w, p, parsed);
+  bool local = r->flags & kFlagLocal;
+  Verdict v{};
+  Reason reason = follow(w, p, index, kIn, v);
+  if (reason != Reason::none) return refuse(reason);
+  if (local) {
+    v.action = Action::to_stack;
+    return v;
+  }
+  Route route;
+  w.route(r->internal_address, p.source, route);
+  if (route.kind != RouteKind::forward || route.zone != Zone::inside)
+    return refuse(Reason::wrong_zone);
+  return send(w, p, route, v);
+}
+
+// May the gateway itself send this without a mapping? Yes from ports that no mapping can have.
+template <class World>
+MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
+  if (p.kind == Kind::icmp_query) return true;
+  if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
+  if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
+  u16 port = to_host(p.source_port);
+  bool in_pool = false;
+#pragma clang loop unroll(full)
+  for (u32 i = 0; i < kPoolRangesMax; ++i)
+    if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
+  if (!in_pool) return false;
+  // A socket keeps its port from being given to others, unless they had it before it was opened.
+  if (w.port_has_socket(p.protocol, p.source, p.source_port))
+    return port_is_used(pool_of(w.tables, external, p.protocol), port);
+  return true;
+}
+
+// `external`: which external address the packet's source is, or kExternalsMax if none.
+// Only for packets that masq has not sent itself.
+template <class World>
+MASQ_INLINE Verdict step_leaving(World& w, const Packet& p, Reason parsed, u32 external) {
+  if (external >= kExternalsMax) return refuse(Reason::egress_guard);
+  if (parsed != Reason::none || !needs_mapping(w, p, external)) return to_stack();
+  u32 flow = kNoRecord;
+  Reason reason = outgoing_flow(w, p, external, kFlagLocal, flow);
+  // A local server's answer, or the middle of a connection that began before masq did: its port is
+  // its own, there is nothing to translate.
+  if (reason == Reason::tcp_not_syn) return to_stack();
+  if (reason != Reason::none) return refuse(reason);
+  Verdict v{};
+  reason = follow(w, p, flow, kOut, v);
+  if (reason != Reason::none) return refuse(reason);
+  v.action = Action::to_stack;
+  if (same(v.port, p.source_port)) v.translate = false;
+  return v;
+}
+
+}  // namespace masq

@@ -1,0 +1,138 @@
+// Where a TCP connection stands, for its timer (RFC 5382 REQ-5, RFC 7857 section 2).
+//
+// Only a segment that is in sequence moves a connection or refreshes its timer; any other is passed
+// on (the ends judge it: RFC 5961) and changes nothing here, so an off-path sender who does not
+// know the numbers can neither shorten nor prolong a flow.
+//
+//   in sequence   data and ACKs: the segment overlaps what the receiver can take (up to its window
+//                 past what it has acknowledged) and acknowledges nothing that was not sent.
+//   RST, FIN      exact: RST at the next number expected or the next to be sent; FIN right behind
+//                 what was sent, or its retransmission. A FIN that overtakes data is not counted
+//                 when it comes; the connection then ends by its timer.
+//
+// opening -SYN,ACK from remote-> established -FIN-> fin_out | fin_in -FIN of the other-> closing
+// any -RST-> transitory -data-> established. Nothing is removed here: timers do that, 240 s later.
+#pragma once
+
+#include "core/packet.h"
+#include "core/record.h"
+#include "core/settings.h"
+
+namespace masq {
+
+MASQ_INLINE bool after(u32 a, u32 b) {
+  return static_cast<i32>(a - b) > 0;
+}
+
+// How far past the acknowledged the other end may be sent to. Without window scaling known (one SYN
+// without the option switches it off for both, RFC 7323 section 1.3) the plain window counts.
+MASQ_INLINE u32 receive_window(const Record& r, u32 direction) {
+  u32 other = direction ^ 1;
+  const u8 both = kFlagScaleOut | kFlagScaleIn;
+  u32 shift = (r.flags & both) == both ? (r.scales >> (other * 4)) & 15 : 0;
+  u32 window = static_cast<u32>(r.window[other & 1]) << shift;
+  return window == 0 ? 1 : window;
+}
+
+MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p) {
+  u32 other = direction ^ 1;
+  bool seen = r.flags & (direction == kOut ? kFlagSeenOut : kFlagSeenIn);
+  bool other_seen = r.flags & (other == kOut ? kFlagSeenOut : kFlagSeenIn);
+  if (p.tcp_flags & kTcpAck) {
+    // Of what the other end has sent, and not older than a maximal window.
+    if (!other_seen || after(p.acknowledgment, r.sequence_end[other & 1])) return false;
+    u32 oldest = seen ? r.acknowledged[other & 1] - (65535u << 14) : r.acknowledged[other & 1] + 1;
+    if (after(oldest, p.acknowledgment)) return false;
+  }
+  // The first segment of the remote end must prove that it has seen our SYN: a bare SYN
+  // (simultaneous open) is passed on, but its numbers are not believed; the SYN,ACK that follows
+  // is.
+  if (!seen) return (p.tcp_flags & (kTcpSyn | kTcpAck)) == (kTcpSyn | kTcpAck);
+  if (!other_seen) return p.sequence + p.segment_length == r.sequence_end[direction & 1];
+  u32 window = receive_window(r, direction);
+  u32 acknowledged = r.acknowledged[direction & 1];
+  if (after(p.sequence, acknowledged + window)) return false;
+  return !after(acknowledged - window - 1, p.sequence + p.segment_length);
+}
+
+// A new connection, from its SYN.
+MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
+  r.sequence_end[kOut] = p.sequence + p.segment_length;
+  r.acknowledged[kOut] = p.sequence;
+  r.window[kOut] = p.window;
+  r.flags = static_cast<u8>((r.flags & kFlagLocal) | kFlagSeenOut);
+  r.scales = 0;
+  if (p.window_scale != 0xff) {
+    r.flags |= kFlagScaleOut;
+    r.scales = p.window_scale & 15;
+  }
+  r.state = State::tcp_opening;
+}
+
+MASQ_INLINE State tcp_after_fin(State state, u32 direction) {
+  State mine = direction == kOut ? State::tcp_fin_out : State::tcp_fin_in;
+  if (state == State::tcp_established || state == mine) return mine;
+  return state == State::tcp_transitory ? state : State::tcp_closing;
+}
+
+// Takes what an in-sequence segment says into the record.
+MASQ_INLINE void tcp_learn(Record& r, u32 direction, const Packet& p) {
+  u32 d = direction & 1, o = d ^ 1;
+  u32 end = p.sequence + p.segment_length;
+  u8 seen = d == kOut ? kFlagSeenOut : kFlagSeenIn;
+  if (!(r.flags & seen)) {
+    r.sequence_end[d] = end;
+    r.acknowledged[d] = p.sequence;
+    r.flags |= seen;
+  } else if (after(end, r.sequence_end[d])) {
+    r.sequence_end[d] = end;
+  }
+  if ((p.tcp_flags & kTcpSyn) && p.window_scale != 0xff) {
+    r.flags |= d == kOut ? kFlagScaleOut : kFlagScaleIn;
+    r.scales =
+        static_cast<u8>((r.scales & (d == kOut ? 0xf0 : 0x0f)) | (p.window_scale & 15) << (d * 4));
+  }
+  if (p.window > r.window[d]) r.window[d] = p.window;
+  if ((p.tcp_flags & kTcpAck) && after(p.acknowledgment, r.acknowledged[o]))
+    r.acknowledged[o] = p.acknowledgment;
+}
+
+// A segment of a known connection. Returns whether it was in sequence, that is whether the timer
+// starts again.
+MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p) {
+  u32 d = direction & 1;
+  if (p.tcp_flags & kTcpRst) {
+    bool exact = p.sequence == r.sequence_end[d] || p.sequence == r.acknowledged[d];
+    // The refusal of a SYN has no number of its own, but acknowledges the SYN (RFC 9293 3.10.7.3).
+    if (r.state == State::tcp_opening && d == kIn && !(r.flags & kFlagSeenIn))
+      exact = (p.tcp_flags & kTcpAck) && p.acknowledgment == r.sequence_end[kOut];
+    if (exact) r.state = State::tcp_transitory;
+    return exact;
+  }
+  bool ended = r.state == State::tcp_closing || r.state == State::tcp_transitory;
+  bool unanswered = r.state == State::tcp_opening && !(r.flags & kFlagSeenIn);
+  if (d == kOut && (ended || unanswered) && (p.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn) {
+    tcp_begin(r, p);  // the inner host uses the same endpoints again
+    return true;
+  }
+  if (!tcp_in_sequence(r, d, p)) return false;
+  if (p.tcp_flags & kTcpFin) {
+    u32 fin = p.sequence + p.segment_length;
+    if (p.sequence != r.sequence_end[d] && fin != r.sequence_end[d] &&
+        after(p.sequence, r.sequence_end[d]))
+      return false;  // ahead of data that we have not seen
+    tcp_learn(r, d, p);
+    if (r.state >= State::tcp_established) r.state = tcp_after_fin(r.state, d);
+    return true;
+  }
+  tcp_learn(r, d, p);
+  const u8 both = kFlagSeenOut | kFlagSeenIn;
+  if (r.state == State::tcp_opening) {
+    if ((r.flags & both) == both && (p.tcp_flags & kTcpAck)) r.state = State::tcp_established;
+  } else if (r.state == State::tcp_transitory && p.segment_length != 0) {
+    r.state = State::tcp_established;
+  }
+  return true;
+}
+
+}  // namespace masq

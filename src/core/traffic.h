@@ -1,0 +1,29 @@
+// What was carried, per direction and kind: the counters beside the reasons. One source, as for
+// those.
+#pragma once
+
+#include "wire/types.h"
+
+namespace masq {
+
+#define MASQ_TRAFFIC(X)                                                      \
+  X(translated_out, "packets translated from inside to outside")             \
+  X(translated_in, "packets translated from outside to inside")              \
+  X(translated_out_bytes, "their bytes")                                     \
+  X(translated_in_bytes, "their bytes")                                      \
+  X(routed, "packets routed between inner interfaces")                       \
+  X(local, "packets given to the gateway's own stack")                       \
+  X(local_translated, "packets of the gateway itself that use a mapping")    \
+  X(icmp_errors_sent, "ICMP errors sent by the gateway for refused packets") \
+  X(icmp_errors_limited, "ICMP errors not sent, to keep within the rate limit")
+
+enum class Traffic : u32 {
+#define X(name, sentence) name,
+  MASQ_TRAFFIC(X)
+#undef X
+      count
+};
+
+inline constexpr u32 kTrafficCount = static_cast<u32>(Traffic::count);
+
+}  // namespace masq

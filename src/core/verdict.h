@@ -1,0 +1,47 @@
+// What the core says about one packet. The shell carries it out: it changes the bytes, sends, and
+// counts. Nothing else leaves the core.
+#pragma once
+
+#include "core/packet.h"
+#include "core/record.h"
+#include "core/settings.h"
+
+namespace masq {
+
+enum class Action : u8 {
+  drop,        // with `reason`
+  to_stack,    // to the gateway's own stack, or onwards on the kernel's own path; translated if
+               // `translate` says so
+  forward,     // to `ifindex` by `next_hop`, time to live one less, translated if so said
+  icmp_error,  // drop with `reason`, and answer the sender with an ICMP error
+};
+
+struct Verdict {
+  Action action;
+  Reason reason;
+  bool translate;
+  u8 direction;  // kOut: the source becomes external; kIn: the destination becomes internal
+  Ipv4 address;  // the new address and port; for ICMP errors also of the quoted packet's
+  Port port;     // opposite end
+  u8 icmp_type;
+  u8 icmp_code;
+  u16 icmp_mtu;  // host order
+  Ipv4 icmp_source;
+  u32 ifindex;
+  Ipv4 next_hop;
+  Zone to_zone;  // where `forward` leads
+};
+
+// Where a destination lies, as the kernel's routing sees it.
+enum class RouteKind : u8 { none, local, forward };
+
+struct Route {
+  RouteKind kind;
+  Zone zone;
+  u32 ifindex;
+  Ipv4 next_hop;
+  u32 external;  // of an outside interface
+  u32 mtu;       // 0: unknown
+};
+
+}  // namespace masq

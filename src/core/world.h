@@ -1,0 +1,25 @@
+// What the core asks of the shell that it is compiled into. Both shells have a type with these
+// members; the core takes it as a template parameter, so nothing is called through a pointer.
+//
+//   Tables tables;  const Settings& settings;  Ticks now;
+//   u32 ifindex;             the interface where the packet came in
+//   Interface interface;     what is known of it
+//
+//   bool lock(u32 stripe); void unlock();
+//       One stripe lock at a time; false only if there is no such stripe. Nothing of what follows
+//       is called while it is held.
+//   void route(Ipv4 destination, Ipv4 source, Route& out);
+//       The gateway's own routing decision.
+//   bool port_has_socket(u8 protocol, Ipv4 address, Port port);
+//       Does a socket of the gateway listen on, or is it bound to, this TCP or UDP endpoint?
+//   bool is_outer_address(Ipv4 address);
+//       An address of an external interface, or a broadcast address there.
+//   NewFlow new_flow; Making making;
+//       The flow being made. They may be references.
+//   Reason prepare_flow(); u32 take_port(); Reason link_flow();
+//       Call prepare_flow(w), take_external_port(w) and link_flow(w): the kernel's shell has each
+//       of them verified as a function of its own.
+//   u32 largest_datagram(const Packet& p);
+//       Bytes of the largest IPv4 datagram that the packet will be on the wire, also if it is a
+//       segment that hardware or the kernel will cut.
+#pragma once

@@ -1,0 +1,383 @@
+#include "engine/engine.h"
+
+#include <sched.h>
+
+#include <cstring>
+
+#include "core/flows.h"
+#include "core/rewrite.h"
+#include "core/step.h"
+
+namespace masq {
+
+namespace {
+
+constexpr u32 kIcmpBurst = 50;
+constexpr u32 kIcmpPerSecond = 200;
+
+Bytes bytes_of(Frame& frame) {
+  return {frame.data, frame.data + frame.length};
+}
+
+// 0 if the frame is too short to say.
+u16 ether_type_of(const Frame& frame, u32 l3) {
+  if (l3 == 0) {
+    if (frame.length == 0) return 0;
+    return frame.data[0] >> 4 == 4 ? kEtherTypeIpv4 : frame.data[0] >> 4 == 6 ? kEtherTypeIpv6 : 0;
+  }
+  if (frame.length < sizeof(EthernetHeader)) return 0;
+  return reinterpret_cast<const EthernetHeader*>(frame.data)->type;
+}
+
+Reason read_packet(Frame& frame, u32 l3, Packet& p) {
+  const Reason reason = parse(bytes_of(frame), l3, frame.length, p);
+  p.window_scale = 0xff;
+  if (reason == Reason::none && p.kind == Kind::tcp && (p.tcp_flags & kTcpSyn) && !p.options)
+    p.window_scale =
+        tcp_window_scale(bytes_of(frame), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
+  return reason;
+}
+
+bool translate_transport(Frame& frame, const Packet& p, const Verdict& v) {
+  const Bytes bytes = bytes_of(frame);
+  if (p.kind == Kind::fragment) return true;
+  if (p.kind == Kind::icmp_query || p.kind == Kind::icmp_reply) return rewrite_icmp_id(bytes, p, v);
+  if (p.kind == Kind::icmp_error) return rewrite_quoted(bytes, p, v);
+  UdpHeader* ports = header_at<UdpHeader>(bytes, p.l4);  // the first words of TCP too
+  if (ports == nullptr) return false;
+  u64 delta = 0;
+  if (v.direction == kOut) {
+    delta += checksum_difference(p.source, v.address);
+    delta += checksum_difference(p.source_port.be, v.port.be);
+    ports->source = v.port;
+  } else {
+    delta += checksum_difference(p.destination, v.address);
+    delta += checksum_difference(p.destination_port.be, v.port.be);
+    ports->destination = v.port;
+  }
+  if (p.kind == Kind::udp) {
+    ports->checksum = checksum_update_udp(ports->checksum, checksum_fold(delta));
+    return true;
+  }
+  TcpHeader* tcp = header_at<TcpHeader>(bytes, p.l4);
+  if (tcp == nullptr) return false;
+  tcp->checksum = checksum_update(tcp->checksum, checksum_fold(delta));
+  return true;
+}
+
+bool translate(Frame& frame, const Packet& p, const Verdict& v) {
+  if (!rewrite_ipv4(bytes_of(frame), p, v)) return false;
+  return !v.translate || translate_transport(frame, p, v);
+}
+
+Outcome untouched() {
+  Outcome o{};
+  o.action = Action::to_stack;
+  return o;
+}
+
+}  // namespace
+
+// The engine's side of core/world.h.
+struct Engine::Hop {
+  Tables tables;
+  const Settings& settings;
+  Ticks now;
+  u32 ifindex;
+  Interface interface;
+  Engine& engine;
+  u32 segment_size = 0;
+  NewFlow new_flow{};
+  Making making{};
+  u32 held = 0;
+
+  bool lock(u32 stripe) {
+    engine.lock(stripe);
+    held = stripe;
+    return true;
+  }
+  void unlock() { engine.unlock(held); }
+  void route(Ipv4 destination, Ipv4, Route& out) { engine.route(destination, out); }
+  bool port_has_socket(u8 protocol, Ipv4 address, Port port) {
+    return engine.has_socket(protocol, address, port);
+  }
+  bool is_outer_address(Ipv4 address) { return engine.is_outer_address(address); }
+  Reason prepare_flow() { return masq::prepare_flow(*this); }
+  u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
+  u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }
+  u32 take_port() { return take_external_port(*this); }
+  Reason link_flow() { return masq::link_flow(*this); }
+  u32 largest_datagram(const Packet& p) const {
+    return segment_size == 0 ? p.total_length : p.headers + segment_size;
+  }
+};
+
+Engine::Engine(u32 records_max, const Settings& settings)
+    : memory_(records_max), settings_(settings), stripes_(new std::atomic_flag[kStripes]) {
+  for (u32 i = 0; i < kStripes; ++i) stripes_[i].clear();
+  memory_.exclude_ports(settings_);
+}
+
+void Engine::set_interface(u32 ifindex, const Interface& interface) {
+  remove_interface(ifindex);
+  interfaces_.push_back({ifindex, interface});
+}
+
+void Engine::remove_interface(u32 ifindex) {
+  std::erase_if(interfaces_, [=](const KnownInterface& i) { return i.ifindex == ifindex; });
+}
+
+const Interface* Engine::interface_of(u32 ifindex) const {
+  for (const KnownInterface& i : interfaces_)
+    if (i.ifindex == ifindex) return &i.interface;
+  return nullptr;
+}
+
+void Engine::lock(u32 stripe) {
+  while (stripes_[stripe].test_and_set(std::memory_order_acquire)) sched_yield();
+}
+
+void Engine::unlock(u32 stripe) {
+  stripes_[stripe].clear(std::memory_order_release);
+}
+
+void Engine::route(Ipv4 destination, Route& out) const {
+  out = Route{};
+  const EngineRoute* best = nullptr;
+  for (const EngineRoute& r : routes_) {
+    const u32 mask = r.length == 0 ? 0 : swap32(~0u << (32 - r.length));
+    if ((destination.be & mask) != (r.prefix.be & mask)) continue;
+    if (best == nullptr || r.length > best->length) best = &r;
+  }
+  if (best == nullptr) return;
+  out.kind = best->kind;
+  if (best->kind != RouteKind::forward) return;
+  out.ifindex = best->ifindex;
+  out.next_hop = best->next_hop.be == 0 ? destination : best->next_hop;
+  out.external = kExternalsMax;
+  const Interface* to = interface_of(best->ifindex);
+  if (to == nullptr) return;
+  out.zone = to->zone;
+  out.external = to->external;
+  out.mtu = to->mtu;
+}
+
+bool Engine::has_socket(u8 protocol, Ipv4 address, Port port) const {
+  for (const EngineSocket& s : sockets_)
+    if (s.protocol == protocol && same(s.port, port) &&
+        (s.address.be == 0 || same(s.address, address)))
+      return true;
+  return false;
+}
+
+bool Engine::is_outer_address(Ipv4 address) const {
+  for (Ipv4 outer : outer_addresses_)
+    if (same(outer, address)) return true;
+  return false;
+}
+
+void Engine::count(Reason reason) {
+  reasons_[static_cast<u32>(reason)].fetch_add(1, std::memory_order_relaxed);
+}
+
+void Engine::count(Traffic what, u64 n) {
+  traffic_[static_cast<u32>(what)].fetch_add(n, std::memory_order_relaxed);
+}
+
+EngineCounters Engine::counters() const {
+  EngineCounters totals;
+  for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = reasons_[i];
+  for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = traffic_[i];
+  return totals;
+}
+
+Outcome Engine::drop(Reason reason) {
+  count(reason);
+  Outcome o{};
+  o.action = Action::drop;
+  o.reason = reason;
+  return o;
+}
+
+u32 Engine::external_of(Ipv4 address, u32 ifindex) const {
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    const External& e = settings_.externals[i];
+    if (same(e.address, address) && e.ifindex == ifindex && e.state == kExternalLive) return i;
+  }
+  return kExternalsMax;
+}
+
+bool Engine::icmp_allowed() {
+  while (icmp_lock_.test_and_set(std::memory_order_acquire)) sched_yield();
+  const u32 passed = now() - icmp_refilled_;
+  const u32 earned = passed > 1000 ? kIcmpBurst : passed * kIcmpPerSecond / 1000;
+  if (earned != 0) {
+    icmp_tokens_ = icmp_tokens_ + earned > kIcmpBurst ? kIcmpBurst : icmp_tokens_ + earned;
+    icmp_refilled_ = now();
+  }
+  const bool allowed = icmp_tokens_ != 0;
+  if (allowed) icmp_tokens_ -= 1;
+  icmp_lock_.clear(std::memory_order_release);
+  if (!allowed) count(Traffic::icmp_errors_limited, 1);
+  return allowed;
+}
+
+// Turns the frame into the ICMP error about itself, to go back where it came from.
+Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v) {
+  count(v.reason);
+  Outcome o{};
+  o.action = Action::drop;
+  o.reason = v.reason;
+  o.verdict = v;
+  if (!icmp_allowed()) return o;
+  const u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
+  const u32 length = p.l3 + kIcmpErrorHeaders + quoted;
+  if (length > frame.capacity) return drop(Reason::internal_error);
+  const u16 sum = quote_sum(bytes_of(frame), p.l3, quoted);
+  std::memmove(frame.data + p.l3 + kIcmpErrorHeaders, frame.data + p.l3, quoted);
+  frame.length = length;
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), p.l3);
+  IcmpHeader* icmp = header_at<IcmpHeader>(bytes_of(frame), p.l3 + sizeof(Ipv4Header));
+  if (ip == nullptr || icmp == nullptr) return o;
+  fill_icmp_error(*ip, *icmp, p, v, quoted, sum);
+  Route back;
+  hop.route(p.source, v.icmp_source, back);
+  if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex) return o;
+  count(Traffic::icmp_errors_sent, 1);
+  o.action = Action::icmp_error;
+  o.ifindex = back.ifindex;
+  o.next_hop = back.next_hop;
+  return o;
+}
+
+Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v) {
+  Outcome o{};
+  o.action = v.action;
+  o.reason = v.reason;
+  o.translated = v.translate;
+  o.verdict = v;
+  switch (v.action) {
+    case Action::to_stack:
+      count(v.translate ? Traffic::local_translated : Traffic::local, 1);
+      if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error);
+      return o;
+    case Action::forward:
+      break;
+    case Action::icmp_error:
+      return send_icmp_error(frame, hop, p, v);
+    default:
+      count(v.reason);
+      return o;
+  }
+  if (!translate(frame, p, v)) return drop(Reason::internal_error);
+  // The last check: whatever the core said, nothing goes outside but from an external address.
+  if (v.to_zone != Zone::inside) {
+    const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), p.l3);
+    if (ip == nullptr || external_of(ip->source, v.ifindex) == kExternalsMax)
+      return drop(Reason::egress_guard);
+  }
+  const u64 packets = frame.segments > 1 ? frame.segments : 1;
+  if (!v.translate) {
+    count(Traffic::routed, packets);
+  } else if (v.direction == kOut) {
+    count(Traffic::translated_out, packets);
+    count(Traffic::translated_out_bytes, frame.length - p.l3);
+  } else {
+    count(Traffic::translated_in, packets);
+    count(Traffic::translated_in_bytes, frame.length - p.l3);
+  }
+  o.ifindex = v.ifindex;
+  o.next_hop = v.next_hop;
+  return o;
+}
+
+bool Engine::is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const {
+  const Bytes bytes{frame.data, frame.data + frame.length};
+  const ArpIpv4* arp = header_at<ArpIpv4>(bytes, l3);
+  if (arp == nullptr) return true;
+  const Ipv4 asked = leaving ? arp->sender : arp->target;
+  if (asked.be == 0) return false;  // a probe before an address is taken (RFC 5227)
+  if (!leaving && (arp->operation != kArpRequest || same(arp->sender, arp->target))) return false;
+  return !is_outer_address(asked);
+}
+
+Outcome Engine::inside(Frame& frame, u32 ifindex) {
+  const Interface* interface = interface_of(ifindex);
+  if (interface == nullptr) return drop(Reason::internal_error);
+  const u32 l3 = interface->link_header_length;
+  if (ether_type_of(frame, l3) != kEtherTypeIpv4) return untouched();
+  Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
+  Packet p;
+  const Reason parsed = read_packet(frame, l3, p);
+  const Verdict v = step_inside(hop, p, parsed);
+  return carry_out(frame, hop, p, v);
+}
+
+Outcome Engine::outside(Frame& frame, u32 ifindex) {
+  const Interface* interface = interface_of(ifindex);
+  if (interface == nullptr) return drop(Reason::internal_error);
+  const u32 l3 = interface->link_header_length;
+  const u16 type = ether_type_of(frame, l3);
+  if (type == kEtherTypeArp)
+    return is_arp_for_others(frame, l3, false) ? drop(Reason::arp_not_external) : untouched();
+  if (type != kEtherTypeIpv4) return untouched();
+  Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
+  Packet p;
+  const Reason parsed = read_packet(frame, l3, p);
+  const Verdict v = step_outside(hop, p, parsed);
+  return carry_out(frame, hop, p, v);
+}
+
+Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
+  const Interface* interface = interface_of(ifindex);
+  if (interface == nullptr) return drop(Reason::internal_error);
+  const u32 l3 = interface->link_header_length;
+  const u16 type = ether_type_of(frame, l3);
+  if (type == kEtherTypeArp)
+    return is_arp_for_others(frame, l3, true) ? drop(Reason::arp_not_external) : untouched();
+  const Interface* origin = from == 0 ? nullptr : interface_of(from);
+  if (type == kEtherTypeIpv6) {
+    const bool blocked = settings_.block_ipv6 && origin != nullptr && origin->zone == Zone::inside;
+    return blocked ? drop(Reason::ipv6_blocked) : untouched();
+  }
+  if (type != kEtherTypeIpv4) return untouched();
+  const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), l3);
+  if (ip == nullptr) return drop(Reason::egress_guard);
+  const u32 external = external_of(ip->source, ifindex);
+  if (origin != nullptr)  // ours, already checked, or an ICMP error of ours
+    return external < kExternalsMax ? untouched() : drop(Reason::egress_guard);
+  // A host that has no address yet asks for one (RFC 2131).
+  if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
+      ip->protocol == kProtocolUdp)
+    return untouched();
+  Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
+  Packet p;
+  const Reason parsed = read_packet(frame, l3, p);
+  if (from != 0 && external == kExternalsMax) {
+    Route back;
+    hop.route(p.source, p.destination, back);
+    const bool foreign = back.kind == RouteKind::forward && back.zone == Zone::other;
+    return foreign ? untouched() : drop(Reason::egress_guard);
+  }
+  const Verdict v = step_leaving(hop, p, parsed, external);
+  return carry_out(frame, hop, p, v);
+}
+
+Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
+  const Interface* interface = interface_of(ifindex);
+  const Interface* origin = from == 0 ? nullptr : interface_of(from);
+  if (interface == nullptr || origin == nullptr || origin->zone != Zone::outside)
+    return untouched();
+  const bool ipv6 = ether_type_of(frame, interface->link_header_length) == kEtherTypeIpv6;
+  return ipv6 && settings_.block_ipv6 ? drop(Reason::ipv6_blocked) : untouched();
+}
+
+void Engine::sweep_all() {
+  Hop hop{tables(), settings_, now(), 0, Interface{}, *this};
+  Shared& shared = *hop.tables.shared;
+  for (u32 turn = 0; turn < hop.tables.records_max; ++turn)
+    sweep_record(hop, (shared.sweep_cursor + turn) & (hop.tables.records_max - 1));
+  shared.sweep_turns += 1;
+}
+
+}  // namespace masq

@@ -1,0 +1,141 @@
+// The user-space shell round the core: tables in memory, and everything that the kernel's shell
+// asks the kernel for (time, routes, sockets, addresses) given by the caller. The simulator, the
+// fuzzers, the packet tests and the slow path run on it.
+//
+// It does with a frame what the tc programs do with theirs (bpf/masq.bpf.cpp), byte for byte and
+// count for count; tests/packets runs both and compares.
+//
+// Several threads may pass frames through one engine at the same time: the stripes are spin locks,
+// the counters are atomic. What the world looks like (interfaces, routes, sockets, addresses, the
+// settings, the clock) may be changed only while no frame is being passed.
+//
+// Limits: routes are searched one after the other; there is one bucket of ICMP error tokens, not
+// one a processor; next hops are named, not resolved.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "core/reasons.h"
+#include "core/traffic.h"
+#include "core/verdict.h"
+#include "engine/table_memory.h"
+#include "engine/verify.h"
+
+namespace masq {
+
+// A frame in a buffer of the caller's. An ICMP error needs 28 bytes more than what it answers.
+struct Frame {
+  u8* data;
+  u32 length;
+  u32 capacity;
+  u32 segment_size = 0;  // of a large segment that is yet to be cut: payload of each piece
+  u32 segments = 0;      // and how many there will be
+};
+
+// What became of a frame; its bytes are changed accordingly unless it was dropped.
+struct Outcome {
+  Action action;     // icmp_error: the frame is now the error, to be sent to `ifindex`
+  Reason reason;     // of drop and icmp_error
+  bool translated;   //
+  u32 ifindex;       // where to: forward and icmp_error
+  Ipv4 next_hop;     //
+  Verdict verdict;   // what the core said; empty where it was not asked
+};
+
+struct EngineRoute {
+  Ipv4 prefix;
+  u32 length;      // bits
+  RouteKind kind;  // none: unreachable; local: an address or broadcast address of the gateway
+  u32 ifindex;     // forward
+  Ipv4 next_hop;   // 0.0.0.0: the destination itself
+};
+
+struct EngineSocket {
+  u8 protocol;
+  Ipv4 address;  // 0.0.0.0: any
+  Port port;
+};
+
+struct EngineCounters {
+  std::array<u64, kReasonCount> reasons{};
+  std::array<u64, kTrafficCount> traffic{};
+};
+
+class Engine {
+ public:
+  Engine(u32 records_max, const Settings& settings);
+
+  Settings& settings() { return settings_; }
+  const Settings& settings() const { return settings_; }
+  const Tables& tables() const { return memory_.tables(); }
+
+  // Nanoseconds of any clock that does not go back; Settings::time_offset_ns is added.
+  void set_time(u64 ns) { time_ns_ = ns; }
+  Ticks now() const { return ticks_from_ns(time_ns_ + settings_.time_offset_ns); }
+
+  void set_interface(u32 ifindex, const Interface& interface);
+  void remove_interface(u32 ifindex);
+  const Interface* interface_of(u32 ifindex) const;
+  void add_route(const EngineRoute& route) { routes_.push_back(route); }
+  void clear_routes() { routes_.clear(); }
+  void add_outer_address(Ipv4 address) { outer_addresses_.push_back(address); }
+  void add_socket(const EngineSocket& socket) { sockets_.push_back(socket); }
+  void clear_sockets() { sockets_.clear(); }
+
+  // Came in on an inner or an external interface; is about to leave on one. `from` is the interface
+  // where the packet came into the gateway, 0 for the gateway's own.
+  Outcome inside(Frame& frame, u32 ifindex);
+  Outcome outside(Frame& frame, u32 ifindex);
+  Outcome leaving(Frame& frame, u32 ifindex, u32 from);
+  Outcome entering(Frame& frame, u32 ifindex, u32 from);
+
+  // One whole pass of the sweeper.
+  void sweep_all();
+
+  EngineCounters counters() const;
+  std::vector<Violation> verify(Ticks overdue_max) const {
+    return masq::verify(tables(), settings_, now(), overdue_max);
+  }
+
+  // For the core's World.
+  void lock(u32 stripe);
+  void unlock(u32 stripe);
+  void route(Ipv4 destination, Route& out) const;
+  bool has_socket(u8 protocol, Ipv4 address, Port port) const;
+  bool is_outer_address(Ipv4 address) const;
+
+ private:
+  struct Hop;  // one frame on its way through
+  Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
+  Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
+  Outcome drop(Reason reason);
+  void count(Reason reason);
+  void count(Traffic what, u64 n);
+  bool icmp_allowed();
+  bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
+  u32 external_of(Ipv4 address, u32 ifindex) const;
+
+  struct KnownInterface {
+    u32 ifindex;
+    Interface interface;
+  };
+
+  TableMemory memory_;
+  Settings settings_;
+  u64 time_ns_ = 0;
+  std::vector<KnownInterface> interfaces_;
+  std::vector<EngineRoute> routes_;
+  std::vector<EngineSocket> sockets_;
+  std::vector<Ipv4> outer_addresses_;
+  std::unique_ptr<std::atomic_flag[]> stripes_;
+  std::array<std::atomic<u64>, kReasonCount> reasons_{};
+  std::array<std::atomic<u64>, kTrafficCount> traffic_{};
+  std::atomic_flag icmp_lock_ = ATOMIC_FLAG_INIT;
+  u32 icmp_tokens_ = 0;
+  Ticks icmp_refilled_ = 0;
+};
+
+}  // namespace masq

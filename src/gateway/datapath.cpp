@@ -1,0 +1,366 @@
+// Loading, adopting and reading the kernel programs and their maps, through libbpf.
+#include "gateway/datapath.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <net/if.h>
+#include <sys/mman.h>
+
+#include <bit>
+#include <cstring>
+#include <ctime>
+
+#include "wire/headers.h"
+
+extern "C" {
+extern const char masq_kernel_object_begin[];
+extern const char masq_kernel_object_end[];
+}
+
+namespace masq {
+namespace {
+
+constexpr const char* kMapNames[] = {
+#define X(name) "mq_" #name,
+    MASQ_MAPS(X)
+#undef X
+};
+constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "masq_leaving",
+                                         "masq_entering", "masq_sweep_start", "masq_sweep_all"};
+static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
+static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
+constexpr const char* kConstantsMap = ".rodata.masq";
+
+// What libbpf has said since the last load, for the sentence that explains a failure.
+std::string libbpf_said;
+
+int remember_libbpf(libbpf_print_level level, const char* format, va_list args) {
+  if (level != LIBBPF_WARN || libbpf_said.size() > 2000) return 0;
+  char line[512];
+  vsnprintf(line, sizeof line, format, args);
+  libbpf_said += line;
+  return 0;
+}
+
+struct ObjectCloser {
+  void operator()(bpf_object* object) const { bpf_object__close(object); }
+};
+using Object = std::unique_ptr<bpf_object, ObjectCloser>;
+
+Result<Object> open_object() {
+  libbpf_set_print(remember_libbpf);
+  libbpf_said.clear();
+  LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "masq");
+  std::size_t size = static_cast<std::size_t>(masq_kernel_object_end - masq_kernel_object_begin);
+  Object object(bpf_object__open_mem(masq_kernel_object_begin, size, &options));
+  if (!object) return error("The kernel programs inside this binary cannot be read ({}).", strerror(errno));
+  return object;
+}
+
+Error load_error(int code) {
+  if (code == -EPERM)
+    return error("The kernel does not let this process load BPF programs; run masq as root.");
+  if (code == -ENOMEM || code == -E2BIG)
+    return error("There is not enough memory for a table of this size; choose a smaller --flows-max.");
+  std::string last = libbpf_said.substr(0, libbpf_said.find('\n'));
+  return error("The kernel refused the programs ({}): {}", strerror(-code), last);
+}
+
+const char* map_name(MapName name) { return kMapNames[static_cast<u32>(name)]; }
+
+Result<bpf::Constants> read_constants(int fd) {
+  u32 zero = 0;
+  bpf::Constants constants{};
+  if (bpf_map_lookup_elem(fd, &zero, &constants) != 0)
+    return error("The running programs' constants cannot be read ({}).", strerror(errno));
+  return constants;
+}
+
+Result<Mapping> map_value(int fd, std::size_t length, int protection) {
+  std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  length = (length + page - 1) / page * page;
+  void* at = mmap(nullptr, length, protection, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) return error("A table cannot be mapped into memory ({}).", strerror(errno));
+  return Mapping(at, length);
+}
+
+Result<std::size_t> value_size(int fd) {
+  bpf_map_info info{};
+  u32 length = sizeof info;
+  if (bpf_obj_get_info_by_fd(fd, &info, &length) != 0)
+    return error("A map of the running programs cannot be read ({}).", strerror(errno));
+  return static_cast<std::size_t>(info.value_size);
+}
+
+bool in_pool(const Settings& settings, u32 port) {
+  for (const PortRange& range : settings.pool)
+    if (port >= range.first && port <= range.last) return true;
+  return false;
+}
+
+Status run_once(int program_fd, const char* what) {
+  char frame[64] = {};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof frame, .repeat = 1);
+  int result = bpf_prog_test_run_opts(program_fd, &options);
+  if (result != 0 || options.retval != 0)
+    return error("{} could not be started ({}).", what, strerror(result != 0 ? errno : EINVAL));
+  return Done{};
+}
+
+}  // namespace
+
+u32 records_for(u32 flows_max) {
+  u64 wanted = std::bit_ceil(static_cast<u64>(flows_max) * 2 + 1);
+  if (wanted < kRecordsMin) return kRecordsMin;
+  return wanted > kRecordsMax ? kRecordsMax : static_cast<u32>(wanted);
+}
+
+TableSizes table_sizes(u32 records_max) {
+  u32 slots = (bucket_mask(records_max) + 1) * kBucketSlots * 4;
+  return {records_max * static_cast<u32>(sizeof(Record)), slots, records_max / 8,
+          records_max / 4096 * 8};
+}
+
+Result<Datapath> Datapath::load(const Settings& settings) {
+  Result<Object> object = open_object();
+  if (!object) return object.error();
+  u32 records_max = records_for(settings.flows_max);
+  TableSizes sizes = table_sizes(records_max);
+  const std::pair<MapName, u32> sized[] = {{MapName::records, sizes.records},
+                                           {MapName::inner, sizes.slots},
+                                           {MapName::outer, sizes.slots},
+                                           {MapName::used, sizes.used},
+                                           {MapName::full, sizes.full}};
+  for (auto [name, size] : sized) {
+    bpf_map* map = bpf_object__find_map_by_name(object->get(), map_name(name));
+    if (map == nullptr || bpf_map__set_value_size(map, size) != 0)
+      return error("The table cannot be given its size.");
+  }
+  bpf_map* constants_map = bpf_object__find_map_by_name(object->get(), kConstantsMap);
+  bpf::Constants constants{bpf::kLayoutVersion, records_max, if_nametoindex("lo")};
+  if (constants_map == nullptr ||
+      bpf_map__set_initial_value(constants_map, &constants, sizeof constants) != 0)
+    return error("The programs' constants cannot be set.");
+  if (int code = bpf_object__load(object->get()); code != 0) return load_error(code);
+
+  Datapath datapath;
+  for (u32 i = 0; i < static_cast<u32>(Program::count); ++i) {
+    bpf_program* program = bpf_object__find_program_by_name(object->get(), kProgramNames[i]);
+    datapath.programs_[i] = Fd(dup(bpf_program__fd(program)));
+  }
+  for (u32 i = 0; i < static_cast<u32>(MapName::count); ++i)
+    datapath.maps_[i] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[i])));
+  datapath.tables_.records_max = records_max;
+  if (Status status = datapath.map_tables(); !status) return status.error();
+  datapath.settings() = settings;
+  if (Status status = datapath.prepare_pools(); !status) return status.error();
+  return datapath;
+}
+
+Result<Datapath> Datapath::adopt(std::span<const u32> program_ids) {
+  Datapath datapath;
+  for (u32 id : program_ids) {
+    Fd fd(bpf_prog_get_fd_by_id(id));
+    if (!fd) return error("The running programs cannot be opened ({}).", strerror(errno));
+    bpf_prog_info info{};
+    u32 length = sizeof info;
+    if (bpf_obj_get_info_by_fd(fd.get(), &info, &length) != 0)
+      return error("The running programs cannot be read ({}).", strerror(errno));
+    if (Status status = datapath.open_maps_of(fd.get()); !status) return status.error();
+    for (u32 i = 0; i < static_cast<u32>(Program::count); ++i)
+      if (strncmp(info.name, kProgramNames[i], BPF_OBJ_NAME_LEN - 1) == 0)
+        datapath.programs_[i] = std::move(fd);
+  }
+  if (!datapath.constants_) return error("The running programs are not masq's.");
+  Result<bpf::Constants> constants = read_constants(datapath.constants_.get());
+  if (!constants) return constants.error();
+  if (constants->layout != bpf::kLayoutVersion)
+    return error("The programs that run here belong to another version of masq; `masq down` ends them.");
+  datapath.tables_.records_max = constants->records_max;
+  if (Status status = datapath.load_missing(); !status) return status.error();
+  if (Status status = datapath.map_tables(); !status) return status.error();
+  return datapath;
+}
+
+// The maps that a program uses, by the names that they have in the kernel.
+Status Datapath::open_maps_of(int program_fd) {
+  std::array<u32, 64> ids{};
+  bpf_prog_info info{};
+  info.map_ids = reinterpret_cast<u64>(ids.data());
+  info.nr_map_ids = ids.size();
+  u32 length = sizeof info;
+  if (bpf_obj_get_info_by_fd(program_fd, &info, &length) != 0)
+    return error("The running programs' maps cannot be listed ({}).", strerror(errno));
+  for (u32 i = 0; i < info.nr_map_ids && i < ids.size(); ++i) {
+    Fd fd(bpf_map_get_fd_by_id(ids[i]));
+    bpf_map_info map_info{};
+    u32 map_length = sizeof map_info;
+    if (!fd || bpf_obj_get_info_by_fd(fd.get(), &map_info, &map_length) != 0)
+      return error("The running programs' maps cannot be opened ({}).", strerror(errno));
+    if (strncmp(map_info.name, kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0) constants_ = std::move(fd);
+    for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
+      if (fd && strncmp(map_info.name, kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0) maps_[m] = std::move(fd);
+  }
+  return Done{};
+}
+
+// Loads the programs that are not running over the maps of those that are.
+Status Datapath::load_missing() {
+  Result<Object> object = open_object();
+  if (!object) return object.error();
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object->get()) {
+    int fd = -1;
+    for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
+      if (strcmp(bpf_map__name(map), kMapNames[m]) == 0) fd = maps_[m].get();
+    if (strcmp(bpf_map__name(map), kConstantsMap) == 0) fd = constants_.get();
+    if (fd >= 0 && bpf_map__reuse_fd(map, fd) != 0)
+      return error("The running table does not fit this version of masq; `masq down` ends it.");
+  }
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object->get()) {
+    bool running = false;
+    for (u32 i = 0; i < static_cast<u32>(Program::count); ++i)
+      if (programs_[i] && strcmp(bpf_program__name(program), kProgramNames[i]) == 0) running = true;
+    bpf_program__set_autoload(program, !running);
+  }
+  if (int code = bpf_object__load(object->get()); code != 0) return load_error(code);
+  for (u32 i = 0; i < static_cast<u32>(Program::count); ++i) {
+    if (programs_[i]) continue;
+    program = bpf_object__find_program_by_name(object->get(), kProgramNames[i]);
+    programs_[i] = Fd(dup(bpf_program__fd(program)));
+  }
+  for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
+    if (!maps_[m]) maps_[m] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[m])));
+  return Done{};
+}
+
+Status Datapath::map_tables() {
+  auto view = [&](MapName name, int protection) -> Result<void*> {
+    int fd = maps_[static_cast<u32>(name)].get();
+    Result<std::size_t> size = value_size(fd);
+    if (!size) return size.error();
+    Result<Mapping> mapping = map_value(fd, *size, protection);
+    if (!mapping) return mapping.error();
+    mappings_.push_back(std::move(*mapping));
+    return mappings_.back().get();
+  };
+  const MapName names[] = {MapName::records, MapName::inner, MapName::outer,     MapName::used,
+                           MapName::full,    MapName::ports, MapName::fragments, MapName::shared,
+                           MapName::settings};
+  void* at[std::size(names)];
+  for (u32 i = 0; i < std::size(names); ++i) {
+    bool write = names[i] == MapName::settings;
+    Result<void*> result = view(names[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
+    if (!result) return result.error();
+    at[i] = *result;
+  }
+  tables_.records = static_cast<Record*>(at[0]);
+  tables_.inner_slots = static_cast<u32*>(at[1]);
+  tables_.outer_slots = static_cast<u32*>(at[2]);
+  tables_.record_used = static_cast<u64*>(at[3]);
+  tables_.record_full = static_cast<u64*>(at[4]);
+  tables_.ports = static_cast<PortPool*>(at[5]);
+  tables_.fragments = static_cast<Fragment*>(at[6]);
+  tables_.shared = static_cast<Shared*>(at[7]);
+  settings_ = static_cast<Settings*>(at[8]);
+  return Done{};
+}
+
+// Before the first packet: record 0 is never used, ports outside the pool are taken.
+Status Datapath::prepare_pools() {
+  Result<Mapping> used = map_value(maps_[static_cast<u32>(MapName::used)].get(),
+                                   table_sizes(tables_.records_max).used, PROT_READ | PROT_WRITE);
+  if (!used) return used.error();
+  static_cast<u64*>(used->get())[0] |= 1;
+  Result<Mapping> ports = map_value(maps_[static_cast<u32>(MapName::ports)].get(),
+                                    sizeof(PortPool) * kExternalsMax * kPoolProtocols,
+                                    PROT_READ | PROT_WRITE);
+  if (!ports) return ports.error();
+  PortPool excluded{};
+  for (u32 port = 0; port < 65536; ++port)
+    if (!in_pool(settings(), port)) port_take(excluded, static_cast<u16>(port));
+  PortPool* pools = static_cast<PortPool*>(ports->get());
+  for (u32 external = 0; external < kExternalsMax; ++external)
+    for (u8 protocol : {kProtocolTcp, kProtocolUdp})
+      pools[external * kPoolProtocols + pool_protocol(protocol)] = excluded;
+  return Done{};
+}
+
+std::vector<int> Datapath::map_fds() const {
+  std::vector<int> fds;
+  for (const Fd& map : maps_) fds.push_back(map.get());
+  return fds;
+}
+
+Status Datapath::set_interface(u32 ifindex, const Interface& interface) {
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::interfaces)].get(), &ifindex, &interface, 0) != 0)
+    return error("An interface cannot be entered in the programs' map ({}); at most {} fit.",
+                 strerror(errno), bpf::kInterfacesMax);
+  return Done{};
+}
+
+void Datapath::remove_interface(u32 ifindex) {
+  bpf_map_delete_elem(maps_[static_cast<u32>(MapName::interfaces)].get(), &ifindex);
+}
+
+std::vector<std::pair<u32, Interface>> Datapath::interfaces() const {
+  std::vector<std::pair<u32, Interface>> all;
+  int fd = maps_[static_cast<u32>(MapName::interfaces)].get();
+  u32 key = 0;
+  Interface value{};
+  for (u32* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
+    if (bpf_map_lookup_elem(fd, &key, &value) == 0) all.emplace_back(key, value);
+  return all;
+}
+
+Status Datapath::add_outer_address(Ipv4 address) {
+  u32 unused = 0;
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::outer_addr)].get(), &address, &unused, 0) != 0)
+    return error("An external address cannot be entered in the programs' map ({}); at most {} fit.",
+                 strerror(errno), bpf::kOuterAddressesMax);
+  return Done{};
+}
+
+void Datapath::remove_outer_address(Ipv4 address) {
+  bpf_map_delete_elem(maps_[static_cast<u32>(MapName::outer_addr)].get(), &address);
+}
+
+std::vector<Ipv4> Datapath::outer_addresses() const {
+  std::vector<Ipv4> all;
+  int fd = maps_[static_cast<u32>(MapName::outer_addr)].get();
+  Ipv4 key{};
+  for (Ipv4* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
+    all.push_back(key);
+  return all;
+}
+
+Status Datapath::start_sweeper() { return run_once(program_fd(Program::sweep_start), "The sweeper"); }
+
+CounterTotals Datapath::counters() const {
+  CounterTotals totals;
+  int processors = libbpf_num_possible_cpus();
+  if (processors <= 0) return totals;
+  // The kernel rounds each processor's value up to eight bytes.
+  std::size_t stride = (sizeof(bpf::Counters) + 7) / 8 * 8;
+  std::vector<u64> raw(stride / 8 * static_cast<std::size_t>(processors));
+  u32 zero = 0;
+  if (bpf_map_lookup_elem(maps_[static_cast<u32>(MapName::counters)].get(), &zero, raw.data()) != 0)
+    return totals;
+  for (int cpu = 0; cpu < processors; ++cpu) {
+    const auto* counters = reinterpret_cast<const bpf::Counters*>(
+        reinterpret_cast<const char*>(raw.data()) + stride * static_cast<std::size_t>(cpu));
+    for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] += counters->reasons[i];
+    for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] += counters->traffic[i];
+  }
+  return totals;
+}
+
+Ticks Datapath::now() const {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  u64 ns = static_cast<u64>(time.tv_sec) * 1000000000ull + static_cast<u64>(time.tv_nsec);
+  return ticks_from_ns(ns + settings().time_offset_ns);
+}
+
+}  // namespace masq

@@ -1,0 +1,82 @@
+// The kernel's half as the daemon and the commands see it: the loaded programs and their maps.
+//
+// Loading makes new ones; adopting finds those that are attached to the interfaces of this network
+// namespace already, whoever attached them. Tables are seen through memory mappings, read-only; the
+// only things written from here are the settings, the interfaces and the external addresses, and at
+// the very start the pools, before the first packet.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bpf/layout.h"
+#include "core/settings.h"
+#include "core/table.h"
+#include "gateway/fd.h"
+#include "gateway/result.h"
+
+namespace masq {
+
+enum class Program : u32 { inside, outside, leaving, entering, sweep_start, sweep_all, count };
+
+// Sums over all processors.
+struct CounterTotals {
+  std::array<u64, kReasonCount> reasons{};
+  std::array<u64, kTrafficCount> traffic{};
+};
+
+class Datapath {
+ public:
+  // Loads the programs with a table for `settings.flows_max` flows. Nothing is attached yet.
+  static Result<Datapath> load(const Settings& settings);
+
+  // The running programs, by the identifiers of the attached ones. Checks that they are of this
+  // version of masq.
+  static Result<Datapath> adopt(std::span<const u32> program_ids);
+
+  int program_fd(Program program) const { return programs_[static_cast<u32>(program)].get(); }
+  // Map descriptors, for the process that keeps them open while the daemon is away.
+  std::vector<int> map_fds() const;
+
+  Settings& settings() const { return *settings_; }
+  const Tables& tables() const { return tables_; }
+
+  Status set_interface(u32 ifindex, const Interface& interface);
+  void remove_interface(u32 ifindex);
+  std::vector<std::pair<u32, Interface>> interfaces() const;
+  Status add_outer_address(Ipv4 address);
+  void remove_outer_address(Ipv4 address);
+  std::vector<Ipv4> outer_addresses() const;
+
+  Status start_sweeper();
+  CounterTotals counters() const;
+  Ticks now() const;
+
+ private:
+  Status map_tables();
+  Status open_maps_of(int program_fd);
+  Status load_missing();
+  Status prepare_pools();
+
+  std::array<Fd, static_cast<u32>(Program::count)> programs_;
+  std::array<Fd, static_cast<u32>(MapName::count)> maps_;
+  Fd constants_;
+  std::vector<Mapping> mappings_;
+  Settings* settings_ = nullptr;
+  Tables tables_{};
+};
+
+// The place of the tables' size in a map's value, and the size itself, for `records_max` records.
+struct TableSizes {
+  u32 records, slots, used, full;
+};
+TableSizes table_sizes(u32 records_max);
+
+// Records for this many flows and as many mappings; a power of two.
+u32 records_for(u32 flows_max);
+
+}  // namespace masq

@@ -1,0 +1,181 @@
+// rtnetlink through libmnl: three dumps, and a multicast socket for the changes.
+#include "gateway/netlink.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/if.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <ctime>
+#include <memory>
+
+namespace masq {
+namespace {
+
+struct SocketCloser {
+  void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+};
+using Socket = std::unique_ptr<mnl_socket, SocketCloser>;
+
+Error netlink_error(const char* what) {
+  return error("The kernel does not tell its {} ({}).", what, strerror(errno));
+}
+
+// Calls `f` with each attribute (libmnl's own loops are C only).
+template <class F>
+void each_attribute(const nlmsghdr* header, std::size_t header_size, F f) {
+  auto call = [](const nlattr* attribute, void* data) {
+    (*static_cast<F*>(data))(attribute);
+    return static_cast<int>(MNL_CB_OK);
+  };
+  mnl_attr_parse(header, static_cast<u32>(header_size), call, &f);
+}
+
+std::string link_kind(const nlattr* info) {
+  std::string kind;
+  auto call = [](const nlattr* attribute, void* data) {
+    if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND)
+      *static_cast<std::string*>(data) = mnl_attr_get_str(attribute);
+    return static_cast<int>(MNL_CB_OK);
+  };
+  mnl_attr_parse_nested(info, call, &kind);
+  return kind;
+}
+
+int on_link(const nlmsghdr* header, void* out) {
+  const auto* message = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header));
+  Link link;
+  link.ifindex = static_cast<u32>(message->ifi_index);
+  link.type = message->ifi_type;
+  link.up = message->ifi_flags & IFF_UP;
+  link.loopback = message->ifi_flags & IFF_LOOPBACK;
+  each_attribute(header, sizeof(ifinfomsg), [&](const nlattr* attribute) {
+    switch (mnl_attr_get_type(attribute)) {
+      case IFLA_IFNAME: link.name = mnl_attr_get_str(attribute); break;
+      case IFLA_MTU: link.mtu = mnl_attr_get_u32(attribute); break;
+      case IFLA_MASTER: link.master = mnl_attr_get_u32(attribute); break;
+      case IFLA_LINKINFO: link.kind = link_kind(attribute); break;
+      default: break;
+    }
+  });
+  static_cast<NetworkState*>(out)->links.push_back(std::move(link));
+  return MNL_CB_OK;
+}
+
+int on_address(const nlmsghdr* header, void* out) {
+  const auto* message = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(header));
+  if (message->ifa_family != AF_INET) return MNL_CB_OK;
+  Address address;
+  address.ifindex = message->ifa_index;
+  address.prefix_length = message->ifa_prefixlen;
+  bool local = false;
+  each_attribute(header, sizeof(ifaddrmsg), [&](const nlattr* attribute) {
+    u16 type = mnl_attr_get_type(attribute);
+    // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always ours.
+    if (type == IFA_LOCAL || (type == IFA_ADDRESS && !local))
+      address.address = Ipv4{mnl_attr_get_u32(attribute)};
+    if (type == IFA_LOCAL) local = true;
+    if (type == IFA_BROADCAST) address.broadcast = Ipv4{mnl_attr_get_u32(attribute)};
+  });
+  static_cast<NetworkState*>(out)->addresses.push_back(address);
+  return MNL_CB_OK;
+}
+
+int on_route(const nlmsghdr* header, void* out) {
+  const auto* message = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(header));
+  if (message->rtm_family != AF_INET || message->rtm_dst_len != 0 ||
+      message->rtm_table != RT_TABLE_MAIN || message->rtm_type != RTN_UNICAST)
+    return MNL_CB_OK;
+  DefaultRoute route;
+  auto* state = static_cast<NetworkState*>(out);
+  each_attribute(header, sizeof(rtmsg), [&](const nlattr* attribute) {
+    u16 type = mnl_attr_get_type(attribute);
+    if (type == RTA_OIF) route.ifindex = mnl_attr_get_u32(attribute);
+    if (type == RTA_PRIORITY) route.metric = mnl_attr_get_u32(attribute);
+    if (type != RTA_MULTIPATH) return;
+    const auto* hop = static_cast<const rtnexthop*>(mnl_attr_get_payload(attribute));
+    int left = mnl_attr_get_payload_len(attribute);
+    for (; RTNH_OK(hop, left);
+         left -= static_cast<int>(RTNH_ALIGN(hop->rtnh_len)), hop = RTNH_NEXT(hop))
+      state->default_routes.push_back({static_cast<u32>(hop->rtnh_ifindex), route.metric});
+  });
+  if (route.ifindex != 0) state->default_routes.push_back(route);
+  return MNL_CB_OK;
+}
+
+Status dump(u16 type, u8 family, std::size_t header_size, mnl_cb_t callback, NetworkState& out,
+            const char* what) {
+  Socket socket(mnl_socket_open(NETLINK_ROUTE));
+  if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return netlink_error(what);
+  std::vector<char> buffer(64 * 1024);
+  nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
+  request->nlmsg_type = type;
+  request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  request->nlmsg_seq = static_cast<u32>(time(nullptr));
+  u32 sequence = request->nlmsg_seq;
+  // The family is the first byte of every rtnetlink header.
+  *static_cast<u8*>(mnl_nlmsg_put_extra_header(request, header_size)) = family;
+  if (mnl_socket_sendto(socket.get(), request, request->nlmsg_len) < 0) return netlink_error(what);
+  for (;;) {
+    ssize_t length = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
+    if (length < 0) return netlink_error(what);
+    int result = mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), sequence,
+                            mnl_socket_get_portid(socket.get()), callback, &out);
+    if (result < 0) return netlink_error(what);
+    if (result == MNL_CB_STOP) return Done{};
+  }
+}
+
+}  // namespace
+
+const Link* NetworkState::link_named(const std::string& name) const {
+  for (const Link& link : links)
+    if (link.name == name) return &link;
+  return nullptr;
+}
+
+const Link* NetworkState::link_at(u32 ifindex) const {
+  for (const Link& link : links)
+    if (link.ifindex == ifindex) return &link;
+  return nullptr;
+}
+
+Result<NetworkState> read_network() {
+  NetworkState state;
+  Status status = dump(RTM_GETLINK, AF_UNSPEC, sizeof(ifinfomsg), on_link, state, "interfaces");
+  if (!status) return status.error();
+  status = dump(RTM_GETADDR, AF_INET, sizeof(ifaddrmsg), on_address, state, "addresses");
+  if (!status) return status.error();
+  status = dump(RTM_GETROUTE, AF_INET, sizeof(rtmsg), on_route, state, "routes");
+  if (!status) return status.error();
+  return state;
+}
+
+Result<Fd> open_network_monitor() {
+  Fd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
+  if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return error("Changes of interfaces and addresses cannot be followed ({}).", strerror(errno));
+  return fd;
+}
+
+void drain_network_monitor(const Fd& monitor) {
+  char buffer[16 * 1024];
+  // ENOBUFS only says that some were lost; whatever they were, everything is read anew.
+  while (recv(monitor.get(), buffer, sizeof buffer, 0) > 0 || errno == ENOBUFS) errno = 0;
+}
+
+std::string to_text(Ipv4 address) {
+  u32 host = to_host(address);
+  return fmt::format("{}.{}.{}.{}", host >> 24, host >> 16 & 255, host >> 8 & 255, host & 255);
+}
+
+std::string to_text(Ipv4 address, Port port) {
+  return fmt::format("{}:{}", to_text(address), to_host(port));
+}
+
+}  // namespace masq

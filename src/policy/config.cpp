@@ -1,0 +1,242 @@
+// masq.toml: reading with the line of every mistake, writing, and the settings that follow from it.
+#include "policy/config.h"
+
+#include <sys/random.h>
+#include <sys/sysinfo.h>
+
+#include <fstream>
+#include <functional>
+#include <sstream>
+#define TOML_EXCEPTIONS 1
+#include <toml++/toml.h>
+
+namespace masq {
+namespace {
+
+using Report = std::function<void(const toml::node&, std::string)>;
+
+std::vector<std::string> read_names(const toml::node& node, const std::string& key, const Report& wrong) {
+  std::vector<std::string> names;
+  if (const auto* one = node.as_string()) return {one->get()};
+  const auto* many = node.as_array();
+  if (many == nullptr) {
+    wrong(node, fmt::format("`{}` must be the name of an interface, or a list of names.", key));
+    return names;
+  }
+  for (const toml::node& each : *many) {
+    const auto* name = each.as_string();
+    if (name == nullptr || name->get().empty() || name->get().size() > 15)
+      wrong(each, fmt::format("`{}` must list names of interfaces (1 to 15 characters).", key));
+    else
+      names.push_back(name->get());
+  }
+  return names;
+}
+
+void read_number(const toml::node& node, const std::string& key, u32 least, u32 most, u32& out,
+                 const Report& wrong) {
+  const auto* number = node.as_integer();
+  if (number == nullptr || number->get() < least || number->get() > most)
+    return wrong(node, fmt::format("`{}` must be a whole number from {} to {}.", key, least, most));
+  out = static_cast<u32>(number->get());
+}
+
+std::optional<Ipv6Mode> ipv6_named(const std::string& name) {
+  if (name == "auto") return Ipv6Mode::automatic;
+  if (name == "block") return Ipv6Mode::block;
+  if (name == "leave") return Ipv6Mode::leave;
+  return std::nullopt;
+}
+
+struct NumberKey {
+  const char* key;
+  u32 Config::* field;
+  u32 least;
+};
+
+// Timeouts below the RFC's minimum are accepted down to one second: old scripts ask for them.
+constexpr NumberKey kTimeouts[] = {
+    {"tcp_established_s", &Config::tcp_established_s, 1}, {"tcp_opening_s", &Config::tcp_opening_s, 1},
+    {"tcp_closing_s", &Config::tcp_closing_s, 1},         {"udp_s", &Config::udp_s, 1},
+    {"dns_s", &Config::dns_s, 1},                         {"icmp_s", &Config::icmp_s, 1}};
+
+void read_timeouts(const toml::node& node, Config& config, const Report& wrong) {
+  const auto* table = node.as_table();
+  if (table == nullptr) return wrong(node, "`timeouts` must be a table, [timeouts].");
+  for (const auto& [key, value] : *table) {
+    bool known = false;
+    for (const NumberKey& timeout : kTimeouts) {
+      if (key.str() != timeout.key) continue;
+      known = true;
+      read_number(value, timeout.key, timeout.least, kTimeoutMax_s, config.*timeout.field, wrong);
+    }
+    if (!known) wrong(value, fmt::format("`{}` is not a timeout that masq knows.", key.str()));
+  }
+}
+
+void read_key(const std::string& key, const toml::node& node, Config& config, const Report& wrong) {
+  const auto* text = node.as_string();
+  std::string word = text != nullptr ? text->get() : "";
+  if (key == "external") {
+    config.external = read_names(node, key, wrong);
+  } else if (key == "internal") {
+    config.internal = read_names(node, key, wrong);
+  } else if (key == "datapath") {
+    if (word != "auto" && word != "tc") wrong(node, "`datapath` must be \"auto\" or \"tc\".");
+    config.datapath = word;
+  } else if (key == "filtering") {
+    if (auto filtering = filtering_named(word); filtering && *filtering == kFilterAddressAndPort)
+      config.filtering = *filtering;
+    else
+      wrong(node, "`filtering` must be \"apdf\"; the others are not there yet.");
+  } else if (key == "ipv6") {
+    if (auto mode = ipv6_named(word))
+      config.ipv6 = *mode;
+    else
+      wrong(node, "`ipv6` must be \"auto\", \"block\" or \"leave\".");
+  } else if (key == "flows_max") {
+    read_number(node, key, kFlowsMin, kFlowsMax, config.flows_max, wrong);
+  } else if (key == "udp_refresh_inbound") {
+    if (const auto* flag = node.as_boolean())
+      config.udp_refresh_inbound = flag->get();
+    else
+      wrong(node, "`udp_refresh_inbound` must be true or false.");
+  } else if (key == "timeouts") {
+    read_timeouts(node, config, wrong);
+  } else {
+    wrong(node, fmt::format("`{}` is not a key that masq knows.", key));
+  }
+}
+
+void check_whole(const Config& config, std::vector<ConfigMistake>& mistakes) {
+  for (const std::string& name : config.external)
+    for (const std::string& other : config.internal)
+      if (name == other)
+        mistakes.push_back({0, fmt::format("{} cannot be external and internal at once.", name)});
+}
+
+Ticks ticks_of(u32 seconds) { return ticks_from_s(seconds); }
+
+// As connection tracking in the kernel does: by memory, in three steps.
+u32 flows_for_memory() {
+  struct sysinfo info{};
+  if (sysinfo(&info) != 0) return 8192;
+  u64 bytes = static_cast<u64>(info.totalram) * info.mem_unit;
+  if (bytes >= 3ull << 30) return 262144;
+  if (bytes >= 1ull << 30) return 65536;
+  return bytes >= 256ull << 20 ? 16384 : 8192;
+}
+
+PortRange local_port_range() {
+  std::ifstream file("/proc/sys/net/ipv4/ip_local_port_range");
+  u32 first = 32768, last = 60999;
+  if (!(file >> first >> last) || first < 1 || last > 65535 || first > last) return {32768, 60999};
+  return {static_cast<u16>(first), static_cast<u16>(last)};
+}
+
+}  // namespace
+
+std::string filtering_name(Filtering filtering) {
+  switch (filtering) {
+    case kFilterAddress: return "address-dependent";
+    case kFilterNone: return "endpoint-independent";
+    default: return "address- and port-dependent";
+  }
+}
+
+std::optional<Filtering> filtering_named(const std::string& name) {
+  if (name == "apdf") return kFilterAddressAndPort;
+  if (name == "adf") return kFilterAddress;
+  if (name == "eif") return kFilterNone;
+  return std::nullopt;
+}
+
+ParsedConfig parse_config(const std::string& text) {
+  ParsedConfig parsed;
+  Report wrong = [&](const toml::node& node, std::string sentence) {
+    parsed.mistakes.push_back({static_cast<u32>(node.source().begin.line), std::move(sentence)});
+  };
+  try {
+    toml::table table = toml::parse(text);
+    for (const auto& [key, value] : table)
+      read_key(std::string(key.str()), value, parsed.config, wrong);
+  } catch (const toml::parse_error& mistake) {
+    parsed.mistakes.push_back({static_cast<u32>(mistake.source().begin.line),
+                               fmt::format("This is not TOML: {}.", mistake.description())});
+    return parsed;
+  }
+  check_whole(parsed.config, parsed.mistakes);
+  return parsed;
+}
+
+ParsedConfig load_config(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    // An empty file is read as nothing at all, and is a configuration.
+    if (!file || file.peek() != std::ifstream::traits_type::eof())
+      return {Config{}, {{0, fmt::format("{} cannot be read.", path)}}};
+  }
+  return parse_config(text.str());
+}
+
+std::string to_toml(const Config& config) {
+  toml::table table;
+  auto names = [](const std::vector<std::string>& from) {
+    toml::array array;
+    for (const std::string& name : from) array.push_back(name);
+    return array;
+  };
+  if (!config.external.empty()) table.insert("external", names(config.external));
+  if (!config.internal.empty()) table.insert("internal", names(config.internal));
+  table.insert("datapath", config.datapath);
+  table.insert("ipv6", config.ipv6 == Ipv6Mode::block   ? "block"
+                       : config.ipv6 == Ipv6Mode::leave ? "leave"
+                                                        : "auto");
+  if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
+  table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
+  toml::table timeouts;
+  for (const NumberKey& timeout : kTimeouts) timeouts.insert(timeout.key, config.*timeout.field);
+  table.insert("timeouts", timeouts);
+  std::ostringstream text;
+  text << table << "\n";
+  return text.str();
+}
+
+Result<Settings> settings_for(const Config& config) {
+  Settings s{};
+  if (getrandom(s.secret, sizeof s.secret, 0) != sizeof s.secret)
+    return error("The kernel gives no random numbers ({}).", strerror(errno));
+  s.tcp_established = ticks_of(config.tcp_established_s);
+  s.tcp_opening = ticks_of(config.tcp_opening_s);
+  s.tcp_closing = ticks_of(config.tcp_closing_s);
+  s.udp = ticks_of(config.udp_s);
+  s.dns = ticks_of(config.dns_s);
+  s.icmp = ticks_of(config.icmp_s);
+  // A record's line is written at most this often; a quarter of a second is exact enough for timers
+  // that are given in seconds.
+  s.refresh = ticks_from_ns(250000000);
+  s.flows_max = config.flows_max != 0 ? config.flows_max : flows_for_memory();
+  s.udp_refresh_inbound = config.udp_refresh_inbound;
+  s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
+  s.filtering = config.filtering;
+  // Everything but the ports that the gateway's own sockets are given by the kernel.
+  PortRange local = local_port_range();
+  s.pool[0] = {1, 1023};
+  s.pool[1] = {1024, static_cast<u16>(local.first - 1)};
+  s.pool[2] = {static_cast<u16>(local.last + 1), 65535};
+  s.pool[3] = {1, 0};
+  if (local.first <= 1024) s.pool[1] = {1, 0};
+  if (local.last == 65535) s.pool[2] = {1, 0};
+  u32 ports = 0;
+  for (u32 i = 1; i < kPoolRangesMax; ++i)
+    if (s.pool[i].first <= s.pool[i].last) ports += s.pool[i].last - s.pool[i].first + 1u;
+  if (ports < 30000)
+    return error(
+        "net.ipv4.ip_local_port_range ({}-{}) leaves only {} ports for inner hosts and 30000 are "
+        "needed; narrow it, for example to 32768-60999.",
+        local.first, local.last, ports);
+  return s;
+}
+
+}  // namespace masq

@@ -1,0 +1,60 @@
+// What the administrator asks for: the options of `masq up` and the keys of masq.toml, which are the
+// same (docs/configuration.md lists them).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/settings.h"
+#include "gateway/result.h"
+
+namespace masq {
+
+enum class Ipv6Mode { automatic, block, leave };
+
+struct Config {
+  std::vector<std::string> external;  // empty: found by the default route
+  std::vector<std::string> internal;  // empty: found by private addresses
+  std::string datapath = "auto";
+  Filtering filtering = kFilterAddressAndPort;
+  Ipv6Mode ipv6 = Ipv6Mode::automatic;
+  u32 flows_max = 0;  // 0: by the machine's memory
+  u32 tcp_established_s = 7440;
+  u32 tcp_opening_s = 240;
+  u32 tcp_closing_s = 240;
+  u32 udp_s = 300;
+  u32 dns_s = 30;
+  u32 icmp_s = 60;
+  bool udp_refresh_inbound = false;
+};
+
+// Where something is wrong and what.
+struct ConfigMistake {
+  u32 line;  // 0: the file as a whole
+  std::string sentence;
+};
+
+struct ParsedConfig {
+  Config config;
+  std::vector<ConfigMistake> mistakes;
+};
+
+// Reads a configuration; `name` is for messages. Finds every mistake, not only the first.
+ParsedConfig parse_config(const std::string& text);
+// Likewise from a file; a file that cannot be read is a mistake of line 0.
+ParsedConfig load_config(const std::string& path);
+
+std::string to_toml(const Config& config);
+
+// What is in force by the time the table is made: sizes, the pool, a fresh secret.
+Result<Settings> settings_for(const Config& config);
+
+// A part of to_text for `status`.
+std::string filtering_name(Filtering filtering);
+std::optional<Filtering> filtering_named(const std::string& name);
+
+inline constexpr u32 kFlowsMin = 16;
+inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;
+
+}  // namespace masq
