@@ -42,18 +42,21 @@ int remember_libbpf(libbpf_print_level level, const char* format, va_list args) 
   return 0;
 }
 
+// From the start of the program: libbpf's warnings are not for our users' eyes.
+[[maybe_unused]] const libbpf_print_fn_t print_before = libbpf_set_print(remember_libbpf);
+
 struct ObjectCloser {
   void operator()(bpf_object* object) const { bpf_object__close(object); }
 };
 using Object = std::unique_ptr<bpf_object, ObjectCloser>;
 
 Result<Object> open_object() {
-  libbpf_set_print(remember_libbpf);
   libbpf_said.clear();
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "masq");
   std::size_t size = static_cast<std::size_t>(masq_kernel_object_end - masq_kernel_object_begin);
   Object object(bpf_object__open_mem(masq_kernel_object_begin, size, &options));
-  if (!object) return error("The kernel programs inside this binary cannot be read ({}).", strerror(errno));
+  if (!object)
+    return error("The kernel programs inside this binary cannot be read ({}).", strerror(errno));
   return object;
 }
 
@@ -61,12 +64,15 @@ Error load_error(int code) {
   if (code == -EPERM)
     return error("The kernel does not let this process load BPF programs; run masq as root.");
   if (code == -ENOMEM || code == -E2BIG)
-    return error("There is not enough memory for a table of this size; choose a smaller --flows-max.");
+    return error(
+        "There is not enough memory for a table of this size; choose a smaller --flows-max.");
   std::string last = libbpf_said.substr(0, libbpf_said.find('\n'));
   return error("The kernel refused the programs ({}): {}", strerror(-code), last);
 }
 
-const char* map_name(MapName name) { return kMapNames[static_cast<u32>(name)]; }
+const char* map_name(MapName name) {
+  return kMapNames[static_cast<u32>(name)];
+}
 
 Result<bpf::Constants> read_constants(int fd) {
   u32 zero = 0;
@@ -100,7 +106,8 @@ bool in_pool(const Settings& settings, u32 port) {
 
 Status run_once(int program_fd, const char* what) {
   char frame[64] = {};
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof frame, .repeat = 1);
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof frame,
+              .repeat = 1);
   int result = bpf_prog_test_run_opts(program_fd, &options);
   if (result != 0 || options.retval != 0)
     return error("{} could not be started ({}).", what, strerror(result != 0 ? errno : EINVAL));
@@ -159,27 +166,39 @@ Result<Datapath> Datapath::load(const Settings& settings) {
 
 Result<Datapath> Datapath::adopt(std::span<const u32> program_ids) {
   Datapath datapath;
-  for (u32 id : program_ids) {
-    Fd fd(bpf_prog_get_fd_by_id(id));
-    if (!fd) return error("The running programs cannot be opened ({}).", strerror(errno));
-    bpf_prog_info info{};
-    u32 length = sizeof info;
-    if (bpf_obj_get_info_by_fd(fd.get(), &info, &length) != 0)
-      return error("The running programs cannot be read ({}).", strerror(errno));
-    if (Status status = datapath.open_maps_of(fd.get()); !status) return status.error();
-    for (u32 i = 0; i < static_cast<u32>(Program::count); ++i)
-      if (strncmp(info.name, kProgramNames[i], BPF_OBJ_NAME_LEN - 1) == 0)
-        datapath.programs_[i] = std::move(fd);
-  }
-  if (!datapath.constants_) return error("The running programs are not masq's.");
-  Result<bpf::Constants> constants = read_constants(datapath.constants_.get());
-  if (!constants) return constants.error();
-  if (constants->layout != bpf::kLayoutVersion)
-    return error("The programs that run here belong to another version of masq; `masq down` ends them.");
-  datapath.tables_.records_max = constants->records_max;
+  if (Status status = datapath.open_running(program_ids); !status) return status.error();
   if (Status status = datapath.load_missing(); !status) return status.error();
   if (Status status = datapath.map_tables(); !status) return status.error();
   return datapath;
+}
+
+Result<Datapath> Datapath::look(std::span<const u32> program_ids) {
+  Datapath datapath;
+  if (Status status = datapath.open_running(program_ids); !status) return status.error();
+  if (Status status = datapath.map_tables(); !status) return status.error();
+  return datapath;
+}
+
+Status Datapath::open_running(std::span<const u32> program_ids) {
+  for (u32 id : program_ids) {
+    Fd fd(bpf_prog_get_fd_by_id(id));
+    bpf_prog_info info{};
+    u32 length = sizeof info;
+    if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &length) != 0)
+      return error("The running programs cannot be read ({}).", strerror(errno));
+    if (Status status = open_maps_of(fd.get()); !status) return status;
+    for (u32 i = 0; i < static_cast<u32>(Program::count); ++i)
+      if (fd && strncmp(info.name, kProgramNames[i], BPF_OBJ_NAME_LEN - 1) == 0)
+        programs_[i] = std::move(fd);
+  }
+  if (!constants_) return error("The programs that run here are not masq's.");
+  Result<bpf::Constants> constants = read_constants(constants_.get());
+  if (!constants) return constants.error();
+  if (constants->layout != bpf::kLayoutVersion)
+    return error(
+        "The programs that run here belong to another version of masq; `masq down` ends them.");
+  tables_.records_max = constants->records_max;
+  return Done{};
 }
 
 // The maps that a program uses, by the names that they have in the kernel.
@@ -197,9 +216,11 @@ Status Datapath::open_maps_of(int program_fd) {
     u32 map_length = sizeof map_info;
     if (!fd || bpf_obj_get_info_by_fd(fd.get(), &map_info, &map_length) != 0)
       return error("The running programs' maps cannot be opened ({}).", strerror(errno));
-    if (strncmp(map_info.name, kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0) constants_ = std::move(fd);
+    if (strncmp(map_info.name, kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0)
+      constants_ = std::move(fd);
     for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
-      if (fd && strncmp(map_info.name, kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0) maps_[m] = std::move(fd);
+      if (fd && strncmp(map_info.name, kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0)
+        maps_[m] = std::move(fd);
   }
   return Done{};
 }
@@ -245,9 +266,9 @@ Status Datapath::map_tables() {
     mappings_.push_back(std::move(*mapping));
     return mappings_.back().get();
   };
-  const MapName names[] = {MapName::records, MapName::inner, MapName::outer,     MapName::used,
-                           MapName::full,    MapName::ports, MapName::fragments, MapName::shared,
-                           MapName::settings};
+  const MapName names[] = {MapName::records,   MapName::inner,  MapName::outer,
+                           MapName::used,      MapName::full,   MapName::ports,
+                           MapName::fragments, MapName::shared, MapName::settings};
   void* at[std::size(names)];
   for (u32 i = 0; i < std::size(names); ++i) {
     bool write = names[i] == MapName::settings;
@@ -273,9 +294,9 @@ Status Datapath::prepare_pools() {
                                    table_sizes(tables_.records_max).used, PROT_READ | PROT_WRITE);
   if (!used) return used.error();
   static_cast<u64*>(used->get())[0] |= 1;
-  Result<Mapping> ports = map_value(maps_[static_cast<u32>(MapName::ports)].get(),
-                                    sizeof(PortPool) * kExternalsMax * kPoolProtocols,
-                                    PROT_READ | PROT_WRITE);
+  Result<Mapping> ports =
+      map_value(maps_[static_cast<u32>(MapName::ports)].get(),
+                sizeof(PortPool) * kExternalsMax * kPoolProtocols, PROT_READ | PROT_WRITE);
   if (!ports) return ports.error();
   PortPool excluded{};
   for (u32 port = 0; port < 65536; ++port)
@@ -294,7 +315,8 @@ std::vector<int> Datapath::map_fds() const {
 }
 
 Status Datapath::set_interface(u32 ifindex, const Interface& interface) {
-  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::interfaces)].get(), &ifindex, &interface, 0) != 0)
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::interfaces)].get(), &ifindex, &interface,
+                          0) != 0)
     return error("An interface cannot be entered in the programs' map ({}); at most {} fit.",
                  strerror(errno), bpf::kInterfacesMax);
   return Done{};
@@ -316,7 +338,8 @@ std::vector<std::pair<u32, Interface>> Datapath::interfaces() const {
 
 Status Datapath::add_outer_address(Ipv4 address) {
   u32 unused = 0;
-  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::outer_addr)].get(), &address, &unused, 0) != 0)
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::outer_addr)].get(), &address, &unused,
+                          0) != 0)
     return error("An external address cannot be entered in the programs' map ({}); at most {} fit.",
                  strerror(errno), bpf::kOuterAddressesMax);
   return Done{};
@@ -335,7 +358,9 @@ std::vector<Ipv4> Datapath::outer_addresses() const {
   return all;
 }
 
-Status Datapath::start_sweeper() { return run_once(program_fd(Program::sweep_start), "The sweeper"); }
+Status Datapath::start_sweeper() {
+  return run_once(program_fd(Program::sweep_start), "The sweeper");
+}
 
 CounterTotals Datapath::counters() const {
   CounterTotals totals;

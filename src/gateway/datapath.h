@@ -38,6 +38,9 @@ class Datapath {
   // version of masq.
   static Result<Datapath> adopt(std::span<const u32> program_ids);
 
+  // The same, only to read.
+  static Result<Datapath> look(std::span<const u32> program_ids);
+
   int program_fd(Program program) const { return programs_[static_cast<u32>(program)].get(); }
   // Map descriptors, for the process that keeps them open while the daemon is away.
   std::vector<int> map_fds() const;
@@ -58,6 +61,7 @@ class Datapath {
 
  private:
   Status map_tables();
+  Status open_running(std::span<const u32> program_ids);
   Status open_maps_of(int program_fd);
   Status load_missing();
   Status prepare_pools();

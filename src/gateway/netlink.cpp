@@ -53,11 +53,20 @@ int on_link(const nlmsghdr* header, void* out) {
   link.loopback = message->ifi_flags & IFF_LOOPBACK;
   each_attribute(header, sizeof(ifinfomsg), [&](const nlattr* attribute) {
     switch (mnl_attr_get_type(attribute)) {
-      case IFLA_IFNAME: link.name = mnl_attr_get_str(attribute); break;
-      case IFLA_MTU: link.mtu = mnl_attr_get_u32(attribute); break;
-      case IFLA_MASTER: link.master = mnl_attr_get_u32(attribute); break;
-      case IFLA_LINKINFO: link.kind = link_kind(attribute); break;
-      default: break;
+      case IFLA_IFNAME:
+        link.name = mnl_attr_get_str(attribute);
+        break;
+      case IFLA_MTU:
+        link.mtu = mnl_attr_get_u32(attribute);
+        break;
+      case IFLA_MASTER:
+        link.master = mnl_attr_get_u32(attribute);
+        break;
+      case IFLA_LINKINFO:
+        link.kind = link_kind(attribute);
+        break;
+      default:
+        break;
     }
   });
   static_cast<NetworkState*>(out)->links.push_back(std::move(link));
@@ -108,7 +117,8 @@ int on_route(const nlmsghdr* header, void* out) {
 Status dump(u16 type, u8 family, std::size_t header_size, mnl_cb_t callback, NetworkState& out,
             const char* what) {
   Socket socket(mnl_socket_open(NETLINK_ROUTE));
-  if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return netlink_error(what);
+  if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0)
+    return netlink_error(what);
   std::vector<char> buffer(64 * 1024);
   nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
   request->nlmsg_type = type;
@@ -160,6 +170,9 @@ Result<Fd> open_network_monitor() {
   address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
   if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return error("Changes of interfaces and addresses cannot be followed ({}).", strerror(errno));
+  // Somebody switching forwarding on is news too.
+  int group = RTNLGRP_IPV4_NETCONF;
+  setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group);
   return fd;
 }
 

@@ -1,5 +1,5 @@
-// What the kernel says of links, addresses and routes in this network namespace (rtnetlink), and the
-// notice that something of it has changed. IPv4 only.
+// What the kernel says of links, addresses and routes in this network namespace (rtnetlink), and
+// the notice that something of it has changed. IPv4 only.
 #pragma once
 
 #include <string>
@@ -16,10 +16,10 @@ struct Link {
   std::string name;
   std::string kind;  // "veth", "bridge", "tun", ...; empty for plain devices
   u32 mtu = 0;
-  u16 type = 0;      // ARPHRD_*
+  u16 type = 0;  // ARPHRD_*
   bool up = false;
   bool loopback = false;
-  u32 master = 0;    // the bridge or bond that it belongs to
+  u32 master = 0;  // the bridge or bond that it belongs to
 };
 
 struct Address {

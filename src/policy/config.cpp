@@ -15,7 +15,8 @@ namespace {
 
 using Report = std::function<void(const toml::node&, std::string)>;
 
-std::vector<std::string> read_names(const toml::node& node, const std::string& key, const Report& wrong) {
+std::vector<std::string> read_names(const toml::node& node, const std::string& key,
+                                    const Report& wrong) {
   std::vector<std::string> names;
   if (const auto* one = node.as_string()) return {one->get()};
   const auto* many = node.as_array();
@@ -50,15 +51,17 @@ std::optional<Ipv6Mode> ipv6_named(const std::string& name) {
 
 struct NumberKey {
   const char* key;
-  u32 Config::* field;
+  u32 Config::*field;
   u32 least;
 };
 
 // Timeouts below the RFC's minimum are accepted down to one second: old scripts ask for them.
-constexpr NumberKey kTimeouts[] = {
-    {"tcp_established_s", &Config::tcp_established_s, 1}, {"tcp_opening_s", &Config::tcp_opening_s, 1},
-    {"tcp_closing_s", &Config::tcp_closing_s, 1},         {"udp_s", &Config::udp_s, 1},
-    {"dns_s", &Config::dns_s, 1},                         {"icmp_s", &Config::icmp_s, 1}};
+constexpr NumberKey kTimeouts[] = {{"tcp_established_s", &Config::tcp_established_s, 1},
+                                   {"tcp_opening_s", &Config::tcp_opening_s, 1},
+                                   {"tcp_closing_s", &Config::tcp_closing_s, 1},
+                                   {"udp_s", &Config::udp_s, 1},
+                                   {"dns_s", &Config::dns_s, 1},
+                                   {"icmp_s", &Config::icmp_s, 1}};
 
 void read_timeouts(const toml::node& node, Config& config, const Report& wrong) {
   const auto* table = node.as_table();
@@ -115,11 +118,13 @@ void check_whole(const Config& config, std::vector<ConfigMistake>& mistakes) {
         mistakes.push_back({0, fmt::format("{} cannot be external and internal at once.", name)});
 }
 
-Ticks ticks_of(u32 seconds) { return ticks_from_s(seconds); }
+Ticks ticks_of(u32 seconds) {
+  return ticks_from_s(seconds);
+}
 
 // As connection tracking in the kernel does: by memory, in three steps.
 u32 flows_for_memory() {
-  struct sysinfo info{};
+  struct sysinfo info {};
   if (sysinfo(&info) != 0) return 8192;
   u64 bytes = static_cast<u64>(info.totalram) * info.mem_unit;
   if (bytes >= 3ull << 30) return 262144;
@@ -138,9 +143,12 @@ PortRange local_port_range() {
 
 std::string filtering_name(Filtering filtering) {
   switch (filtering) {
-    case kFilterAddress: return "address-dependent";
-    case kFilterNone: return "endpoint-independent";
-    default: return "address- and port-dependent";
+    case kFilterAddress:
+      return "address-dependent";
+    case kFilterNone:
+      return "endpoint-independent";
+    default:
+      return "address- and port-dependent";
   }
 }
 

@@ -1,5 +1,5 @@
-// What the administrator asks for: the options of `masq up` and the keys of masq.toml, which are the
-// same (docs/configuration.md lists them).
+// What the administrator asks for: the options of `masq up` and the keys of masq.toml, which are
+// the same (docs/configuration.md lists them).
 #pragma once
 
 #include <optional>

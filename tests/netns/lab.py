@@ -66,6 +66,7 @@ GATEWAY_INNER_IPV6 = "fd00:2::1"
 NAMESPACES = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "A", "B", "R", "I1", "outnet", "innet"]
 STATE_DIRECTORY = pathlib.Path(tempfile.gettempdir())
 CLONE_NEWNET = 0x40000000
+MADE_RUN_SSHD = "made-run-sshd"  # a file that says: /run/sshd was not there before this lab
 
 
 class LabError(Exception):
@@ -106,7 +107,6 @@ class Lab:
         self.directory = STATE_DIRECTORY / f"masq-lab-{self.name}"
         self._popened = []
         self._captures = []
-        self._made_sshd_directory = False
         self._old_handlers = {}
         self.services = None
 
@@ -161,6 +161,7 @@ class Lab:
     def remove(self):
         """Ends every process in the namespaces, then the namespaces, then the files."""
         with self._signals_held():
+            self._end_masq()
             for host in self.namespaces():
                 self._end_processes(host)
             for process in self._popened:
@@ -170,13 +171,25 @@ class Lab:
             for host in self.namespaces():
                 if self.ns(host) in existing:
                     command(["ip", "netns", "del", self.ns(host)])
-            shutil.rmtree(self.directory, ignore_errors=True)
-            if self._made_sshd_directory:
+            if (self.directory / MADE_RUN_SSHD).exists():
                 with contextlib.suppress(OSError):
                     os.rmdir("/run/sshd")
+            shutil.rmtree(self.directory, ignore_errors=True)
             for number, handler in self._old_handlers.items():
                 signal.signal(number, handler)
             self._old_handlers = {}
+
+    def _end_masq(self):
+        """As its user would. What it leaves in /run if it cannot do so belongs to this lab too."""
+        namespace = pathlib.Path(f"/run/netns/{self.ns('B')}")
+        if not namespace.exists():
+            return
+        folder = pathlib.Path(f"/run/masq/net-{namespace.stat().st_ino}")
+        if folder.exists():
+            with contextlib.suppress(LabError, OSError, subprocess.TimeoutExpired):
+                self.masq("down", timeout_s=10)
+            self._end_processes("B")
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _signals_held(self):
@@ -378,12 +391,14 @@ class Lab:
         self._captures.append(capture)
         return capture
 
-    def capture_gateway_outside(self, **options):
+    def capture_gateway_outside(self, filter_extra="", **options):
         """Everything on the outer net that its own hosts have not sent, so: what B sent.
 
         It listens on the bridge and not on B's cable, which tests pull out.
         """
         others = " and ".join(f"not ether src {mac_of(a)}" for a in OUTER_HOSTS.values())
+        if filter_extra:
+            others = f"({filter_extra}) and {others}"
         return self.capture("outnet", "br0", others, **options)
 
     def routes_inwards(self, action="replace"):

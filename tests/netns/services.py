@@ -3,10 +3,9 @@
 import hashlib
 import os
 import pathlib
-import socket
 import subprocess
 
-from lab import ADDRESS, GATEWAY_OUTER, wait_until
+from lab import ADDRESS, MADE_RUN_SSHD, wait_until
 
 FILE_BYTES = {"1k": 1_000, "100k": 100_000, "1m": 1_000_000, "5m": 5_000_000, "20m": 20_000_000}
 SLOW_BYTES_PER_S = 4_000_000  # what nginx allows a transfer of /slow/...
@@ -64,12 +63,9 @@ class Services:
             return self.lab.popen(host, argv, stdout=log)
 
     def _wait_for_tcp(self, host, port, name):
-        def answers():
-            with self.lab.inside(host):
-                s = socket.socket()
-            with s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-        wait_until(answers, f"{name} on {host} listens", timeout_s=10)
+        def listens():
+            return self.lab.run(host, ["ss", "-Hltn", f"sport = :{port}"]).stdout
+        wait_until(listens, f"{name} on {host} listens", timeout_s=10)
 
     def _make_files(self):
         """Text only, so that four bytes of it are never an address."""
@@ -138,7 +134,7 @@ PrintLastLog no
 """)
         if not os.path.isdir("/run/sshd"):
             os.mkdir("/run/sshd", 0o755)
-            self.lab._made_sshd_directory = True
+            (self.lab.directory / MADE_RUN_SSHD).touch()
         self._start(host, ["/usr/sbin/sshd", "-D", "-e", "-f", directory / "sshd_config"], "sshd")
         self._wait_for_tcp(host, 22, "sshd")
 
@@ -156,5 +152,3 @@ def curl_argv(url, *options, timeout_s=15):
 def nslookup_argv(name, server=ADDRESS["S2"]):
     return ["busybox", "nslookup", "-type=a", name, server]
 
-
-__all__ = ["Services", "curl_argv", "nslookup_argv", "sha256", "FILE_BYTES", "GATEWAY_OUTER"]

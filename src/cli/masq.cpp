@@ -1,0 +1,229 @@
+// masq: the command. Starting, ending and looking at the gateway of this network namespace.
+//
+// Exit codes: 0 done, 1 it did not work, 2 wrong usage. Errors go to standard error as one
+// sentence.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <CLI/CLI.hpp>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "cli/report.h"
+#include "gateway/daemon.h"
+#include "gateway/gateway.h"
+#include "gateway/state.h"
+#include "policy/config.h"
+
+namespace masq {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+int fail(const std::string& sentence) {
+  fmt::print(stderr, "masq: {}\n", sentence);
+  return kFailed;
+}
+
+int misuse(const std::string& sentence) {
+  fmt::print(stderr, "masq: {} See `masq --help`.\n", sentence);
+  return kUsage;
+}
+
+// masqd lies beside masq, or else in the path.
+std::string daemon_path() {
+  std::error_code failure;
+  std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", failure);
+  std::filesystem::path beside = self.parent_path() / "masqd";
+  return !failure && access(beside.c_str(), X_OK) == 0 ? beside.string() : "masqd";
+}
+
+[[noreturn]] void become_daemon(const std::string& config_path, int ready_fd) {
+  setsid();
+  int nothing = open("/dev/null", O_RDWR);
+  int log = open(run_file("log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  dup2(nothing, STDIN_FILENO);
+  dup2(nothing, STDOUT_FILENO);
+  dup2(log >= 0 ? log : nothing, STDERR_FILENO);
+  int ready = 3;
+  if (ready_fd != ready) dup2(ready_fd, ready);
+  close_range(static_cast<unsigned>(ready) + 1, ~0u, 0);
+  if (chdir("/") != 0) _exit(127);
+  std::string path = daemon_path();
+  execlp(path.c_str(), "masqd", "--config", config_path.c_str(), "--ready-fd", "3", nullptr);
+  std::string why = fmt::format("{}masqd cannot be started ({}).\n", kErrorPrefix, strerror(errno));
+  if (write(ready, why.data(), why.size()) < 0) _exit(127);
+  _exit(127);
+}
+
+// Passes on what the starting daemon says. True if its last word was that it is ready.
+bool hear(int fd, std::string& why_not) {
+  std::string all;
+  char buffer[4096];
+  ssize_t length;
+  while ((length = read(fd, buffer, sizeof buffer)) > 0 || (length < 0 && errno == EINTR))
+    if (length > 0) all.append(buffer, static_cast<std::size_t>(length));
+  std::istringstream lines(all);
+  std::string line;
+  bool ready = false;
+  while (std::getline(lines, line)) {
+    if (line == kReady)
+      ready = true;
+    else if (line.starts_with(kErrorPrefix))
+      why_not = line.substr(strlen(kErrorPrefix));
+    else
+      fmt::print("{}\n", line);
+  }
+  return ready;
+}
+
+int up(const Config& config) {
+  if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
+  if (config.datapath != "auto" && config.datapath != "tc")
+    return fail(fmt::format("The datapath \"{}\" is not there yet; tc is.", config.datapath));
+  if (int daemon = daemon_process(); daemon != 0) {
+    fmt::print("masq is running here already (masqd is process {}); nothing is changed.\n", daemon);
+    return 0;
+  }
+  if (Status status = make_run_folder(); !status) return fail(status.error().sentence);
+  std::string path = run_file("config.toml");
+  {
+    std::ofstream file(path);
+    file << to_toml(config);
+    if (!file.flush()) return fail(fmt::format("{} cannot be written.", path));
+  }
+  int pipe_fds[2];
+  if (pipe2(pipe_fds, O_CLOEXEC) != 0) return fail("No pipe can be made.");
+  fflush(stdout);
+  pid_t first = fork();
+  if (first == 0) {
+    if (fork() == 0) become_daemon(path, pipe_fds[1]);
+    _exit(0);
+  }
+  close(pipe_fds[1]);
+  if (first > 0) waitpid(first, nullptr, 0);
+  std::string why_not = "masqd ended before it was ready; see " + run_file("log") + ".";
+  bool ready = hear(pipe_fds[0], why_not);
+  close(pipe_fds[0]);
+  if (!ready) {
+    if (daemon_process() == 0) {
+      Result<NetworkState> network = read_network();
+      if (network && attached_programs(*network).empty()) remove_run_folder();
+    }
+    return fail(why_not);
+  }
+  Result<Datapath> datapath = running_gateway();
+  if (!datapath) return fail(datapath.error().sentence);
+  nlohmann::json status = status_json(*datapath);
+  fmt::print("{}\n", status["translating"].get<bool>()
+                         ? "masq is translating."
+                         : "masq is up and closed, waiting for an external address.");
+  return 0;
+}
+
+int down() {
+  if (geteuid() != 0) return fail("Only root can end the gateway; run masq as root.");
+  Result<std::vector<std::string>> remarks = take_down();
+  if (!remarks) return fail(remarks.error().sentence);
+  for (const std::string& remark : *remarks) fmt::print("{}\n", remark);
+  return 0;
+}
+
+int check(const std::string& path) {
+  ParsedConfig parsed = load_config(path);
+  for (const ConfigMistake& mistake : parsed.mistakes) {
+    if (mistake.line != 0)
+      fmt::print(stderr, "{}:{}: {}\n", path, mistake.line, mistake.sentence);
+    else
+      fmt::print(stderr, "{}: {}\n", path, mistake.sentence);
+  }
+  if (!parsed.mistakes.empty()) return kFailed;
+  fmt::print("{} is in order.\n", path);
+  return 0;
+}
+
+template <class MakeJson, class MakeText>
+int show(bool as_json, MakeJson make_json, MakeText make_text) {
+  Result<Datapath> datapath = running_gateway();
+  if (!datapath) return fail(datapath.error().sentence);
+  nlohmann::json out = make_json(*datapath);
+  if (as_json)
+    fmt::print("{}\n", out.dump(2));
+  else
+    fmt::print("{}", make_text(out));
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"masq: many hosts share one address. An IP masquerading gateway."};
+  app.require_subcommand(1);
+  Config config;
+  std::string config_path, filtering = "apdf", ipv6 = "auto", datapath, checked;
+  std::vector<std::string> external, internal;
+  u32 flows_max = 0;
+  bool as_json = false;
+
+  CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
+  up_command->add_option("--external", external, "Interface to the outside; may be given again")
+      ->type_name("IF");
+  up_command->add_option("--internal", internal, "Interface to the inside; may be given again")
+      ->type_name("IF");
+  up_command->add_option("--datapath", datapath, "auto or tc")
+      ->check(CLI::IsMember({"auto", "tc", "xdp", "user"}));
+  up_command->add_option("--filtering", filtering, "Who may answer: apdf (only who was asked)")
+      ->check(CLI::IsMember({"apdf", "adf", "eif"}));
+  up_command
+      ->add_option("--flows-max", flows_max, "Flows that the table holds; by memory if not given")
+      ->check(CLI::Range(kFlowsMin, kFlowsMax));
+  up_command->add_option("--ipv6", ipv6, "IPv6 between inside and outside: auto, block or leave")
+      ->check(CLI::IsMember({"auto", "block", "leave"}));
+  up_command->add_option("--config", config_path, "Configuration in TOML; options given here win")
+      ->type_name("FILE");
+  CLI::App* down_command = app.add_subcommand("down", "End the gateway and remove every trace");
+  CLI::App* status_command =
+      app.add_subcommand("status", "How the gateway is, and what it refused");
+  CLI::App* flows_command = app.add_subcommand("flows", "The flows in force");
+  CLI::App* mappings_command = app.add_subcommand("mappings", "The mappings in force");
+  for (CLI::App* each : {status_command, flows_command, mappings_command})
+    each->add_flag("--json", as_json, "For programs");
+  CLI::App* check_command = app.add_subcommand("check", "Find every mistake in a configuration");
+  check_command->add_option("file", checked, "The configuration")->required()->type_name("FILE");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& mistake) {
+    if (mistake.get_exit_code() == 0) return app.exit(mistake);
+    return misuse(fmt::format("{}.", mistake.what()));
+  }
+  if (*down_command) return down();
+  if (*check_command) return check(checked);
+  if (*status_command) return show(as_json, status_json, status_text);
+  if (*flows_command) return show(as_json, flows_json, flows_text);
+  if (*mappings_command) return show(as_json, mappings_json, mappings_text);
+
+  if (!config_path.empty()) {
+    ParsedConfig parsed = load_config(config_path);
+    if (!parsed.mistakes.empty()) return check(config_path);
+    config = parsed.config;
+  }
+  if (filtering != "apdf")
+    return fail(fmt::format("Filtering \"{}\" is not there yet; only apdf is.", filtering));
+  if (!external.empty()) config.external = external;
+  if (!internal.empty()) config.internal = internal;
+  if (!datapath.empty()) config.datapath = datapath;
+  if (flows_max != 0) config.flows_max = flows_max;
+  if (ipv6 != "auto") config.ipv6 = ipv6 == "block" ? Ipv6Mode::block : Ipv6Mode::leave;
+  return up(config);
+}
+
+}  // namespace
+}  // namespace masq
+
+int main(int argc, char** argv) {
+  return masq::run(argc, argv);
+}

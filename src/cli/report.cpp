@@ -1,0 +1,242 @@
+#include "cli/report.h"
+
+#include "gateway/gateway.h"
+#include "gateway/holder.h"
+#include "gateway/netlink.h"
+#include "gateway/state.h"
+
+namespace masq {
+namespace {
+
+using nlohmann::json;
+
+struct Named {
+  const char* name;
+  const char* sentence;
+};
+
+constexpr Named kReasons[] = {{"none", ""},
+#define X(name, sentence) {#name, sentence},
+                              MASQ_REASONS(X)
+#undef X
+};
+constexpr Named kTraffic[] = {
+#define X(name, sentence) {#name, sentence},
+    MASQ_TRAFFIC(X)
+#undef X
+};
+static_assert(std::size(kReasons) == kReasonCount && std::size(kTraffic) == kTrafficCount);
+
+std::string protocol_name(u8 protocol) {
+  switch (protocol) {
+    case kProtocolTcp:
+      return "tcp";
+    case kProtocolUdp:
+      return "udp";
+    case kProtocolIcmp:
+      return "icmp";
+    default:
+      return fmt::format("{}", protocol);
+  }
+}
+
+std::string state_name(State state) {
+  switch (state) {
+    case State::udp:
+      return "udp";
+    case State::icmp:
+      return "icmp";
+    case State::tcp_opening:
+      return "opening";
+    case State::tcp_established:
+      return "established";
+    case State::tcp_fin_out:
+      return "closed-inside";
+    case State::tcp_fin_in:
+      return "closed-outside";
+    case State::tcp_closing:
+      return "closing";
+    case State::tcp_transitory:
+      return "reset";
+    default:
+      return "none";
+  }
+}
+
+u32 expires_s(const Settings& settings, const Record& r, Ticks now) {
+  Ticks passed = now - r.last_seen, limit = timeout_of(settings, r);
+  return static_cast<i32>(passed) >= static_cast<i32>(limit) ? 0
+                                                             : seconds_from_ticks(limit - passed);
+}
+
+// 1234567 as "1 234 567".
+std::string number(u64 value) {
+  std::string digits = fmt::format("{}", value), grouped;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i != 0 && (digits.size() - i) % 3 == 0) grouped += ' ';
+    grouped += digits[i];
+  }
+  return grouped;
+}
+
+// The records that `wanted` says yes to, each copied once.
+template <class Wanted, class Use>
+void each_record(const Datapath& datapath, Wanted wanted, Use use) {
+  const Tables& t = datapath.tables();
+  for (u32 word = 0; word < t.records_max / 64; ++word) {
+    u64 used = t.record_used[word];
+    for (; used != 0; used &= used - 1) {
+      Record r = t.records[word * 64 + static_cast<u32>(__builtin_ctzll(used))];
+      if (wanted(r)) use(r);
+    }
+  }
+}
+
+}  // namespace
+
+Result<Datapath> running_gateway() {
+  if (geteuid() != 0)
+    return error("Only root can look into the kernel's tables; run masq as root.");
+  Result<NetworkState> network = read_network();
+  if (!network) return network.error();
+  std::vector<u32> programs = attached_programs(*network);
+  if (programs.empty())
+    return error("masq is not running in this network namespace; `masq up` starts it.");
+  return Datapath::look(programs);
+}
+
+json status_json(const Datapath& datapath) {
+  const Settings& s = datapath.settings();
+  Result<NetworkState> network = read_network();
+  int daemon = daemon_process();
+  SavedState state = load_state();
+  json out;
+  out["running"] = true;
+  out["daemon"] = {{"alive", daemon != 0}, {"process", daemon}};
+  out["sweeper_held"] = daemon != 0 || holder_lives(state.holder);
+  out["datapath"] = "tc";
+  out["filtering"] = filtering_name(static_cast<Filtering>(s.filtering));
+  out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
+  out["interfaces"] = json::array();
+  bool address = false;
+  for (const auto& [ifindex, interface] : datapath.interfaces()) {
+    const Link* link = network ? network->link_at(ifindex) : nullptr;
+    if (link == nullptr) continue;
+    json one = {{"name", link->name},
+                {"zone", interface.zone == Zone::outside ? "external" : "internal"},
+                {"mtu", interface.mtu}};
+    one["address"] = interface.address.be != 0 ? json(to_text(interface.address)) : json(nullptr);
+    if (interface.zone == Zone::outside && interface.address.be != 0) address = true;
+    out["interfaces"].push_back(one);
+  }
+  out["translating"] = address;
+  const Shared& shared = *datapath.tables().shared;
+  out["flows"] = {{"now", shared.flows}, {"max", s.flows_max}};
+  out["mappings"] = {{"now", shared.mappings}};
+  out["timeouts_s"] = {{"tcp_established", seconds_from_ticks(s.tcp_established)},
+                       {"tcp_opening", seconds_from_ticks(s.tcp_opening)},
+                       {"tcp_closing", seconds_from_ticks(s.tcp_closing)},
+                       {"udp", seconds_from_ticks(s.udp)},
+                       {"dns", seconds_from_ticks(s.dns)},
+                       {"icmp", seconds_from_ticks(s.icmp)}};
+  CounterTotals totals = datapath.counters();
+  for (u32 i = 0; i < kTrafficCount; ++i) out["traffic"][kTraffic[i].name] = totals.traffic[i];
+  for (u32 i = 1; i < kReasonCount; ++i) out["dropped"][kReasons[i].name] = totals.reasons[i];
+  return out;
+}
+
+json flows_json(const Datapath& datapath) {
+  json out = json::array();
+  const Settings& s = datapath.settings();
+  Ticks now = datapath.now();
+  auto wanted = [&](const Record& r) { return r.state > State::mapping && in_force(s, r, now); };
+  each_record(datapath, wanted, [&](const Record& r) {
+    Ipv4 external = s.externals[r.external % kExternalsMax].address;
+    out.push_back({{"protocol", protocol_name(r.protocol)},
+                   {"internal", to_text(r.internal_address, r.internal_port)},
+                   {"external", to_text(external, r.external_port)},
+                   {"remote", to_text(r.remote_address, r.remote_port)},
+                   {"state", state_name(r.state)},
+                   {"gateway", (r.flags & kFlagLocal) != 0},
+                   {"expires_s", expires_s(s, r, now)}});
+  });
+  return out;
+}
+
+json mappings_json(const Datapath& datapath) {
+  json out = json::array();
+  const Settings& s = datapath.settings();
+  Ticks now = datapath.now();
+  auto wanted = [&](const Record& r) { return r.state == State::mapping && in_force(s, r, now); };
+  each_record(datapath, wanted, [&](const Record& r) {
+    Ipv4 external = s.externals[r.external % kExternalsMax].address;
+    out.push_back({{"protocol", protocol_name(r.protocol)},
+                   {"internal", to_text(r.internal_address, r.internal_port)},
+                   {"external", to_text(external, r.external_port)},
+                   {"flows", r.mapping}});
+  });
+  return out;
+}
+
+std::string status_text(const json& status) {
+  std::string text;
+  auto line = [&](const std::string& one) { text += one + "\n"; };
+  bool translating = status["translating"], alive = status["daemon"]["alive"];
+  line(translating ? "masq is translating."
+                   : "masq is up and closed: no external interface has an address yet.");
+  if (!alive)
+    line(status["sweeper_held"]
+             ? "The daemon is not running; traffic goes on without it. `masq up` starts it again."
+             : "Neither the daemon nor the process that keeps the sweeper going is running; `masq "
+               "up` "
+               "starts them again.");
+  line("");
+  for (const json& each : status["interfaces"])
+    line(fmt::format("  {:<9} {:<12} {:<16} mtu {}", each["zone"].get<std::string>(),
+                     each["name"].get<std::string>(),
+                     each["address"].is_null() ? "no address" : each["address"].get<std::string>(),
+                     each["mtu"].get<u32>()));
+  line("");
+  line(fmt::format("  flows     {} of {}", number(status["flows"]["now"]),
+                   number(status["flows"]["max"])));
+  line(fmt::format("  mappings  {}", number(status["mappings"]["now"])));
+  line(fmt::format("  filtering {}", status["filtering"].get<std::string>()));
+  line(fmt::format("  IPv6      {} between inside and outside", status["ipv6"].get<std::string>()));
+  const json& traffic = status["traffic"];
+  line(fmt::format("  out       {} packets, {} bytes", number(traffic["translated_out"]),
+                   number(traffic["translated_out_bytes"])));
+  line(fmt::format("  in        {} packets, {} bytes", number(traffic["translated_in"]),
+                   number(traffic["translated_in_bytes"])));
+  bool any = false;
+  for (u32 i = 1; i < kReasonCount; ++i) {
+    u64 count = status["dropped"][kReasons[i].name];
+    if (count == 0) continue;
+    if (!any) line("\nRefused packets, and why:");
+    any = true;
+    line(fmt::format("  {:>10}  {}: {}", number(count), kReasons[i].name, kReasons[i].sentence));
+  }
+  return text;
+}
+
+std::string flows_text(const json& flows) {
+  std::string text = fmt::format("{:<5} {:<22} {:<22} {:<22} {:<15} {:>9}\n", "", "internal",
+                                 "external", "remote", "state", "expires");
+  for (const json& f : flows)
+    text += fmt::format("{:<5} {:<22} {:<22} {:<22} {:<15} {:>7} s\n",
+                        f["protocol"].get<std::string>(), f["internal"].get<std::string>(),
+                        f["external"].get<std::string>(), f["remote"].get<std::string>(),
+                        f["state"].get<std::string>(), f["expires_s"].get<u32>());
+  return text;
+}
+
+std::string mappings_text(const json& mappings) {
+  std::string text =
+      fmt::format("{:<5} {:<22} {:<22} {:>6}\n", "", "internal", "external", "flows");
+  for (const json& m : mappings)
+    text += fmt::format("{:<5} {:<22} {:<22} {:>6}\n", m["protocol"].get<std::string>(),
+                        m["internal"].get<std::string>(), m["external"].get<std::string>(),
+                        m["flows"].get<u32>());
+  return text;
+}
+
+}  // namespace masq

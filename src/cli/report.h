@@ -1,0 +1,24 @@
+// What `masq status`, `masq flows` and `masq mappings` show, for people and as JSON. Read straight
+// from the kernel's tables, so that it works while the daemon is away. docs/json.md lists the
+// fields.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "gateway/datapath.h"
+
+namespace masq {
+
+// The gateway that runs in this network namespace, to read.
+Result<Datapath> running_gateway();
+
+nlohmann::json status_json(const Datapath& datapath);
+nlohmann::json flows_json(const Datapath& datapath);
+nlohmann::json mappings_json(const Datapath& datapath);
+
+std::string status_text(const nlohmann::json& status);
+std::string flows_text(const nlohmann::json& flows);
+std::string mappings_text(const nlohmann::json& mappings);
+
+}  // namespace masq

@@ -1,0 +1,20 @@
+// masqd: starts the gateway, says so, and then keeps it in step with the machine until it is told
+// to end. Ending it ends nothing of what passes: that is `masq down`.
+#pragma once
+
+#include <string>
+
+#include "policy/config.h"
+
+namespace masq {
+
+// The last line on the ready descriptor when the gateway translates, and how a line begins that
+// says why it does not.
+inline constexpr const char* kReady = "ready";
+inline constexpr const char* kErrorPrefix = "error: ";
+
+// Runs until SIGTERM or SIGINT. Remarks, one a line, go to `ready_fd`, and later ones to standard
+// error. Returns the exit code.
+int run_daemon(const Config& config, int ready_fd);
+
+}  // namespace masq

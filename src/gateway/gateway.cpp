@@ -1,0 +1,330 @@
+#include "gateway/gateway.h"
+
+#include <algorithm>
+#include <csignal>
+#include <ctime>
+
+#include "gateway/holder.h"
+#include "gateway/others.h"
+
+namespace masq {
+namespace {
+
+struct Hooked {
+  TcHook hook;
+  Zone zone;
+  Program program;
+};
+
+// In the order in which they are put on.
+constexpr Hooked kHooks[] = {{TcHook::egress, Zone::outside, Program::leaving},
+                             {TcHook::ingress, Zone::outside, Program::outside},
+                             {TcHook::egress, Zone::inside, Program::entering},
+                             {TcHook::ingress, Zone::inside, Program::inside}};
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::optional<Address> first_address(const NetworkState& network, u32 ifindex) {
+  for (const Address& address : network.addresses)
+    if (address.ifindex == ifindex) return address;
+  return std::nullopt;
+}
+
+std::string sysctl_of(const std::string& link, const char* name) {
+  // A dot in an interface's name (a VLAN) stays as it is in the path.
+  return fmt::format("net/ipv4/conf/{}/{}", link, name);
+}
+
+bool machine_forwards() {
+  return read_sysctl("net/ipv4/ip_forward") == "1";
+}
+
+bool ipv6_is_forwarded() {
+  return read_sysctl("net/ipv6/conf/all/forwarding") == "1";
+}
+
+// What may change while the table stays.
+void take_over_settings(const Settings& from, Settings& to) {
+  to.tcp_established = from.tcp_established;
+  to.tcp_opening = from.tcp_opening;
+  to.tcp_closing = from.tcp_closing;
+  to.udp = from.udp;
+  to.dns = from.dns;
+  to.icmp = from.icmp;
+  to.udp_refresh_inbound = from.udp_refresh_inbound;
+  to.block_ipv6 = from.block_ipv6;
+}
+
+// From inside to outside, so that at no moment anything passes untranslated.
+void undo(const NetworkState& network, const SavedState& state) {
+  for (auto each = std::rbegin(kHooks); each != std::rend(kHooks); ++each)
+    for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
+  for (const std::string& name : state.qdiscs)
+    if (const Link* link = network.link_named(name)) remove_qdisc(link->ifindex);
+  end_holder(state.holder);
+  restore_sysctls(state);
+  if (state.belt) take_off_belt();
+  remove_run_folder();
+}
+
+}  // namespace
+
+std::vector<u32> attached_programs(const NetworkState& network) {
+  std::vector<u32> ids;
+  for (const Link& link : network.links)
+    for (TcHook hook : {TcHook::ingress, TcHook::egress})
+      if (auto id = attached_program(link.ifindex, hook);
+          id && !std::count(ids.begin(), ids.end(), *id))
+        ids.push_back(*id);
+  return ids;
+}
+
+Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& remarks) {
+  Result<NetworkState> network = read_network();
+  if (!network) return network.error();
+  Result<ChosenInterfaces> chosen = choose_interfaces(config, *network);
+  if (!chosen) return chosen.error();
+  SavedState state = load_state();
+  std::vector<u32> running = attached_programs(*network);
+  if (running.empty() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+
+  Config decided = config;
+  if (config.ipv6 == Ipv6Mode::automatic) {
+    if (running.empty()) state.ipv6_left = ipv6_is_forwarded();
+    decided.ipv6 = state.ipv6_left ? Ipv6Mode::leave : Ipv6Mode::block;
+  } else {
+    state.ipv6_left = config.ipv6 == Ipv6Mode::leave;
+  }
+  Result<Settings> settings = settings_for(decided);
+  if (!settings) return settings.error();
+  Result<Datapath> datapath =
+      running.empty() ? Datapath::load(*settings) : Datapath::adopt(running);
+  if (!datapath) return datapath.error();
+  if (!running.empty()) {
+    if (config.flows_max != 0 && config.flows_max != datapath->settings().flows_max)
+      remarks.push_back(fmt::format(
+          "The running table for {} flows is kept; `masq down` first to change its size.",
+          datapath->settings().flows_max));
+    take_over_settings(*settings, datapath->settings());
+    remarks.push_back(fmt::format("Took over the running gateway with {} flows.",
+                                  datapath->tables().shared->flows));
+  }
+  for (const std::string& remark : chosen->remarks) remarks.push_back(remark);
+
+  Gateway gateway(std::move(*datapath));
+  gateway.interfaces_ = *chosen;
+  gateway.state_ = state;
+  if (Status status = gateway.begin(remarks); !status) {
+    if (running.empty()) undo(*network, gateway.state_);  // nothing half done
+    return status.error();
+  }
+  if (state.ipv6_left)
+    remarks.push_back("IPv6 between inside and outside is left to the kernel, as it was before.");
+  for (const std::string& remark : remarks_on_other_filters()) remarks.push_back(remark);
+  return gateway;
+}
+
+Status Gateway::begin(std::vector<std::string>& remarks) {
+  if (!holder_lives(state_.holder)) {
+    Result<int> holder = start_holder(datapath_.map_fds());
+    if (!holder) return holder.error();
+    state_.holder = *holder;
+  }
+  if (Status status = datapath_.start_sweeper(); !status) return status;
+  return reconcile(remarks);
+}
+
+// Nothing between our interfaces by the kernel's own forwarding; the loopback interface is the one
+// that route look-ups are made for.
+Status Gateway::close_kernel_path(const NetworkState& network) {
+  bool forwards = machine_forwards();
+  if (forwards) {
+    if (Status status = put_on_belt(interfaces_.internal, interfaces_.external); !status)
+      return status;
+    state_.belt = true;
+  }
+  for (const auto* names : {&interfaces_.internal, &interfaces_.external}) {
+    for (const std::string& name : *names) {
+      if (network.link_named(name) == nullptr || forwards) continue;
+      if (Status status = set_sysctl(state_, sysctl_of(name, "forwarding"), "0"); !status)
+        return status;
+    }
+  }
+  for (const std::string& name : interfaces_.external)
+    if (network.link_named(name) !=
+        nullptr)  // never the inner address as the sender of an ARP request
+      if (Status status = set_sysctl(state_, sysctl_of(name, "arp_announce"), "2"); !status)
+        return status;
+  return set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
+}
+
+bool Gateway::external_is_in_use(u32 external) const {
+  const Tables& t = datapath_.tables();
+  for (u32 i = 1; i < t.records_max; ++i)
+    if (t.records[i].state != State::free && t.records[i].external == external) return true;
+  return false;
+}
+
+// The place of an external address: its old one if it had one, else one without records.
+u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
+  Settings& s = datapath_.settings();
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    if (s.externals[i].state != kExternalFree && same(s.externals[i].address, address)) {
+      s.externals[i].ifindex = ifindex;
+      s.externals[i].state = kExternalLive;
+      return i;
+    }
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    if (s.externals[i].state == kExternalLive || external_is_in_use(i)) continue;
+    s.externals[i].address = address;
+    s.externals[i].ifindex = ifindex;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    s.externals[i].state = kExternalLive;
+    return i;
+  }
+  return kExternalsMax;
+}
+
+void Gateway::update_externals(const NetworkState& network, std::vector<std::string>& remarks) {
+  std::vector<Ipv4> outer;
+  std::vector<bool> wanted(kExternalsMax, false);
+  for (const Address& address : network.addresses) {
+    const Link* link = network.link_at(address.ifindex);
+    if (link == nullptr || !contains(interfaces_.external, link->name)) continue;
+    outer.push_back(address.address);
+    if (address.broadcast.be != 0) outer.push_back(address.broadcast);
+    u32 place = take_external(address.address, address.ifindex);
+    if (place < kExternalsMax)
+      wanted[place] = true;
+    else
+      remarks.push_back(
+          fmt::format("{} is one external address too many; {} can be in use at once.",
+                      to_text(address.address), kExternalsMax));
+  }
+  Settings& s = datapath_.settings();
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
+  std::vector<Ipv4> known = datapath_.outer_addresses();
+  auto has = [](const std::vector<Ipv4>& all, Ipv4 one) {
+    return std::any_of(all.begin(), all.end(), [&](Ipv4 each) { return same(each, one); });
+  };
+  for (Ipv4 address : known)
+    if (!has(outer, address)) datapath_.remove_outer_address(address);
+  for (Ipv4 address : outer)
+    if (!has(known, address))
+      if (Status status = datapath_.add_outer_address(address); !status)
+        remarks.push_back(status.error().sentence);
+}
+
+Status Gateway::enter_interface(const NetworkState& network, const Link& link, Zone zone,
+                                std::vector<std::string>& remarks) {
+  int header = link_header_length(link);
+  if (header < 0) return error("{} has become a device that masq does not know.", link.name);
+  Interface interface {};
+  interface.zone = zone;
+  interface.link_header_length = static_cast<u8>(header);
+  interface.mtu = link.mtu;
+  interface.external = kExternalsMax;
+  std::optional<Address> address = first_address(network, link.ifindex);
+  if (address) interface.address = address->address;
+  if (zone == Zone::outside) {
+    const Settings& s = datapath_.settings();
+    for (u32 i = 0; i < kExternalsMax; ++i)
+      if (address && s.externals[i].state == kExternalLive &&
+          s.externals[i].ifindex == link.ifindex && same(s.externals[i].address, address->address))
+        interface.external = i;
+    if (!address)
+      remarks.push_back(fmt::format(
+          "{} has no IPv4 address yet: nothing passes until it has one, then all by itself.",
+          link.name));
+  }
+  return datapath_.set_interface(link.ifindex, interface);
+}
+
+Status Gateway::attach(const Link& link, TcHook hook, Program program) {
+  if (attached_program(link.ifindex, hook) == program_id(datapath_.program_fd(program)))
+    return Done{};
+  bool made_qdisc = false;
+  Status status = attach_program(link.ifindex, hook, datapath_.program_fd(program), made_qdisc);
+  if (made_qdisc) state_.qdiscs.insert(link.name);
+  if (!status) return error("{}: {}", link.name, status.error().sentence);
+  return Done{};
+}
+
+// Takes masq off interfaces that are ours no longer.
+void Gateway::remove_others(const NetworkState& network) {
+  auto zone_of = [&](const Link& link) {
+    if (contains(interfaces_.external, link.name)) return Zone::outside;
+    return contains(interfaces_.internal, link.name) ? Zone::inside : Zone::other;
+  };
+  for (const Link& link : network.links) {
+    for (const Hooked& each : kHooks)
+      if (zone_of(link) == Zone::other && attached_program(link.ifindex, each.hook))
+        detach_program(link.ifindex, each.hook);
+  }
+  for (auto& [ifindex, interface] : datapath_.interfaces()) {
+    const Link* link = network.link_at(ifindex);
+    if (link == nullptr || zone_of(*link) == Zone::other) datapath_.remove_interface(ifindex);
+  }
+}
+
+Status Gateway::reconcile(std::vector<std::string>& remarks) {
+  Result<NetworkState> network = read_network();
+  if (!network) return network.error();
+  std::vector<std::string> found;
+  Status result = close_kernel_path(*network);
+  update_externals(*network, found);
+  for (const Hooked& each : kHooks) {
+    const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
+    for (const std::string& name : names) {
+      const Link* link = network->link_named(name);
+      if (link == nullptr) {
+        found.push_back(fmt::format("{} has gone; masq waits for it to come back.", name));
+        continue;
+      }
+      if (Status status = enter_interface(*network, *link, each.zone, found); !status)
+        result = status;
+      if (Status status = attach(*link, each.hook, each.program); !status) result = status;
+    }
+  }
+  remove_others(*network);
+  if (Status status = save_state(state_); !status) result = status;
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  for (const std::string& remark : found)
+    if (!contains(said_, remark)) remarks.push_back(remark);
+  said_ = found;
+  return result;
+}
+
+Result<std::vector<std::string>> take_down() {
+  std::vector<std::string> remarks;
+  if (int daemon = daemon_process(); daemon > 0) {
+    kill(daemon, SIGTERM);
+    for (int tries = 0; tries < 50 && daemon_process() != 0; ++tries) {
+      timespec pause{0, 100 * 1000 * 1000};
+      nanosleep(&pause, nullptr);
+    }
+    if (daemon_process() != 0) kill(daemon, SIGKILL);
+  }
+  Result<NetworkState> network = read_network();
+  if (!network) return network.error();
+  SavedState state = load_state();
+  bool running = !attached_programs(*network).empty();
+  if (!running && !holder_lives(state.holder)) {
+    remove_run_folder();
+    remarks.push_back("masq was not running here.");
+    return remarks;
+  }
+  undo(*network, state);
+  remarks.push_back("masq is down; every trace is removed.");
+  if (machine_forwards())
+    remarks.push_back(
+        "The kernel forwards on this machine, as it did before masq: inner hosts are no "
+        "longer hidden.");
+  return remarks;
+}
+
+}  // namespace masq

@@ -1,0 +1,57 @@
+// The running gateway: keeps programs, maps, sysctls and belt as they should be for the interfaces
+// and addresses that the machine has at this moment.
+//
+// `reconcile` reads everything anew, compares with what should be, and changes the difference; it
+// does not care which event came first or was lost. The order within one pass keeps the promise
+// that nothing untranslated crosses: kernel forwarding goes off first, then the tables are told,
+// then the external hooks are put on, then the internal ones.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gateway/attach.h"
+#include "gateway/datapath.h"
+#include "gateway/interfaces.h"
+#include "gateway/netlink.h"
+#include "gateway/state.h"
+#include "policy/config.h"
+
+namespace masq {
+
+class Gateway {
+ public:
+  // Takes over what runs in this network namespace, or starts anew. `remarks` gets the sentences
+  // for the administrator.
+  static Result<Gateway> start(const Config& config, std::vector<std::string>& remarks);
+
+  Status reconcile(std::vector<std::string>& remarks);
+
+ private:
+  Status begin(std::vector<std::string>& remarks);
+
+  explicit Gateway(Datapath datapath) : datapath_(std::move(datapath)) {}
+
+  Status close_kernel_path(const NetworkState& network);
+  Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
+                         std::vector<std::string>& remarks);
+  Status attach(const Link& link, TcHook hook, Program program);
+  void update_externals(const NetworkState& network, std::vector<std::string>& remarks);
+  u32 take_external(Ipv4 address, u32 ifindex);
+  bool external_is_in_use(u32 external) const;
+  void remove_others(const NetworkState& network);
+
+  Datapath datapath_;
+  ChosenInterfaces interfaces_;
+  SavedState state_;
+  std::vector<std::string> said_;  // remarks that need not be repeated
+};
+
+// The programs that masq has attached in this network namespace.
+std::vector<u32> attached_programs(const NetworkState& network);
+
+// Ends everything that masq does here. Returns the sentences to say.
+Result<std::vector<std::string>> take_down();
+
+}  // namespace masq

@@ -1,0 +1,101 @@
+#include "gateway/holder.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstddef>
+#include <cstring>
+#include <fstream>
+
+namespace masq {
+namespace {
+
+constexpr const char* kName = "masq-holder";
+constexpr unsigned kNobody = 65534;
+
+// Everything but waiting and ending kills the process.
+bool allow_only_pause() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_pause, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_exit_group, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_rt_sigreturn, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog filter{std::size(program), program};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+// Leaves open only the maps, and from then on does nothing.
+[[noreturn]] void hold(std::vector<int> fds) {
+  setsid();
+  prctl(PR_SET_NAME, kName);
+  std::sort(fds.begin(), fds.end());
+  unsigned from = 0;
+  for (int fd : fds) {
+    if (fd < 0) continue;
+    if (static_cast<unsigned>(fd) > from) close_range(from, static_cast<unsigned>(fd) - 1, 0);
+    from = static_cast<unsigned>(fd) + 1;
+  }
+  close_range(from, ~0u, 0);
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (chdir("/") != 0 || setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 ||
+      setuid(kNobody) != 0 || !allow_only_pause())
+    _exit(1);
+  for (;;) pause();
+}
+
+}  // namespace
+
+Result<int> start_holder(const std::vector<int>& fds) {
+  // Twice, so that it is nobody's child and leaves no zombie.
+  int report[2];
+  if (pipe2(report, O_CLOEXEC) != 0) return error("No pipe can be made ({}).", strerror(errno));
+  pid_t first = fork();
+  if (first == 0) {
+    pid_t second = fork();
+    if (second == 0) hold(fds);
+    if (write(report[1], &second, sizeof second) != sizeof second) _exit(1);
+    _exit(0);
+  }
+  close(report[1]);
+  pid_t process = -1;
+  ssize_t length = first < 0 ? 0 : read(report[0], &process, sizeof process);
+  close(report[0]);
+  if (first > 0) waitpid(first, nullptr, 0);
+  if (length != sizeof process || process <= 0)
+    return error("The process that keeps the maps cannot be started ({}).", strerror(errno));
+  return process;
+}
+
+bool holder_lives(int process) {
+  if (process <= 0) return false;
+  std::ifstream file(fmt::format("/proc/{}/comm", process));
+  std::string name;
+  if (!std::getline(file, name) || name != kName) return false;
+  struct stat mine {
+  }, its{};
+  return stat("/proc/self/ns/net", &mine) == 0 &&
+         stat(fmt::format("/proc/{}/ns/net", process).c_str(), &its) == 0 &&
+         mine.st_ino == its.st_ino;
+}
+
+void end_holder(int process) {
+  if (holder_lives(process)) kill(process, SIGKILL);
+}
+
+}  // namespace masq

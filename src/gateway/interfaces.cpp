@@ -1,0 +1,110 @@
+// External: where the best default route leads. Internal: every other link that is up and has a
+// private address (RFC 1918, RFC 6598), except those that containers, virtual machines and VPNs
+// make for themselves: what they need stays with the kernel.
+#include "gateway/interfaces.h"
+
+#include <linux/if_arp.h>
+
+#include <algorithm>
+
+namespace masq {
+namespace {
+
+bool is_private(Ipv4 address) {
+  u32 host = to_host(address);
+  return host >> 24 == 10 || host >> 20 == 0xac1 || host >> 16 == 0xc0a8 || host >> 22 == 0x191;
+}
+
+bool is_made_by_others(const Link& link) {
+  for (const char* prefix : {"docker", "br-", "virbr", "veth", "cni", "flannel", "cali", "lxc",
+                             "vnet", "tailscale", "zt", "podman"})
+    if (link.name.starts_with(prefix)) return true;
+  return link.kind == "wireguard" || link.kind == "tun" || link.type == ARPHRD_NONE;
+}
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+Status check_named(const std::vector<std::string>& names, const NetworkState& network) {
+  for (const std::string& name : names) {
+    const Link* link = network.link_named(name);
+    if (link == nullptr) {
+      std::string known;
+      for (const Link& each : network.links)
+        if (!each.loopback) known += (known.empty() ? "" : ", ") + each.name;
+      return error("There is no interface {}; this machine has {}.", name,
+                   known.empty() ? "none but the loopback" : known);
+    }
+    if (link->loopback) return error("{} is the loopback interface; name another.", name);
+    if (link_header_length(*link) < 0)
+      return error("{} is neither an Ethernet nor a plain IP device; masq cannot use it yet.",
+                   name);
+  }
+  return Done{};
+}
+
+Status find_external(const NetworkState& network, ChosenInterfaces& chosen) {
+  std::vector<DefaultRoute> routes = network.default_routes;
+  std::stable_sort(routes.begin(), routes.end(), [](const DefaultRoute& a, const DefaultRoute& b) {
+    return a.metric < b.metric;
+  });
+  if (routes.empty())
+    return error("There is no default route to find the outside by; name it with --external.");
+  for (const DefaultRoute& route : routes) {
+    const Link* link = network.link_at(route.ifindex);
+    if (link == nullptr || route.metric != routes.front().metric) break;
+    if (!contains(chosen.external, link->name)) chosen.external.push_back(link->name);
+  }
+  if (chosen.external.size() > 1)
+    return error("Default routes lead through {} alike; name the outside with --external.",
+                 fmt::join(chosen.external, " and "));
+  if (chosen.external.empty()) return error("The default route leads nowhere; use --external.");
+  chosen.remarks.push_back(
+      fmt::format("{} is external: the default route leads there.", chosen.external.front()));
+  return Done{};
+}
+
+Status find_internal(const NetworkState& network, ChosenInterfaces& chosen) {
+  for (const Link& link : network.links) {
+    if (link.loopback || !link.up || link.master != 0 || is_made_by_others(link)) continue;
+    if (link_header_length(link) < 0 || contains(chosen.external, link.name)) continue;
+    for (const Address& address : network.addresses) {
+      if (address.ifindex != link.ifindex || !is_private(address.address)) continue;
+      chosen.internal.push_back(link.name);
+      chosen.remarks.push_back(fmt::format("{} is internal: it has the private address {}/{}.",
+                                           link.name, to_text(address.address),
+                                           address.prefix_length));
+      break;
+    }
+  }
+  if (chosen.internal.empty())
+    return error("No other interface has a private address; name the inside with --internal.");
+  return Done{};
+}
+
+}  // namespace
+
+int link_header_length(const Link& link) {
+  if (link.type == ARPHRD_ETHER) return 14;
+  if (link.type == ARPHRD_NONE || link.type == ARPHRD_PPP || link.type == ARPHRD_RAWIP) return 0;
+  return -1;
+}
+
+Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network) {
+  ChosenInterfaces chosen;
+  chosen.external = config.external;
+  for (const auto* names : {&config.external, &config.internal})
+    if (Status status = check_named(*names, network); !status) return status.error();
+  if (chosen.external.empty())
+    if (Status status = find_external(network, chosen); !status) return status.error();
+  chosen.internal = config.internal;
+  if (chosen.internal.empty())
+    if (Status status = find_internal(network, chosen); !status) return status.error();
+  for (const std::string& name : chosen.external)
+    if (contains(chosen.internal, name))
+      return error("{} cannot be external and internal at once.", name);
+  return chosen;
+}
+
+}  // namespace masq

@@ -1,0 +1,30 @@
+// masqd: the daemon in the foreground. `masq up` starts it in the background.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "gateway/daemon.h"
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "The daemon of masq, an IP masquerading gateway. `masq up` starts it in the background."};
+  std::string path;
+  int ready_fd = STDERR_FILENO;
+  app.add_option("--config", path, "Configuration in TOML; without it the interfaces are found")
+      ->type_name("FILE");
+  app.add_option("--ready-fd", ready_fd, "Descriptor on which to say when the gateway is up")
+      ->group("");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& mistake) {
+    if (mistake.get_exit_code() == 0) return app.exit(mistake);
+    fmt::print(stderr, "masqd: {}. See `masqd --help`.\n", mistake.what());
+    return 2;
+  }
+  masq::ParsedConfig parsed;
+  if (!path.empty()) parsed = masq::load_config(path);
+  for (const masq::ConfigMistake& mistake : parsed.mistakes)
+    fmt::print(stderr, "{}:{}: {}\n", path, mistake.line, mistake.sentence);
+  if (!parsed.mistakes.empty()) return 1;
+  return masq::run_daemon(parsed.config, ready_fd);
+}

@@ -1,0 +1,20 @@
+// Other packet filters on the machine: what masq says about them, and the second belt that it puts
+// on where the kernel forwards for other interfaces.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gateway/result.h"
+
+namespace masq {
+
+// One sentence for each rule set that packets between inside and outside pass by.
+std::vector<std::string> remarks_on_other_filters();
+
+// The nftables table "inet masq_belt": nothing passes between these interfaces by the kernel's own
+// forwarding. Replaces what was there.
+Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& outside);
+void take_off_belt();
+
+}  // namespace masq

@@ -1,0 +1,131 @@
+// The run folder, the lock and the sysctls.
+#include "gateway/state.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace masq {
+
+using nlohmann::json;
+
+std::string run_folder() {
+  struct stat space {};
+  if (stat("/proc/self/ns/net", &space) != 0) space.st_ino = 0;
+  return fmt::format("/run/masq/net-{}", space.st_ino);
+}
+
+std::string run_file(const std::string& name) {
+  return run_folder() + "/" + name;
+}
+
+Status make_run_folder() {
+  std::error_code failure;
+  std::filesystem::create_directories(run_folder(), failure);
+  if (failure)
+    return error("{} cannot be made ({}); run masq as root.", run_folder(), failure.message());
+  chmod("/run/masq", 0755);
+  chmod(run_folder().c_str(), 0755);
+  return Done{};
+}
+
+void remove_run_folder() {
+  std::error_code ignored;
+  for (const char* name : {"state.json", "config.toml", "log", "lock"})
+    std::filesystem::remove(run_file(name), ignored);
+  std::filesystem::remove(run_folder(), ignored);
+  std::filesystem::remove("/run/masq", ignored);  // only if it is empty
+}
+
+SavedState load_state() {
+  SavedState state;
+  std::ifstream file(run_file("state.json"));
+  json saved = json::parse(file, nullptr, false);
+  if (!saved.is_object()) return state;
+  // Written by us, but read as if by a stranger: what does not fit is left out.
+  if (auto it = saved.find("sysctls"); it != saved.end() && it->is_object())
+    for (auto& [path, value] : it->items())
+      if (value.is_string() && path.starts_with("net/")) state.sysctls[path] = value;
+  if (auto it = saved.find("qdiscs"); it != saved.end() && it->is_array())
+    for (auto& name : *it)
+      if (name.is_string()) state.qdiscs.insert(name);
+  if (auto it = saved.find("holder"); it != saved.end() && it->is_number_integer())
+    state.holder = *it;
+  if (auto it = saved.find("belt"); it != saved.end() && it->is_boolean()) state.belt = *it;
+  if (auto it = saved.find("ipv6_left"); it != saved.end() && it->is_boolean())
+    state.ipv6_left = *it;
+  return state;
+}
+
+Status save_state(const SavedState& state) {
+  json saved = {{"sysctls", state.sysctls},
+                {"qdiscs", state.qdiscs},
+                {"holder", state.holder},
+                {"belt", state.belt},
+                {"ipv6_left", state.ipv6_left}};
+  std::string path = run_file("state.json"), fresh = path + ".new";
+  {
+    std::ofstream file(fresh);
+    file << saved.dump(2) << "\n";
+    if (!file.flush()) return error("{} cannot be written ({}).", fresh, strerror(errno));
+  }
+  if (rename(fresh.c_str(), path.c_str()) != 0)
+    return error("{} cannot be written ({}).", path, strerror(errno));
+  return Done{};
+}
+
+Result<DaemonLock> take_daemon_lock() {
+  DaemonLock lock;
+  lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!lock.fd) return error("{} cannot be opened ({}).", run_file("lock"), strerror(errno));
+  if (flock(lock.fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    lock.owner = daemon_process();
+    if (lock.owner == 0) lock.owner = -1;
+    return lock;
+  }
+  std::string number = fmt::format("{}\n", getpid());
+  if (ftruncate(lock.fd.get(), 0) != 0 ||
+      write(lock.fd.get(), number.data(), number.size()) != static_cast<ssize_t>(number.size()))
+    return error("{} cannot be written ({}).", run_file("lock"), strerror(errno));
+  return lock;
+}
+
+int daemon_process() {
+  Fd fd(open(run_file("lock").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd || flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return 0;
+  std::ifstream file(run_file("lock"));
+  int number = 0;
+  return file >> number ? number : -1;
+}
+
+std::string read_sysctl(const std::string& path) {
+  std::ifstream file("/proc/sys/" + path);
+  std::string value;
+  std::getline(file, value);
+  return value;
+}
+
+Status set_sysctl(SavedState& state, const std::string& path, const std::string& value) {
+  std::string before = read_sysctl(path);
+  if (before == value) return Done{};
+  std::ofstream file("/proc/sys/" + path);
+  file << value << "\n";
+  if (!file.flush()) return error("/proc/sys/{} cannot be set to {}.", path, value);
+  state.sysctls.emplace(path, before);
+  return Done{};
+}
+
+void restore_sysctls(const SavedState& state) {
+  for (const auto& [path, value] : state.sysctls) {
+    std::ofstream file("/proc/sys/" + path);  // an interface that has gone has no sysctl any more
+    file << value << "\n";
+  }
+}
+
+}  // namespace masq

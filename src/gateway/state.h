@@ -1,0 +1,51 @@
+// What must be known to undo what was done, kept in /run/masq/net-<inode of the network
+// namespace>/:
+//
+//   lock         held by the daemon while it lives; its process number is inside
+//   state.json   sysctls as they were, qdiscs that masq made, the holder's process number
+//   config.toml  the configuration of the running gateway
+//   log          what the daemon has to say
+//
+// One folder a namespace, so that several gateways live on one machine.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "gateway/fd.h"
+#include "gateway/result.h"
+
+namespace masq {
+
+struct SavedState {
+  std::map<std::string, std::string> sysctls;  // path -> value before masq
+  std::set<std::string> qdiscs;                // interfaces on which masq made the clsact qdisc
+  int holder = 0;                              // process that keeps the maps
+  bool belt = false;                           // nftables table of masq exists
+  bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
+};
+
+std::string run_folder();
+std::string run_file(const std::string& name);
+
+Status make_run_folder();
+SavedState load_state();
+Status save_state(const SavedState& state);
+void remove_run_folder();
+
+// The daemon's lock. Another's process number if it is taken.
+struct DaemonLock {
+  Fd fd;
+  int owner = 0;  // who holds it, if not we
+};
+Result<DaemonLock> take_daemon_lock();
+// The living daemon's process number, or 0.
+int daemon_process();
+
+std::string read_sysctl(const std::string& path);  // empty if it cannot be read
+// Writes a sysctl and remembers what was there, the first time.
+Status set_sysctl(SavedState& state, const std::string& path, const std::string& value);
+void restore_sysctls(const SavedState& state);
+
+}  // namespace masq

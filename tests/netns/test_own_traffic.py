@@ -1,0 +1,112 @@
+"""The gateway's own traffic works, and never gets in the way of a mapping, nor a mapping in its."""
+
+import subprocess
+
+import pytest
+
+from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER
+from services import curl_argv, nslookup_argv
+from traffic import external_of, pings, receive, receive_all
+
+S2, S4 = ADDRESS["S2"], ADDRESS["S4"]
+
+pytestmark = pytest.mark.usefixtures("masq_up")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def servers(lab, masq_up):
+    lab.services.dnsmasq("S2")
+    lab.services.sshd("B")
+
+
+@pytest.mark.parametrize("host, target", [("S1", GATEWAY_OUTER), ("S6", GATEWAY_INNER),
+                                          ("S6", GATEWAY_OUTER)])
+def test_ssh_to_the_gateway(lab, host, target):
+    done = lab.run(host, lab.services.ssh_argv(target, "echo", "logged in"))
+    assert done.stdout == "logged in\n", done.stderr
+
+
+@pytest.mark.parametrize("host, target", [("S1", GATEWAY_OUTER), ("S6", GATEWAY_INNER),
+                                          ("S6", GATEWAY_OUTER)])
+def test_the_gateway_answers_pings(lab, host, target):
+    assert pings(lab, host, target, 3)
+
+
+@pytest.mark.parametrize("target", [S2, ADDRESS["I1"], S4])
+def test_the_gateway_pings_both_sides(lab, target):
+    assert pings(lab, "B", target, 3)
+
+
+def test_the_gateway_downloads_and_resolves_names(lab):
+    assert lab.run("B", curl_argv(f"http://{S2}/whoami"), check=True).stdout.split()[0] == GATEWAY_OUTER
+    assert f"Address: {S2}" in lab.run("B", nslookup_argv("www.lab"), check=True).stdout
+
+
+def test_the_gateway_traces(lab):
+    output = lab.run("B", ["traceroute", "-n", "-q1", "-w2", ADDRESS["I1"]], check=True).stdout
+    assert "192.168.1.250" in output and ADDRESS["I1"] in output
+
+
+def test_netcat_to_the_gateways_inner_address(lab):
+    server = lab.popen("B", ["nc", "-l", "-N", "2000"], stdin=subprocess.DEVNULL)
+    lab.run("S5", ["sh", "-c", f"sleep 0.2; echo hello | nc -N -w 3 {GATEWAY_INNER} 2000"], check=True)
+    assert server.communicate(timeout=10)[0] == "hello\n"
+
+
+def test_a_server_on_the_gateway_at_a_pool_port_is_reached_from_outside(lab):
+    server = lab.udp("B", 5353)
+    client = lab.udp("S1")
+    client.sendto(b"question", (GATEWAY_OUTER, 5353))
+    payload, peer = receive(server)
+    assert payload == b"question" and peer[0] == ADDRESS["S1"]
+    server.sendto(b"answer", peer)
+    assert receive(client) == (b"answer", (GATEWAY_OUTER, 5353))
+
+
+def test_netcat_from_a_pool_port_of_the_gateway(lab):
+    server = lab.tcp("S2", 2001, listen=True)
+    client = lab.popen("B", ["nc", "-p", "20000", "-w", "3", S2, "2001"], stdin=subprocess.PIPE)
+    connection, peer = server.accept()
+    assert peer[0] == GATEWAY_OUTER
+    connection.sendall(b"hello\n")
+    connection.close()
+    assert client.communicate(timeout=10)[0] == "hello\n"
+
+
+def converse(server, own, own_peer, inner, inner_peer):
+    """Each of the two hears what is meant for it and nothing else."""
+    server.sendto(b"for the gateway", own_peer)
+    server.sendto(b"for S4", inner_peer)
+    assert receive_all(own) == [(b"for the gateway", (S2, 1194))]
+    assert receive_all(inner) == [(b"for S4", (S2, 1194))]
+
+
+def test_the_gateways_socket_before_an_inner_hosts_on_the_same_port(lab):
+    server, own = lab.udp("S2", 1194), lab.udp("B", 1194)
+    own_peer = external_of(own, server, (S2, 1194))
+    inner = lab.udp("S4", 1194)
+    inner_peer = external_of(inner, server, (S2, 1194))
+    assert own_peer == (GATEWAY_OUTER, 1194)
+    assert inner_peer != own_peer
+    converse(server, own, own_peer, inner, inner_peer)
+
+
+def test_the_gateways_socket_on_a_port_that_a_mapping_has_already(lab):
+    server = lab.udp("S2", 1194)
+    inner = lab.udp("S4", 1195)
+    inner_peer = external_of(inner, server, (S2, 1194))
+    own = lab.udp("B", inner_peer[1])
+    own_peer = external_of(own, server, (S2, 1194))
+    assert own_peer != inner_peer
+    converse(server, own, own_peer, inner, inner_peer)
+
+
+def test_a_mapping_never_gets_a_port_on_which_the_gateway_listens(lab):
+    """Of a pool this large chance avoids one port; so the gateway holds a great many."""
+    held = [lab.udp("B", port) for port in range(2000, 32000, 40)]
+    taken = {s.getsockname()[1] for s in held}
+    server = lab.udp("S2", 1196)
+    given = {external_of(lab.udp("S5"), server, (S2, 1196))[1] for _ in range(100)}
+    for s in held:
+        s.close()
+    assert not given & taken
