@@ -30,8 +30,8 @@ MASQ_HELPER(93, long, spin_lock, bpf_spin_lock* lock);
 MASQ_HELPER(94, long, spin_unlock, bpf_spin_lock* lock);
 MASQ_HELPER(99, bpf_sock*, skc_lookup_tcp, void* ctx, bpf_sock_tuple* t, u32 size, u64 netns,
             u64 flags);
+MASQ_HELPER(118, u64, jiffies64);
 MASQ_HELPER(152, long, redirect_neigh, u32 ifindex, bpf_redir_neigh* params, int size, u64 flags);
-MASQ_HELPER(160, u64, ktime_get_coarse_ns);
 MASQ_HELPER(169, long, timer_init, bpf_timer* timer, void* map, u64 flags);
 MASQ_HELPER(170, long, timer_set_callback, bpf_timer* timer, void* callback);
 MASQ_HELPER(171, long, timer_start, bpf_timer* timer, u64 ns, u64 flags);

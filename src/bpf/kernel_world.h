@@ -1,4 +1,5 @@
-// The kernel's side of core/world.h: tables in maps, time from the coarse clock, routes from
+// The kernel's side of core/world.h: tables in maps, time from jiffies (which cost
+// nothing, where the clock costs more than the translation), routes from
 // bpf_fib_lookup, locks from bpf_spin_lock.
 #pragma once
 
@@ -13,10 +14,6 @@ template <class T, class Map>
 MASQ_INLINE T* first_of(Map& map) {
   u32 zero = 0;
   return static_cast<T*>(map_lookup(&map, &zero));
-}
-
-MASQ_INLINE Interface* interface_of(u32 ifindex) {
-  return static_cast<Interface*>(map_lookup(&mq_interfaces, &ifindex));
 }
 
 extern "C" {
@@ -48,9 +45,42 @@ struct KernelWorld {
   }
   MASQ_INLINE void unlock() { spin_unlock(&stripe->lock); }
 
-  // The look-up runs as if the packet came from the loopback interface, the only one where masq
-  // leaves forwarding on: what the kernel itself would forward between our interfaces is nothing.
+  // A look-up costs as much as the rest of the translation, so the answer is kept for a moment, per
+  // pair of addresses (rules may choose by source). The daemon ends all of them with a new
+  // generation whenever a route changes.
   MASQ_INLINE void route(Ipv4 destination, Ipv4 source, Route& out) {
+    out = Route{};
+    u32 place =
+        (destination.be * 0x9e3779b1u ^ source.be * 0x85ebca6bu) >> 20 & (kCachedRoutes - 1);
+    auto* cached = static_cast<CachedRoute*>(map_lookup(&mq_routes, &place));
+    if (cached == nullptr) return;
+    if (!same(cached->destination, destination) || !same(cached->source, source) ||
+        cached->generation != settings.route_generation ||
+        elapsed(now, cached->asked, kRouteLife) || cached->ifindex == 0) {
+      out.kind = ask_route(destination, source);
+      if (out.kind != RouteKind::forward) return;
+      cached->destination = destination;
+      cached->source = source;
+      cached->asked = now;
+      cached->generation = settings.route_generation;
+      cached->ifindex = scratch.fib.ifindex;
+      cached->next_hop = Ipv4{scratch.fib.ipv4_dst};
+    }
+    out.kind = RouteKind::forward;
+    out.ifindex = cached->ifindex;
+    out.next_hop = cached->next_hop;
+    out.external = kExternalsMax;
+    const Interface* to = find_interface(settings, cached->ifindex);
+    if (to == nullptr) return;
+    out.zone = to->zone;
+    out.external = to->external;
+    out.mtu = to->mtu;
+  }
+
+  // Asks as if the packet came from the loopback interface, the only one where masq leaves
+  // forwarding on: what the kernel itself would forward between our interfaces is nothing. The
+  // answer is in scratch.fib.
+  MASQ_INLINE RouteKind ask_route(Ipv4 destination, Ipv4 source) {
     bpf_fib_lookup& params = scratch.fib;
     params = {};
     params.family = kAddressFamilyIpv4;
@@ -58,24 +88,11 @@ struct KernelWorld {
     params.ipv4_dst = destination.be;
     params.ifindex = constants.loopback_ifindex;
     long result = fib_lookup(skb, &params, sizeof(params), 0);
-    out = Route{};
-    if (result == BPF_FIB_LKUP_RET_NOT_FWDED) {
-      out.kind = RouteKind::local;
-      return;
-    }
-    if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH &&
-        result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
-      return;
-    if (params.family != kAddressFamilyIpv4) return;  // an IPv6 next hop (RFC 8950)
-    out.kind = RouteKind::forward;
-    out.ifindex = params.ifindex;
-    out.next_hop = Ipv4{params.ipv4_dst};
-    out.external = kExternalsMax;
-    Interface* to = interface_of(params.ifindex);
-    if (to == nullptr) return;
-    out.zone = to->zone;
-    out.external = to->external;
-    out.mtu = to->mtu;
+    if (result == BPF_FIB_LKUP_RET_NOT_FWDED) return RouteKind::local;
+    bool found = result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ||
+                 result == BPF_FIB_LKUP_RET_FRAG_NEEDED;
+    // An IPv6 next hop (RFC 8950) is none that we can use.
+    return found && params.family == kAddressFamilyIpv4 ? RouteKind::forward : RouteKind::none;
   }
 
   MASQ_INLINE bool port_has_socket(u8 protocol, Ipv4 address, Port port) {
@@ -109,7 +126,8 @@ struct KernelWorld {
 };
 
 MASQ_INLINE Ticks read_clock(const Settings& settings) {
-  return ticks_from_ns(ktime_get_coarse_ns() + settings.time_offset_ns);
+  return ticks_from_ns(jiffies64() * settings.jiffy_ns + settings.clock_base_ns +
+                       settings.time_offset_ns);
 }
 
 MASQ_INLINE Scratch* scratch_of(u32 hook) {

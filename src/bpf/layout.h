@@ -9,10 +9,11 @@
 namespace masq {
 
 // The maps that the daemon works with; the name in the kernel is "mq_" and this.
-#define MASQ_MAPS(X)                                                                       \
-  X(records)                                                                               \
-  X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings) X(stripes) \
-      X(sweeper) X(interfaces) X(outer_addr) X(counters)
+#define MASQ_MAPS(X)                                                                         \
+  X(records)                                                                                 \
+  X(inner)                                                                                   \
+  X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings) X(stripes) X(sweeper) \
+      X(outer_addr) X(counters)
 
 enum class MapName : u32 {
 #define X(name) name,
@@ -25,11 +26,10 @@ enum class MapName : u32 {
 
 namespace masq::bpf {
 
-inline constexpr u32 kInterfacesMax = 64;
 inline constexpr u32 kOuterAddressesMax = 256;
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 1;
+inline constexpr u32 kLayoutVersion = 2;
 
 // Known when the programs are loaded and never changed after.
 struct Constants {

@@ -38,6 +38,20 @@ struct Scratch {
   bpf_sock_tuple tuple;
 };
 
+// What the kernel's routing said of a pair of addresses.
+struct CachedRoute {
+  Ipv4 destination;
+  Ipv4 source;
+  Ticks asked;
+  u32 generation;
+  u32 ifindex;
+  Ipv4 next_hop;
+};
+
+inline constexpr u32 kCachedRoutes = 4096;
+// So long may a change of routes go unnoticed while no daemon tells of it.
+inline constexpr Ticks kRouteLife = ticks_from_ns(250000000);
+
 enum Hook : u32 { kIngress = 0, kEgress, kHooks };
 
 }  // namespace masq::bpf
@@ -112,15 +126,6 @@ struct SweeperMap {
 };
 SweeperMap mq_sweeper SEC(".maps");
 
-// By interface index.
-struct InterfacesMap {
-  int (*type)[BPF_MAP_TYPE_HASH];
-  int (*key_size)[4];
-  int (*value_size)[sizeof(masq::Interface)];
-  int (*max_entries)[masq::bpf::kInterfacesMax];
-};
-InterfacesMap mq_interfaces SEC(".maps");
-
 // Addresses and broadcast addresses of external interfaces; the value is not used.
 struct OuterAddressesMap {
   int (*type)[BPF_MAP_TYPE_HASH];
@@ -137,6 +142,15 @@ struct CountersMap {
   int (*max_entries)[1];
 };
 CountersMap mq_counters SEC(".maps");
+
+// Route look-ups of the last moments, per processor; see KernelWorld::route.
+struct RoutesMap {
+  int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::bpf::CachedRoute)];
+  int (*max_entries)[masq::bpf::kCachedRoutes];
+};
+RoutesMap mq_routes SEC(".maps");
 
 struct ScratchMap {
   int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];

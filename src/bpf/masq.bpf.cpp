@@ -25,7 +25,6 @@ struct sk_buff {
 
 namespace masq::bpf {
 
-inline constexpr u32 kChecksumPartial = 3;
 inline constexpr u32 kHeadersUsual = 40;    // IPv4 and TCP without options
 inline constexpr u32 kHeadersMost = 168;    // IPv4, ICMP, quoted IPv4 with options, quoted TCP
 inline constexpr u32 kIcmpBurst = 50;       // ICMP errors at once, per processor
@@ -84,17 +83,20 @@ MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
   return reason;
 }
 
-// Is the transport checksum still to be completed by hardware or by the kernel on the way out?
-MASQ_INLINE bool checksum_is_partial(__sk_buff* skb) {
-  if (bpf_cast_to_kern_ctx == nullptr) return false;
+// Says whether the kernel keeps account of a checksum of this packet: one that is still to be
+// completed (kPartial) or one of all bytes (kComplete). Unknown on kernels that do not let programs
+// ask.
+enum class Checksum : u32 { none = 0, unnecessary, complete, partial, unknown };
+
+MASQ_INLINE Checksum checksum_state(__sk_buff* skb) {
+  if (bpf_cast_to_kern_ctx == nullptr) return Checksum::unknown;
   sk_buff* kernel = static_cast<sk_buff*>(bpf_cast_to_kern_ctx(skb));
+  if (__builtin_preserve_field_info(kernel->ip_summed, 1) != 1) return Checksum::unknown;
   u32 offset = __builtin_preserve_field_info(kernel->ip_summed, 0);
   u32 left = __builtin_preserve_field_info(kernel->ip_summed, 4);
   u32 right = __builtin_preserve_field_info(kernel->ip_summed, 5);
   u64 value = *(reinterpret_cast<const u8*>(kernel) + offset);
-  u32 size = __builtin_preserve_field_info(kernel->ip_summed, 1);
-  if (size != 1) return false;
-  return ((value << left) & ~0ull) >> right == kChecksumPartial;
+  return static_cast<Checksum>(value << left >> right);
 }
 
 MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verdict& v) {
@@ -102,22 +104,21 @@ MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verd
   if (p.kind == Kind::icmp_query || p.kind == Kind::icmp_reply)
     return rewrite_icmp_id(bytes_of(skb), p, v);
   if (p.kind == Kind::icmp_error) return rewrite_quoted(bytes_of(skb), p, v);
+  Checksum state = checksum_state(skb);
+  if (state == Checksum::none || state == Checksum::unnecessary)
+    return rewrite_transport(bytes_of(skb), p, v, true);
+  // The kernel must learn of the change: the pseudo header's part holds for a partial checksum as
+  // well, the port's part does not, since that is summed up later. The helper knows.
+  if (!rewrite_transport(bytes_of(skb), p, v, false)) return false;
   bool tcp = p.kind == Kind::tcp;
   u32 checksum = p.l4 + (tcp ? 16 : 6);
   u64 flags = tcp ? 0 : BPF_F_MARK_MANGLED_0;
   Ipv4 old_address = v.direction == kOut ? p.source : p.destination;
   Port old_port = v.direction == kOut ? p.source_port : p.destination_port;
-  UdpHeader* ports = header_at<UdpHeader>(bytes_of(skb), p.l4);  // the first words of TCP too
-  if (ports == nullptr) return false;
-  if (v.direction == kOut)
-    ports->source = v.port;
-  else
-    ports->destination = v.port;
-  // The pseudo header's part holds for a partial checksum as well; the helper leaves the port's
-  // part out there, since that is summed up later.
   if (l4_checksum_replace(skb, checksum, old_address.be, v.address.be,
                           BPF_F_PSEUDO_HDR | flags | 4))
     return false;
+  if (state == Checksum::partial) return true;
   return l4_checksum_replace(skb, checksum, old_port.be, v.port.be, flags | 2) == 0;
 }
 
@@ -140,6 +141,29 @@ MASQ_INLINE bool last_check(__sk_buff* skb, const Settings& s, u32 l3, const Ver
   if (v.to_zone == Zone::inside) return true;
   Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(skb), l3);
   return ip != nullptr && external_of(s, ip->source, v.ifindex) < kExternalsMax;
+}
+
+// A packet that has passed the last check says so to the program at the outer egress by a secret in
+// the control block that tc keeps with it, so that it is not looked at twice. The secret never
+// leaves: it is wiped there.
+MASQ_INLINE void mark_passed(__sk_buff* skb, const Settings& s) {
+  skb->cb[0] = static_cast<u32>(s.passed);
+  skb->cb[1] = static_cast<u32>(s.passed >> 32);
+}
+
+MASQ_INLINE bool has_passed(__sk_buff* skb, const Settings& s) {
+  if (skb->cb[0] != static_cast<u32>(s.passed) || skb->cb[1] != static_cast<u32>(s.passed >> 32))
+    return false;
+  skb->cb[0] = skb->cb[1] = 0;
+  return true;
+}
+
+MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 ifindex, Ipv4 next_hop, Zone zone) {
+  if (zone == Zone::outside) mark_passed(skb, s);
+  bpf_redir_neigh neighbour = {};
+  neighbour.nh_family = kAddressFamilyIpv4;
+  neighbour.ipv4_nh = next_hop.be;
+  return static_cast<u32>(redirect_neigh(ifindex, &neighbour, sizeof(neighbour), 0));
 }
 
 MASQ_INLINE bool icmp_allowed(Ticks now) {
@@ -165,7 +189,7 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
   if (!icmp_allowed(read_clock(w.settings))) return kTcShot;
   u32 l3 = p.l3;
   u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
-  bool partial = checksum_is_partial(skb);
+  bool partial = checksum_state(skb) == Checksum::partial;
   if (change_tail(skb, l3 + quoted, 0)) return kTcShot;
   make_readable(skb, l3, quoted);
   u32 headers = p.l4 - p.l3;
@@ -192,11 +216,8 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
   Route back;
   w.route(p.source, v.icmp_source, back);
   if (back.kind != RouteKind::forward || back.ifindex != w.ifindex) return kTcShot;
-  bpf_redir_neigh neighbour = {};
-  neighbour.nh_family = kAddressFamilyIpv4;
-  neighbour.ipv4_nh = back.next_hop.be;
   count(Traffic::icmp_errors_sent, 1);
-  return static_cast<u32>(redirect_neigh(back.ifindex, &neighbour, sizeof(neighbour), 0));
+  return send_to(skb, w.settings, back.ifindex, back.next_hop, back.zone);
 }
 
 MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
@@ -232,10 +253,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
   if (!translate(skb, p, v)) return drop(Reason::internal_error);
   if (!last_check(skb, w.settings, p.l3, v)) return drop(Reason::egress_guard);
   count_translated(skb, v, p.l3);
-  bpf_redir_neigh neighbour = {};
-  neighbour.nh_family = kAddressFamilyIpv4;
-  neighbour.ipv4_nh = v.next_hop.be;
-  return static_cast<u32>(redirect_neigh(v.ifindex, &neighbour, sizeof(neighbour), 0));
+  return send_to(skb, w.settings, v.ifindex, v.next_hop, v.to_zone);
 }
 
 MASQ_INLINE bool is_arp_for_others(__sk_buff* skb, u32 l3, bool leaving) {
@@ -317,10 +335,11 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
   if (skb->protocol != kEtherTypeIpv4 || skb->vlan_present) return kTcOk;
-  Interface* interface = interface_of(skb->ifindex);
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
-  if (interface == nullptr || settings == nullptr || scratch == nullptr) return kTcShot;
+  if (settings == nullptr || scratch == nullptr) return kTcShot;
+  const Interface* interface = find_interface(*settings, skb->ifindex);
+  if (interface == nullptr) return kTcShot;
   KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
                 *scratch, kIngress,  scratch->new_flow,     scratch->making, nullptr};
   if (!open_tables(w.tables)) return kTcShot;
@@ -332,10 +351,11 @@ SEC("tc") int masq_inside(__sk_buff* skb) {
 
 SEC("tc") int masq_outside(__sk_buff* skb) {
   if (skb->vlan_present) return kTcOk;
-  Interface* interface = interface_of(skb->ifindex);
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
-  if (interface == nullptr || settings == nullptr || scratch == nullptr) return kTcShot;
+  if (settings == nullptr || scratch == nullptr) return kTcShot;
+  const Interface* interface = find_interface(*settings, skb->ifindex);
+  if (interface == nullptr) return kTcShot;
   if (skb->protocol == kEtherTypeArp)
     return is_arp_for_others(skb, interface->link_header_length, false)
                ? drop(Reason::arp_not_external)
@@ -352,15 +372,17 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
 
 SEC("tc") int masq_leaving(__sk_buff* skb) {
   if (skb->vlan_present) return kTcOk;
-  Interface* interface = interface_of(skb->ifindex);
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kEgress);
-  if (interface == nullptr || settings == nullptr || scratch == nullptr) return kTcShot;
+  if (settings == nullptr || scratch == nullptr) return kTcShot;
+  if (has_passed(skb, *settings)) return kTcOk;
+  const Interface* interface = find_interface(*settings, skb->ifindex);
+  if (interface == nullptr) return kTcShot;
   u32 l3 = interface->link_header_length;
   if (skb->protocol == kEtherTypeArp)
     return is_arp_for_others(skb, l3, true) ? drop(Reason::arp_not_external) : kTcOk;
   u32 from = skb->ingress_ifindex;
-  Interface* origin = from == 0 ? nullptr : interface_of(from);
+  const Interface* origin = find_interface(*settings, from);
   if (skb->protocol == kEtherTypeIpv6) {
     bool blocked = settings->block_ipv6 && origin != nullptr && origin->zone == Zone::inside;
     return blocked ? drop(Reason::ipv6_blocked) : kTcOk;
@@ -370,7 +392,7 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
   Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(skb), l3);
   if (ip == nullptr) return drop(Reason::egress_guard);
   u32 external = external_of(*settings, ip->source, skb->ifindex);
-  // Ours, already checked, or an ICMP error of ours.
+  // From an interface of ours, but not by our hand.
   if (origin != nullptr) return external < kExternalsMax ? kTcOk : drop(Reason::egress_guard);
   // A host that has no address yet asks for one (RFC 2131).
   if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
@@ -397,7 +419,7 @@ SEC("tc") int masq_entering(__sk_buff* skb) {
   const Settings* settings = first_of<Settings>(mq_settings);
   u32 from = skb->ingress_ifindex;
   if (settings == nullptr || from == 0) return kTcOk;
-  Interface* origin = interface_of(from);
+  const Interface* origin = find_interface(*settings, from);
   if (origin == nullptr || origin->zone != Zone::outside) return kTcOk;
   if (skb->protocol == kEtherTypeIpv6 && settings->block_ipv6) return drop(Reason::ipv6_blocked);
   return kTcOk;
@@ -452,6 +474,13 @@ static int sweep_tick([[maybe_unused]] void* map, [[maybe_unused]] int* key, Swe
 }
 
 extern "C" {
+
+// Tells the daemon how the count of jiffies stands.
+SEC("tc") int masq_clock([[maybe_unused]] __sk_buff* skb) {
+  Shared* shared = first_of<Shared>(mq_shared);
+  if (shared != nullptr) shared->jiffies = jiffies64();
+  return shared == nullptr;
+}
 
 SEC("tc") int masq_sweep_start([[maybe_unused]] __sk_buff* skb) {
   Sweeper* sweeper = first_of<Sweeper>(mq_sweeper);

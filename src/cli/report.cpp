@@ -119,8 +119,8 @@ json status_json(const Datapath& datapath) {
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
   out["interfaces"] = json::array();
   bool address = false;
-  for (const auto& [ifindex, interface] : datapath.interfaces()) {
-    const Link* link = network ? network->link_at(ifindex) : nullptr;
+  for (const Interface& interface : datapath.interfaces()) {
+    const Link* link = network ? network->link_at(interface.ifindex) : nullptr;
     if (link == nullptr) continue;
     json one = {{"name", link->name},
                 {"zone", interface.zone == Zone::outside ? "external" : "internal"},

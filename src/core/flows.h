@@ -192,12 +192,9 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   Making& m = w.making;
   u32 existing = find_inner(w.tables, n.inner, m.hash);
   Record* old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
-  if (old != nullptr) {
-    if (in_force(w.settings, *old, w.now) && old->external == n.external) {
-      flow = existing;
-      return Reason::none;
-    }
-    unlink_flow(w, existing, *old);
+  if (old != nullptr && in_force(w.settings, *old, w.now) && old->external == n.external) {
+    flow = existing;
+    return Reason::none;
   }
   u32 mapping = kNoRecord;
   Reason reason = link_mapping(w, mapping);
@@ -205,7 +202,9 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   Record* of = record_at(w.tables, mapping);
   Record* f = record_at(w.tables, m.flow);
   if (f == nullptr || of == nullptr) return Reason::internal_error;
-  of->mapping += 1;
+  of->mapping += 1;  // first: the expired flow may be the last that holds the same mapping
+  old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
+  if (old != nullptr) unlink_flow(w, existing, *old);
   fill_record(w.settings, *f, n.inner, of->external_port, n.external, mapping, n.state, n.flags,
               w.now);
   atomic_add(&w.tables.shared->flows, 1);

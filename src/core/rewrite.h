@@ -1,8 +1,5 @@
 // The bytes that a verdict changes. Checksums are updated incrementally (RFC 1624), so a wrong one
 // stays wrong by the same amount and the receiver still notices.
-//
-// The transport checksum of TCP and UDP is the shell's business: in the kernel it may be a partial
-// one that hardware will complete.
 #pragma once
 
 #include "core/verdict.h"
@@ -35,6 +32,29 @@ MASQ_INLINE bool rewrite_ipv4(Bytes bytes, const Packet& p, const Verdict& v) {
     ip->ttl = static_cast<u8>(ip->ttl - 1);
   }
   ip->checksum = checksum_update(ip->checksum, checksum_fold(delta));
+  return true;
+}
+
+// The port of a TCP segment or UDP datagram; with the checksum if `whole`, else that is left to the
+// caller (in the kernel it may be one that is completed later).
+MASQ_INLINE bool rewrite_transport(Bytes bytes, const Packet& p, const Verdict& v, bool whole) {
+  UdpHeader* ports = header_at<UdpHeader>(bytes, p.l4);  // the first words of TCP too
+  if (ports == nullptr) return false;
+  u64 delta = checksum_difference(v.direction == kOut ? p.source : p.destination, v.address);
+  u16 port = v.direction == kOut ? ports->source.be : ports->destination.be;
+  change(port, v.port.be, delta);
+  if (v.direction == kOut)
+    ports->source.be = port;
+  else
+    ports->destination.be = port;
+  if (!whole) return true;
+  if (p.kind == Kind::udp) {
+    ports->checksum = checksum_update_udp(ports->checksum, checksum_fold(delta));
+    return true;
+  }
+  TcpHeader* tcp = header_at<TcpHeader>(bytes, p.l4);
+  if (tcp == nullptr) return false;
+  tcp->checksum = checksum_update(tcp->checksum, checksum_fold(delta));
   return true;
 }
 

@@ -24,6 +24,24 @@ struct External {
   u32 reserved;
 };
 
+enum class Zone : u8 { other = 0, inside, outside };
+
+inline constexpr u32 kInterfacesMax = 64;
+inline constexpr u32 kInterfaceProbes = 8;  // places where an interface may lie, from its index on
+
+// What the programs know of an interface of ours.
+struct Interface {
+  u32 ifindex;  // 0: this place is free
+  Zone zone;
+  u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
+  u8 reserved[2];
+  u32 external;  // outside: which external address new mappings get; kExternalsMax: none yet
+  Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
+  u32 mtu;
+};
+
+static_assert(sizeof(Interface) == 20);
+
 // Who may send to a mapping from outside (RFC 4787 section 5).
 enum Filtering : u8 {
   kFilterAddressAndPort = 0,
@@ -41,6 +59,8 @@ inline constexpr u32 kPoolRangesMax = 4;
 
 struct Settings {
   u64 secret[2];                   // keys every hash that strangers can reach
+  u64 passed;                      // what the kernel programs write on packets that were checked
+  u64 clock_base_ns;               // makes the count of jiffies CLOCK_MONOTONIC
   u64 time_offset_ns;              // added to the clock; zero but in tests
   Ticks tcp_established;           // RFC 5382 REQ-5: at least 2 h 4 min
   Ticks tcp_opening;               // RFC 5382 REQ-5, RFC 7857 section 2.1: at least 4 min
@@ -50,28 +70,28 @@ struct Settings {
   Ticks icmp;                      // RFC 5508 REQ-2: at least 60 s
   Ticks refresh;                   // last_seen is written at most this often
   u32 flows_max;                   // flows and mappings together never exceed twice this
+  u32 jiffy_ns;                    // length of a jiffy
+  u32 route_generation;            // changes when routes may have changed
   PortRange pool[kPoolRangesMax];  // external ports that may be given to mappings
   u8 udp_refresh_inbound;          // RFC 4787 REQ-6: inbound packets keep a UDP mapping alive
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
   u8 filtering;                    // Filtering
   u8 reserved[5];
   External externals[kExternalsMax];
+  Interface interfaces[kInterfacesMax];
 };
 
-static_assert(sizeof(Settings) == 24 + 8 * 4 + 4 * kPoolRangesMax + 8 + 16 * kExternalsMax);
+static_assert(sizeof(Settings) ==
+              104 + sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacesMax);
 
-enum class Zone : u8 { other = 0, inside, outside };
-
-// What the programs know of an interface of ours; key of the map is its index.
-struct Interface {
-  Zone zone;
-  u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
-  u8 reserved[2];
-  u32 external;  // outside: which external address new mappings get; kExternalsMax: none yet
-  Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
-  u32 mtu;
-};
-
-static_assert(sizeof(Interface) == 16);
+// What is known of the interface with this index, or null if it is none of ours.
+MASQ_INLINE const Interface* find_interface(const Settings& s, u32 ifindex) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kInterfaceProbes; ++i) {
+    const Interface& at = s.interfaces[(ifindex + i) & (kInterfacesMax - 1)];
+    if (at.ifindex == ifindex && ifindex != 0) return &at;
+  }
+  return nullptr;
+}
 
 }  // namespace masq

@@ -39,7 +39,9 @@ struct Shared {
   u32 record_cursor;  // where the search for a free place begins
   u32 sweep_cursor;   //
   u32 sweep_turns;    // complete passes of the sweeper
-  u32 reserved[11];
+  u32 reserved;
+  u64 jiffies;  // as the daemon last asked
+  u64 reserved2[4];
 };
 
 // Views of the memory that holds a table. `records_max` is a power of two.
@@ -199,7 +201,7 @@ MASQ_INLINE u32 record_take(const Tables& t, u32 start_bit) {
   u32 word_mask = t.records_max / 64 - 1;
   u32 cursor = t.shared->record_cursor;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < 2 * full_mask + 4; ++i) {  // twice round: a hint may lie for a moment
+  for (u32 i = 0; i < full_mask + 4; ++i) {  // once round and a little: others take too
     u32 f = (cursor + i) & full_mask;
     u64 hints = ~atomic_load(&t.record_full[f]);
     if (hints == 0) continue;

@@ -22,8 +22,7 @@ Bytes bytes_of(Frame& frame) {
 // 0 if the frame is too short to say.
 u16 ether_type_of(const Frame& frame, u32 l3) {
   if (l3 == 0) {
-    if (frame.length == 0) return 0;
-    return frame.data[0] >> 4 == 4 ? kEtherTypeIpv4 : frame.data[0] >> 4 == 6 ? kEtherTypeIpv6 : 0;
+    return frame.length != 0 && frame.data[0] >> 4 == 6 ? kEtherTypeIpv6 : kEtherTypeIpv4;
   }
   if (frame.length < sizeof(EthernetHeader)) return 0;
   return reinterpret_cast<const EthernetHeader*>(frame.data)->type;
@@ -33,8 +32,7 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p) {
   const Reason reason = parse(bytes_of(frame), l3, frame.length, p);
   p.window_scale = 0xff;
   if (reason == Reason::none && p.kind == Kind::tcp && (p.tcp_flags & kTcpSyn) && !p.options)
-    p.window_scale =
-        tcp_window_scale(bytes_of(frame), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
+    p.window_scale = tcp_window_scale(bytes_of(frame), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
   return reason;
 }
 

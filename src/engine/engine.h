@@ -37,12 +37,12 @@ struct Frame {
 
 // What became of a frame; its bytes are changed accordingly unless it was dropped.
 struct Outcome {
-  Action action;     // icmp_error: the frame is now the error, to be sent to `ifindex`
-  Reason reason;     // of drop and icmp_error
-  bool translated;   //
-  u32 ifindex;       // where to: forward and icmp_error
-  Ipv4 next_hop;     //
-  Verdict verdict;   // what the core said; empty where it was not asked
+  Action action;    // icmp_error: the frame is now the error, to be sent to `ifindex`
+  Reason reason;    // of drop and icmp_error
+  bool translated;  //
+  u32 ifindex;      // where to: forward and icmp_error
+  Ipv4 next_hop;    //
+  Verdict verdict;  // what the core said; empty where it was not asked
 };
 
 struct EngineRoute {

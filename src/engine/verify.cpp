@@ -103,7 +103,8 @@ class Audit {
   }
 
   void check_port_of(u32 i, const Record& m) {
-    const u32 pool = (m.external & (kExternalsMax - 1)) * kPoolProtocols + pool_protocol(m.protocol);
+    const u32 pool =
+        (m.external & (kExternalsMax - 1)) * kPoolProtocols + pool_protocol(m.protocol);
     if (!holders_.emplace(pool << 16 | to_host(m.external_port), i).second)
       report("port", "port %u of pool %u has two mappings", to_host(m.external_port), pool);
   }
@@ -122,12 +123,14 @@ class Audit {
       }
       (inner ? reach->second.inner : reach->second.outer) += 1;
       const Record& r = t_.records[index];
-      const u64 hash = inner ? key_hash(s_, inner_key(r), kOut) : key_hash(s_, outer_key(s_, r), kIn);
+      const u64 hash =
+          inner ? key_hash(s_, inner_key(r), kOut) : key_hash(s_, outer_key(s_, r), kIn);
       bool in_place = slot == slot_make(hash, index);
       bool found = false;
       for (u32 i = 0; i < 2 * kBucketSlots; ++i) found |= slot_at(hash, i, t_.records_max) == at;
       if (!in_place || !found)
-        report("pair", "%s slot %u of record %u is not where its key is looked for", name, at, index);
+        report("pair", "%s slot %u of record %u is not where its key is looked for", name, at,
+               index);
     }
   }
 

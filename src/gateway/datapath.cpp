@@ -26,7 +26,8 @@ constexpr const char* kMapNames[] = {
 #undef X
 };
 constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "masq_leaving",
-                                         "masq_entering", "masq_sweep_start", "masq_sweep_all"};
+                                         "masq_entering", "masq_sweep_start", "masq_sweep_all",
+                                         "masq_clock"};
 static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
 static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
 constexpr const char* kConstantsMap = ".rodata.masq";
@@ -104,6 +105,12 @@ bool in_pool(const Settings& settings, u32 port) {
   return false;
 }
 
+u64 coarse_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  return static_cast<u64>(time.tv_sec) * 1000000000ull + static_cast<u64>(time.tv_nsec);
+}
+
 Status run_once(int program_fd, const char* what) {
   char frame[64] = {};
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof frame,
@@ -160,6 +167,7 @@ Result<Datapath> Datapath::load(const Settings& settings) {
   datapath.tables_.records_max = records_max;
   if (Status status = datapath.map_tables(); !status) return status.error();
   datapath.settings() = settings;
+  if (Status status = datapath.set_clock(); !status) return status.error();
   if (Status status = datapath.prepare_pools(); !status) return status.error();
   return datapath;
 }
@@ -314,25 +322,35 @@ std::vector<int> Datapath::map_fds() const {
   return fds;
 }
 
-Status Datapath::set_interface(u32 ifindex, const Interface& interface) {
-  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::interfaces)].get(), &ifindex, &interface,
-                          0) != 0)
-    return error("An interface cannot be entered in the programs' map ({}); at most {} fit.",
-                 strerror(errno), bpf::kInterfacesMax);
+Status Datapath::set_interface(const Interface& interface) {
+  if (interface.ifindex == 0) return error("An interface without an index cannot be entered.");
+  Interface* place = nullptr;
+  for (u32 i = 0; i < kInterfaceProbes; ++i) {
+    Interface& at = settings().interfaces[(interface.ifindex + i) & (kInterfacesMax - 1)];
+    if (at.ifindex == interface.ifindex) place = &at;
+    if (at.ifindex == 0 && place == nullptr) place = &at;
+  }
+  if (place == nullptr)
+    return error("There is no room for another interface; {} can be in use.", kInterfacesMax);
+  if (memcmp(place, &interface, sizeof interface) == 0) return Done{};
+  // The index is written last: before it, nobody looks at the rest.
+  u32 ifindex = interface.ifindex;
+  Interface fresh = interface;
+  fresh.ifindex = place->ifindex == ifindex ? ifindex : 0;
+  *place = fresh;
+  __atomic_store_n(&place->ifindex, ifindex, __ATOMIC_SEQ_CST);
   return Done{};
 }
 
 void Datapath::remove_interface(u32 ifindex) {
-  bpf_map_delete_elem(maps_[static_cast<u32>(MapName::interfaces)].get(), &ifindex);
+  for (Interface& at : settings().interfaces)
+    if (at.ifindex == ifindex) __atomic_store_n(&at.ifindex, 0u, __ATOMIC_SEQ_CST);
 }
 
-std::vector<std::pair<u32, Interface>> Datapath::interfaces() const {
-  std::vector<std::pair<u32, Interface>> all;
-  int fd = maps_[static_cast<u32>(MapName::interfaces)].get();
-  u32 key = 0;
-  Interface value{};
-  for (u32* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
-    if (bpf_map_lookup_elem(fd, &key, &value) == 0) all.emplace_back(key, value);
+std::vector<Interface> Datapath::interfaces() const {
+  std::vector<Interface> all;
+  for (const Interface& at : settings().interfaces)
+    if (at.ifindex != 0) all.push_back(at);
   return all;
 }
 
@@ -356,6 +374,18 @@ std::vector<Ipv4> Datapath::outer_addresses() const {
   for (Ipv4* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
     all.push_back(key);
   return all;
+}
+
+// The programs count jiffies; this makes them CLOCK_MONOTONIC as it stands now.
+Status Datapath::set_clock() {
+  timespec tick{};
+  // The coarse clock's resolution is the length of a jiffy.
+  if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) != 0 || tick.tv_sec != 0 || tick.tv_nsec <= 0)
+    return error("The kernel does not say how long a jiffy is ({}).", strerror(errno));
+  if (Status status = run_once(program_fd(Program::clock), "The clock"); !status) return status;
+  settings().jiffy_ns = static_cast<u32>(tick.tv_nsec);
+  settings().clock_base_ns = coarse_ns() - tables_.shared->jiffies * settings().jiffy_ns;
+  return Done{};
 }
 
 Status Datapath::start_sweeper() {
@@ -382,10 +412,7 @@ CounterTotals Datapath::counters() const {
 }
 
 Ticks Datapath::now() const {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-  u64 ns = static_cast<u64>(time.tv_sec) * 1000000000ull + static_cast<u64>(time.tv_nsec);
-  return ticks_from_ns(ns + settings().time_offset_ns);
+  return ticks_from_ns(coarse_ns() + settings().time_offset_ns);
 }
 
 }  // namespace masq

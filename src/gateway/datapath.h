@@ -21,7 +21,16 @@
 
 namespace masq {
 
-enum class Program : u32 { inside, outside, leaving, entering, sweep_start, sweep_all, count };
+enum class Program : u32 {
+  inside,
+  outside,
+  leaving,
+  entering,
+  sweep_start,
+  sweep_all,
+  clock,
+  count
+};
 
 // Sums over all processors.
 struct CounterTotals {
@@ -48,12 +57,16 @@ class Datapath {
   Settings& settings() const { return *settings_; }
   const Tables& tables() const { return tables_; }
 
-  Status set_interface(u32 ifindex, const Interface& interface);
+  // Enters or replaces what is known of interface.ifindex.
+  Status set_interface(const Interface& interface);
   void remove_interface(u32 ifindex);
-  std::vector<std::pair<u32, Interface>> interfaces() const;
+  std::vector<Interface> interfaces() const;
   Status add_outer_address(Ipv4 address);
   void remove_outer_address(Ipv4 address);
   std::vector<Ipv4> outer_addresses() const;
+
+  // Makes the programs forget what they know of routes.
+  void routes_changed() { settings().route_generation += 1; }
 
   Status start_sweeper();
   CounterTotals counters() const;
@@ -65,6 +78,7 @@ class Datapath {
   Status open_maps_of(int program_fd);
   Status load_missing();
   Status prepare_pools();
+  Status set_clock();
 
   std::array<Fd, static_cast<u32>(Program::count)> programs_;
   std::array<Fd, static_cast<u32>(MapName::count)> maps_;

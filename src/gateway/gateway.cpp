@@ -222,7 +222,8 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
                                 std::vector<std::string>& remarks) {
   int header = link_header_length(link);
   if (header < 0) return error("{} has become a device that masq does not know.", link.name);
-  Interface interface {};
+  Interface interface = {};
+  interface.ifindex = link.ifindex;
   interface.zone = zone;
   interface.link_header_length = static_cast<u8>(header);
   interface.mtu = link.mtu;
@@ -240,7 +241,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
           "{} has no IPv4 address yet: nothing passes until it has one, then all by itself.",
           link.name));
   }
-  return datapath_.set_interface(link.ifindex, interface);
+  return datapath_.set_interface(interface);
 }
 
 Status Gateway::attach(const Link& link, TcHook hook, Program program) {
@@ -264,9 +265,10 @@ void Gateway::remove_others(const NetworkState& network) {
       if (zone_of(link) == Zone::other && attached_program(link.ifindex, each.hook))
         detach_program(link.ifindex, each.hook);
   }
-  for (auto& [ifindex, interface] : datapath_.interfaces()) {
-    const Link* link = network.link_at(ifindex);
-    if (link == nullptr || zone_of(*link) == Zone::other) datapath_.remove_interface(ifindex);
+  for (const Interface& interface : datapath_.interfaces()) {
+    const Link* link = network.link_at(interface.ifindex);
+    if (link == nullptr || zone_of(*link) == Zone::other)
+      datapath_.remove_interface(interface.ifindex);
   }
 }
 
@@ -290,6 +292,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
     }
   }
   remove_others(*network);
+  datapath_.routes_changed();
   if (Status status = save_state(state_); !status) result = status;
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());

@@ -213,7 +213,8 @@ std::string to_toml(const Config& config) {
 
 Result<Settings> settings_for(const Config& config) {
   Settings s{};
-  if (getrandom(s.secret, sizeof s.secret, 0) != sizeof s.secret)
+  if (getrandom(s.secret, sizeof s.secret, 0) != sizeof s.secret ||
+      getrandom(&s.passed, sizeof s.passed, 0) != sizeof s.passed)
     return error("The kernel gives no random numbers ({}).", strerror(errno));
   s.tcp_established = ticks_of(config.tcp_established_s);
   s.tcp_opening = ticks_of(config.tcp_opening_s);

@@ -181,11 +181,8 @@ class Lab:
 
     def _end_masq(self):
         """As its user would. What it leaves in /run if it cannot do so belongs to this lab too."""
-        namespace = pathlib.Path(f"/run/netns/{self.ns('B')}")
-        if not namespace.exists():
-            return
-        folder = pathlib.Path(f"/run/masq/net-{namespace.stat().st_ino}")
-        if folder.exists():
+        folder = self.run_folder()
+        if folder is not None and folder.exists():
             with contextlib.suppress(LabError, OSError, subprocess.TimeoutExpired):
                 self.masq("down", timeout_s=10)
             self._end_processes("B")
@@ -259,7 +256,7 @@ class Lab:
             self.sysctl(host, {"net.ipv4.ip_forward": 1})
         for host in ("A", "R", "I1", "S2"):
             # Tests ask the same host for many errors in a row; each must be answered.
-            self.sysctl(host, {"net.ipv4.icmp_ratelimit": 0})
+            self.without_icmp_limits(host)
 
     def _build_inside(self):
         for host, address in INNER_HOSTS.items():
@@ -305,6 +302,10 @@ class Lab:
         with self.inside(host):
             for key, value in values.items():
                 pathlib.Path("/proc/sys", *key.split(".")).write_text(str(value))
+
+    def without_icmp_limits(self, host):
+        self.sysctl(host, {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_per_sec": 100000,
+                           "net.ipv4.icmp_msgs_burst": 100000})
 
     def read_sysctl(self, host, key):
         with self.inside(host):
@@ -412,6 +413,13 @@ class Lab:
         for host in hosts:
             for interface in ("out0", "in0") if host == "B" else ("eth0",):
                 self.run(host, ["ethtool", "-K", interface, "tx", "off"], check=True)
+
+    def run_folder(self):
+        """Where masq keeps what it must know about this lab's gateway."""
+        namespace = pathlib.Path(f"/run/netns/{self.ns('B')}")
+        if not namespace.exists():
+            return None
+        return pathlib.Path(f"/run/masq/net-{namespace.stat().st_ino}")
 
     def masq(self, *args, timeout_s=30, **options):
         """`build/bin/masq` on the gateway."""

@@ -62,10 +62,11 @@ def test_a_closed_tcp_port_outside_is_reported_to_the_socket(lab):
 
 
 def test_an_unreachable_net_is_reported(lab):
-    """A rule of gateway A: the error names the inner host's own packet."""
-    lab.ip("A", "route add unreachable 203.0.113.128/25")
+    lab.run("A", ["nft", "add table ip lab; add chain ip lab f { type filter hook forward priority 0; };"
+                  "add rule ip lab f ip daddr 203.0.113.200 reject with icmp type net-unreachable"],
+            check=True)
     output = lab.run("S6", ["ping", "-n", "-c1", "-W2", "203.0.113.200"]).stdout
-    assert "From 192.168.1.250 icmp_seq=1 Destination Host Unreachable" in output
+    assert "From 192.168.1.250 icmp_seq=1 Destination Net Unreachable" in output
 
 
 def test_fragmentation_needed_reaches_the_host_in_its_own_terms(lab):

@@ -70,10 +70,8 @@ def odd_packets(host, target=ADDRESS["S2"]):
         ip / scapy.ICMP(type=3, code=1) / bytes(orphan),
         ip / scapy.ICMP(type=5, code=1, gw="192.168.2.9") / bytes(orphan),
         ip / scapy.ICMP(type=0, id=5) / b"a reply that nobody asked for",
-        ip.copy() / scapy.Raw(b"\0" * 12),
-        scapy.IP(src=ADDRESS[host], dst=target, proto=132) / b"\x1b\x58\x1b\x59" + b"\0" * 24,
-        scapy.IP(src=ADDRESS[host], dst=target, proto=136) / b"\x1b\x58\x1b\x59" + b"\0" * 24,
-        scapy.IP(src=ADDRESS[host], dst=target, proto=47) / b"\0\0\x08\0" + b"\0" * 24,
+        *(scapy.IP(src=ADDRESS[host], dst=target, proto=protocol) / (b"\x1b\x58" * 2 + b"\0" * 24)
+          for protocol in (0, 47, 50, 132, 136, 253)),
         scapy.IP(src=ADDRESS[host], dst=target, frag=100, id=7, proto=17) / b"no first fragment",
         scapy.IP(src=ADDRESS[host], dst=target, options=scapy.IPOption_RR(routers=["0.0.0.0"] * 3))
         / scapy.ICMP(id=9),
@@ -84,15 +82,20 @@ def odd_packets(host, target=ADDRESS["S2"]):
 
 
 def knocks(host):
-    """Packets by which an outer host tries to reach inner ones, or the inner leg, directly."""
+    """Packets by which an outer host tries to reach inner ones directly."""
     packets = []
     for inner in ("S4", "S6"):
         for source in (ADDRESS[host], ADDRESS["S5"]):
             ip = scapy.IP(src=source, dst=ADDRESS[inner])
             packets += [ip / scapy.UDP(sport=9, dport=9) / KNOCK, ip / scapy.ICMP(id=1) / KNOCK,
                         ip / scapy.TCP(sport=80, dport=22, flags="S") / KNOCK]
-    packets.append(scapy.IP(src=ADDRESS[host], dst=GATEWAY_INNER) / scapy.ICMP(id=1) / KNOCK)
     return [bytes(from_outside(host) / p) for p in packets]
+
+
+def knock_at_the_inner_leg(host):
+    """Without masq the kernel answers this, as it does for every address of its own on any leg."""
+    ip = scapy.IP(src=ADDRESS[host], dst=GATEWAY_INNER)
+    return bytes(from_outside(host) / ip / scapy.ICMP(id=1) / KNOCK)
 
 
 class Restless:
@@ -101,14 +104,15 @@ class Restless:
     Nothing here waits for an answer: the captures are judged.
     """
 
-    def __init__(self, lab, interval_s=0.005):
+    def __init__(self, lab, interval_s=0.005, inner_leg=False):
         self.lab = lab
         self.interval_s = interval_s
         self.sent = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._packets = {}
-        for host, frames_ in (("S4", odd_packets("S4")), ("S1", knocks("S1"))):
+        knocking = knocks("S1") + ([knock_at_the_inner_leg("S1")] if inner_leg else [])
+        for host, frames_ in (("S4", odd_packets("S4")), ("S1", knocking)):
             with lab.inside(host):
                 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
             s.bind(("eth0", 0))

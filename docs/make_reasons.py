@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Makes docs/reasons.md from src/core/reasons.h and from the advice below.
+
+    docs/make_reasons.py            writes docs/reasons.md
+    docs/make_reasons.py --print    writes to the standard output
+
+A reason without advice, and advice without a reason, is a mistake; tests/tidy looks for both, and
+for a document that is not up to date.
+"""
+
+import pathlib
+import re
+import sys
+import textwrap
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+HEAD = """\
+# Why a packet was refused
+
+masq lets a packet through or refuses it, and every refusal has one of the reasons below. The list
+comes from the source (`src/core/reasons.h`), so it is the whole list.
+
+`masq status` names the reasons that have occurred, with a count for each. `masq status --json` has
+them all under `dropped`: the counter of the reason `no_route` is `dropped.no_route`
+([json.md](json.md) has the other fields). Each count is the sum over all processors since the
+gateway was started; a take-over by a new daemon does not reset it, `masq down` does. Only packets
+that masq itself refuses are counted: what the kernel loses later, or another program's filter
+drops, is not.
+
+A refused packet is dropped in silence unless its entry says that the sender gets an ICMP error. At
+most 200 such errors a second are sent per processor, 50 at once (RFC 1812 section 4.3.2.8); the
+rest are counted as `traffic.icmp_errors_limited`.
+"""
+
+# What it means for the administrator, and what to do. Paragraphs of plain sentences.
+ADVICE = {
+    "malformed": """\
+The header checksum, the lengths or the version do not fit the bytes that came, or the transport
+header is incomplete; also fragments that would hide part of a TCP header (RFC 3128), and IPv4
+segments larger than 64 KiB between virtual interfaces ("big TCP"). A few come from noise and scans.
+If many come from one inner host, look at that host's network card and cable; if bulk transfers
+between virtual interfaces are affected, set `gso_ipv4_max_size` of those interfaces to 65536 (`ip
+link set`, iproute2 6.3 or later).""",
+    "ip_options": """\
+IP options such as record route and source route can carry inner addresses outside, so no packet
+with options is translated. Ordinary programs send none. `ping -R` does: leave the `-R` away.""",
+    "spoofed_source": """\
+An inner host has sent with a source address to which no inner interface leads back. Either the host
+has a wrong address, or it lies behind another inner router whose network this machine has no route
+to: add the route, for example `ip route add 192.168.5.0/24 via 192.168.2.9`. If neither is so, some
+program on the inner network forges addresses.""",
+    "not_for_us": """\
+Somebody outside sends packets for other addresses to this gateway, perhaps for the inner network
+itself, to find out whether it is there. Nothing needs to be done. If a provider routes further
+addresses to you on purpose, give them to the external interface.""",
+    "no_mapping": """\
+This is the refusal that hides the inside: scans, late answers to flows that have expired, and
+whatever else nobody asked for. Nothing needs to be done. If an answer was expected, its flow may
+have expired before it came: see the timeouts in [configuration.md](configuration.md), or the
+answer came from another address or port than was asked, which the filtering does not let in.""",
+    "unsupported_protocol": """\
+GRE (PPTP), ESP and AH without UDP (IPsec), SCTP, IGMP and the like have no port that masq could
+translate yet. IPsec works with NAT traversal, which every IPsec program has (UDP port 4500).""",
+    "tcp_not_syn": """\
+A connection is known from its first segment (SYN) on. This segment belongs to none that is known:
+the connection is older than the gateway, or it was idle for longer than `tcp_established_s`, or the
+packets of its other direction take another way. Long idle connections should use keepalives of
+less than two hours. A rule of thumb: some after a start are normal, many later are not.""",
+    "icmp_orphan": """\
+ICMP errors go in or out only if the packet that they quote belongs to a known flow and the error
+goes to the end that sent it. Errors about flows that have just expired are normal; others are scans
+or forgeries.""",
+    "icmp_type": """\
+Echo and timestamp queries with their replies, and the errors destination unreachable, time exceeded
+and parameter problem are translated. Redirects, source quench and the rest are not, on purpose (RFC
+5508 REQ-10).""",
+    "fragment_without_first": """\
+Only the first fragment of a datagram carries the ports, so the others are passed on by what the
+first one decided. A fragment that overtakes its first one is refused today, and so are fragments
+that come more than 30 seconds after it. The sender should send smaller datagrams; for DNS set its
+EDNS size to 1232.""",
+    "fragment_table_full": """\
+More than 4096 fragmented datagrams were under way within 30 seconds, or too many of them fell into
+one place of the table. No real use needs so many; look which host sends them.""",
+    "ttl_exceeded": """\
+The sender gets an ICMP "time exceeded". traceroute works by this, so it is normal. If the count
+grows all the time there is a routing loop: look with `traceroute` at where packets go in circles.""",
+    "too_big": """\
+The packet is larger than the interface that it must leave by carries. If it may not be cut (DF) the
+sender gets "fragmentation needed" with the right size and adapts: normal, a few for each new path.
+A packet that may be cut is refused in silence, because masq does not cut yet: lower the MTU of the
+inner interface and hosts to that of the external one.""",
+    "no_route": """\
+The sender gets "network unreachable". Look at `ip route get ADDRESS`; most often the default route
+is missing.""",
+    "no_neighbour": """\
+The next hop does not answer ARP. Reserved for the slow path; today the kernel resolves the next hop
+after masq has let the packet go, and what it loses there is not counted. Look at `ip neigh`.""",
+    "wrong_zone": """\
+A mapping exists, but its inner host is no longer reached through an inner interface: a route or an
+interface has changed while flows were open. They will expire. Look at `ip route get` for the inner
+address; an interface that should be internal can be named with `--internal`.""",
+    "no_external_address": """\
+The external interface has no IPv4 address, so nothing can be sent from it. masq waits; as soon as
+DHCP or somebody else sets one, packets are translated.""",
+    "flow_table_full": """\
+As many flows exist as the table may hold, or (rarely) no free place was found where this flow's
+record would have to lie. The sender gets "communication administratively prohibited" (RFC 5508
+REQ-8); open flows are not touched. `masq status` shows how many flows there are. Raise `flows_max`,
+which needs `masq down` first; but look at `masq flows` before, whether one host has most of
+them.""",
+    "ports_exhausted": """\
+Every external port of this protocol that a mapping may have is in use at the external address, or
+eight tries found none. The sender gets "communication administratively prohibited" (RFC 5508
+REQ-8). See `masq mappings` for who has them. Shorter `udp_s` frees ports sooner; a narrower
+`net.ipv4.ip_local_port_range` leaves more ports to mappings, at the next start.""",
+    "contention": """\
+Two processors made a mapping for the same inner endpoint at once, and one of them gave up. The
+sender will try again. It should be rare; if it is not, please report it.""",
+    "hairpin": """\
+An inner host has sent to the gateway's external address, to a port that belongs to mappings. Inner
+hosts cannot yet reach each other in that way: use the inner address.""",
+    "egress_guard": """\
+The last check before the external interface. Something on the gateway (another program's routing,
+a container, a VPN) was about to send a packet with an inner or a foreign source address outside. It
+was stopped; find out who sends it with `tcpdump` on the interfaces of the gateway.""",
+    "ipv6_blocked": """\
+IPv6 is not translated. If inner hosts could use it past masq they would be open to the world, so it
+is blocked unless the machine forwarded IPv6 before masq started. `--ipv6 leave` leaves it to the
+kernel and its filters.""",
+    "arp_not_external": """\
+A host outside has asked by ARP for an address that the external interface does not have, perhaps
+the inner one, or this machine was about to speak of one there. A question for a neighbour's address
+is counted too, since every host on the network hears it: a count that grows slowly is normal.""",
+    "internal_error": """\
+This should not happen. The packet was dropped, nothing else. Please report it with the output of
+`masq status --json`.""",
+}
+
+
+def make(header):
+    """(document, mistakes) for the text of src/core/reasons.h."""
+    found = dict(re.findall(r'^ *X\((\w+), *"((?:[^"\\]|\\.)*)"\)', header, re.MULTILINE))
+    mistakes = [f"no advice for the reason `{name}`" for name in found if name not in ADVICE]
+    mistakes += [f"advice for `{name}`, which is no reason" for name in ADVICE if name not in found]
+    if mistakes:
+        return "", mistakes
+    parts = [HEAD]
+    for name, sentence in found.items():
+        line = textwrap.fill(f"Refused because {sentence}. Counter: `dropped.{name}`.", 100,
+                             break_long_words=False, break_on_hyphens=False)
+        parts.append(f"## {name}\n\n{line}\n\n{ADVICE[name]}\n")
+    return "\n".join(parts), []
+
+
+def main(arguments):
+    header = (REPOSITORY / "src" / "core" / "reasons.h").read_text(encoding="utf-8")
+    document, mistakes = make(header)
+    for mistake in mistakes:
+        print(f"docs/make_reasons.py: {mistake}", file=sys.stderr)
+    if mistakes:
+        return 1
+    if arguments == ["--print"]:
+        sys.stdout.write(document)
+    else:
+        (REPOSITORY / "docs" / "reasons.md").write_text(document, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,256 @@
+"""What the commands say and answer, and that `masq down` leaves nothing behind."""
+
+import json
+import re
+import shutil
+import time
+
+import pytest
+
+from lab import ADDRESS, BINARIES, Lab, command, wait_until
+from traffic import pings, wait_until_it_flows
+
+S2 = ADDRESS["S2"]
+
+
+def one_sentence(text):
+    """Is it one line, which begins with the program's name and ends as sentences do?"""
+    lines = text.strip().splitlines()
+    return len(lines) == 1 and lines[0].startswith("masq") and lines[0].rstrip().endswith(".")
+
+
+def programs_on(lab, interface):
+    """Identifiers of the BPF programs on an interface's tc hooks."""
+    text = "".join(lab.run("B", ["tc", "filter", "show", "dev", interface, hook]).stdout
+                   for hook in ("ingress", "egress"))
+    return set(map(int, re.findall(r"\bid (\d+)\b", text)))
+
+
+def maps_of(lab, programs):
+    maps = set()
+    for program in programs:
+        shown = json.loads(lab.run("B", ["bpftool", "-j", "prog", "show", "id", program]).stdout)
+        maps |= set(shown.get("map_ids", []))
+    return maps
+
+
+def all_maps():
+    return {each["id"] for each in json.loads(command(["bpftool", "-j", "map", "show"]))}
+
+
+def all_programs():
+    return {each["id"] for each in json.loads(command(["bpftool", "-j", "prog", "show"]))}
+
+
+# Values that the kernel itself changes all the time, or that say what is in use at the moment.
+VOLATILE = re.compile(r"^net\.(netfilter|ipv4\.(fs|route\.flush|tcp_fastopen_key)|core\.somax)|random")
+
+
+def sysctls(lab):
+    text = lab.run("B", ["sysctl", "-a", "-r", r"^net\."]).stdout
+    return {line for line in text.splitlines() if not VOLATILE.search(line)}
+
+
+def world(lab):
+    """All that a command may change on the gateway."""
+    run = lambda *argv: lab.run("B", argv).stdout
+    return {
+        "sysctls": sysctls(lab),
+        "links": re.sub(r"\bqlen \d+", "", run("ip", "-o", "link")),
+        "addresses": run("ip", "-o", "addr"),
+        "routes": run("ip", "route", "show", "table", "all"),
+        "rules": run("ip", "rule"),
+        "qdiscs": run("tc", "qdisc", "show"),
+        "nftables": run("nft", "list", "ruleset"),
+        "processes": sorted(lab.pids("B")),
+        "filters": [run("tc", "filter", "show", "dev", dev, hook)
+                    for dev in ("out0", "in0") for hook in ("ingress", "egress")],
+    }
+
+
+def test_down_removes_every_trace(lab):
+    before = world(lab)
+    assert lab.masq("up").returncode == 0
+    wait_until_it_flows(lab)
+    programs = programs_on(lab, "out0") | programs_on(lab, "in0")
+    maps = maps_of(lab, programs)
+    assert len(programs) >= 2 and len(maps) >= 2
+    down = lab.masq("down")
+    assert down.returncode == 0, down.stderr
+    assert world(lab) == before
+    # The kernel frees them a moment later.
+    wait_until(lambda: not programs & all_programs(), "the programs are gone")
+    wait_until(lambda: not maps & all_maps(), "the maps are gone")
+
+
+def test_down_restores_what_the_administrator_had_set(lab):
+    """Sysctls that masq may want otherwise, and a clsact qdisc with somebody else's filter."""
+    lab.sysctl("B", {"net.ipv4.conf.lo.forwarding": 1, "net.ipv4.ip_local_reserved_ports": "8080"})
+    lab.run("B", ["tc", "qdisc", "add", "dev", "out0", "clsact"], check=True)
+    lab.run("B", ["tc", "filter", "add", "dev", "out0", "egress", "prio", "99", "protocol", "ip",
+                  "bpf", "bytecode", "1,6 0 0 0,"], check=True)  # matches nothing
+    before = world(lab)
+    assert lab.masq("up").returncode == 0
+    wait_until_it_flows(lab)
+    assert lab.masq("down").returncode == 0
+    assert world(lab) == before
+    lab.run("B", ["tc", "qdisc", "del", "dev", "out0", "clsact"], check=True)
+    lab.sysctl("B", {"net.ipv4.conf.lo.forwarding": 0, "net.ipv4.ip_local_reserved_ports": ""})
+
+
+def test_down_twice_is_no_mistake(lab):
+    assert lab.masq("up").returncode == 0
+    assert lab.masq("down").returncode == 0
+    again = lab.masq("down")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == ""
+
+
+def test_a_second_up_changes_nothing_and_says_so(lab):
+    assert lab.masq("up").returncode == 0
+    try:
+        before = world(lab)
+        again = lab.masq("up")
+        assert again.returncode == 0
+        assert "already" in again.stdout
+        after = world(lab)
+        assert after == before
+    finally:
+        lab.masq("down")
+
+
+def test_up_says_what_was_chosen_and_why(lab):
+    up = lab.masq("up")
+    lab.masq("down")
+    assert any("out0" in line and "default route" in line for line in up.stdout.splitlines())
+    assert any("in0" in line and "internal" in line for line in up.stdout.splitlines())
+
+
+def test_up_does_not_keep_its_callers_terminal(lab):
+    """`masq up | cat` ends: the daemon holds none of the caller's files."""
+    done = lab.run("B", ["sh", "-c", f"{BINARIES / 'masq'} up | cat"], timeout_s=10)
+    lab.masq("down")
+    assert "masq" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--external", "nosuch0"], ["--internal", "nosuch0"],
+                                       ["--external", "out0", "--internal", "out0"]])
+def test_a_wrong_interface_is_refused_in_one_sentence(lab, arguments):
+    before = world(lab)
+    up = lab.masq("up", *arguments)
+    assert up.returncode in (1, 2)
+    assert one_sentence(up.stderr), up.stderr
+    assert arguments[-1] in up.stderr
+    assert world(lab) == before
+
+
+@pytest.mark.parametrize("arguments", [["up", "--nonsense"], ["nonsense"], [], ["up", "extra"],
+                                       ["up", "--filtering", "sieve"], ["flows", "--jsno"]])
+def test_wrong_usage_answers_2(lab, arguments):
+    done = lab.masq(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert one_sentence(done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["down"], ["status"], ["flows"]])
+def test_without_rights_one_sentence_and_1(lab, arguments):
+    # A copy, since others may not be allowed into the folder of the build.
+    copies = lab.directory / "bin"
+    if not copies.exists():
+        shutil.copytree(BINARIES, copies)
+        for path in [copies, *copies.iterdir()]:
+            path.chmod(0o755)
+    done = lab.run("B", ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                         copies / "masq", *arguments])
+    assert done.returncode == 1
+    assert one_sentence(done.stderr), done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["flows"], ["mappings"]])
+def test_looking_while_masq_is_not_running(lab, arguments):
+    done = lab.masq(*arguments)
+    assert done.returncode == 1
+    assert one_sentence(done.stderr), done.stderr
+
+
+def test_json_is_json(lab):
+    assert lab.masq("up").returncode == 0
+    try:
+        assert pings(lab, "S6", S2)
+        assert isinstance(json.loads(lab.masq("status", "--json").stdout), dict)
+        for listing in ("flows", "mappings"):
+            entries = json.loads(lab.masq(listing, "--json").stdout)
+            assert isinstance(entries, list) and len(entries) == 1
+    finally:
+        lab.masq("down")
+
+
+def test_rules_of_nftables_are_mentioned(lab):
+    lab.run("B", ["nft", "add table inet office; add chain inet office f "
+                  "{ type filter hook forward priority 0; policy drop; }"], check=True)
+    try:
+        up = lab.masq("up")
+        assert up.returncode == 0, up.stderr
+        assert any("office" in line and "pass" in line for line in up.stdout.splitlines()), up.stdout
+        wait_until_it_flows(lab)
+    finally:
+        lab.masq("down")
+        lab.run("B", ["nft", "delete table inet office"], check=True)
+
+
+def test_check_finds_every_mistake_with_its_line(lab):
+    config = lab.directory / "wrong.toml"
+    config.write_text('external = "out0"\nnonsense = 1\n\n[timeouts]\nudp_s = -1\nsctp_s = 3\n')
+    done = lab.masq("check", config)
+    assert done.returncode == 1
+    for line in (2, 5, 6):
+        assert f"{config}:{line}:" in done.stderr, done.stderr
+    config.write_text('external = "out0"\ninternal = ["in0"]\n[timeouts]\nudp_s = 200\n')
+    assert lab.masq("check", config).returncode == 0
+
+
+def test_two_gateways_on_one_machine(lab):
+    with Lab() as other:
+        assert lab.masq("up").returncode == 0
+        assert other.masq("up").returncode == 0
+        assert pings(lab, "S6", S2) and pings(other, "S6", S2)
+        assert other.masq("down").returncode == 0
+        assert pings(lab, "S6", S2)
+        assert not pings(other, "S6", S2, timeout_s=0.3)
+        assert lab.masq("down").returncode == 0
+
+
+def test_what_a_vanished_namespace_left_behind_harms_nobody(lab):
+    """A container ends with masq in it; the kernel gives its namespace's number to the next one."""
+    with Lab() as gone:
+        assert gone.masq("up").returncode == 0
+        left = {path.name: path.read_bytes() for path in gone.run_folder().iterdir() if path.is_file()}
+    assert left
+    stale = lab.run_folder()
+    stale.mkdir(parents=True, exist_ok=True)
+    for name, data in left.items():
+        (stale / name).write_bytes(data)
+    before_ports = lab.read_sysctl("B", "net.ipv4.ip_local_reserved_ports")
+    up = lab.masq("up")
+    assert up.returncode == 0, up.stderr
+    wait_until_it_flows(lab)
+    assert lab.masq("down").returncode == 0
+    assert not stale.exists()
+    assert lab.read_sysctl("B", "net.ipv4.ip_local_reserved_ports") == before_ports
+
+
+def test_masqd_runs_in_the_foreground_with_a_configuration(lab):
+    config = lab.directory / "foreground.toml"
+    config.write_text('external = ["out0"]\ninternal = ["in0"]\n')
+    daemon = lab.popen("B", [BINARIES / "masqd", "--config", config])
+    try:
+        wait_until_it_flows(lab)
+        assert daemon.poll() is None
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=5)
+        time.sleep(0.1)
+        lab.masq("down")
+    assert not pings(lab, "S6", S2, timeout_s=0.3)

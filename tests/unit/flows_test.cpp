@@ -1,0 +1,351 @@
+// Making flows and mappings and taking them away, at the edges of every limit.
+#include "core/flows.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <random>
+#include <set>
+
+#include "unit/test_world.h"
+
+namespace masq {
+namespace {
+
+using test::key_of;
+using test::TestWorld;
+
+class Flows : public testing::Test {
+ protected:
+  Settings settings = test::plain_settings();
+  std::unique_ptr<TableMemory> memory;
+  std::unique_ptr<TestWorld> world;
+
+  TestWorld& start(u32 records_max = kRecordsMin) {
+    memory = std::make_unique<TableMemory>(records_max);
+    memory->exclude_ports(settings);
+    world = std::unique_ptr<TestWorld>(new TestWorld{memory->tables(), settings});
+    return *world;
+  }
+  void set_pool(u16 first, u16 last) {
+    for (PortRange& range : settings.pool) range = {1, 0};
+    settings.pool[0] = {first, last};
+  }
+  u32 flow(const Key& key, State state = State::udp, u32 external = 0) {
+    u32 index = kNoRecord;
+    EXPECT_EQ(world->flow(key, state, index, external), Reason::none);
+    EXPECT_NE(index, kNoRecord);
+    return index;
+  }
+  Reason refusal(const Key& key, State state = State::udp) {
+    u32 index = kNoRecord;
+    const Reason reason = world->flow(key, state, index);
+    EXPECT_EQ(index == kNoRecord, reason != Reason::none);
+    return reason;
+  }
+  u16 port(u32 index) const { return to_host(world->record(index).external_port); }
+  void audit(Ticks overdue_max = ticks_from_s(kTimeoutMax_s)) {
+    const auto violations = verify(world->tables, settings, world->now, overdue_max);
+    EXPECT_TRUE(violations.empty()) << describe(violations);
+  }
+  u32 find(const Key& key) const {
+    const u32 index = find_inner(world->tables, key, key_hash(settings, key, kOut));
+    if (index == kNoRecord || !in_force(settings, world->record(index), world->now))
+      return kNoRecord;
+    return index;
+  }
+  u32 find_in(u32 index) const {
+    const Key key = outer_key(settings, world->record(index));
+    return find_outer(world->tables, settings, key, key_hash(settings, key, kIn));
+  }
+};
+
+TEST_F(Flows, OneMappingForManyFlows) {
+  start();
+  const u32 first = flow(key_of(1, 5000, 1, 9));
+  for (u16 i = 0; i < 100; ++i) EXPECT_EQ(port(flow(key_of(1, 5000, 2, i))), port(first));
+  EXPECT_EQ(world->tables.shared->flows, 101u);
+  EXPECT_EQ(world->tables.shared->mappings, 1u);
+  EXPECT_EQ(find_in(first), first);
+  audit();
+}
+
+TEST_F(Flows, EndpointIndependentUnderCollision) {
+  start();
+  std::set<u32> ports;
+  std::map<u32, u16> of_host;
+  for (u32 remote = 1; remote < 5; ++remote)
+    for (u32 host = 1; host <= 100; ++host) {
+      const u16 p = port(flow(key_of(host, 5000, remote, 9)));
+      if (remote == 1) {
+        EXPECT_TRUE(ports.insert(p).second) << "one port for two hosts";
+        of_host[host] = p;
+      }
+      EXPECT_EQ(p, of_host[host]);
+    }
+  audit();
+}
+
+TEST_F(Flows, ExactlyFlowsMax) {
+  settings.flows_max = 7;
+  start();
+  for (u16 i = 0; i < 7; ++i) flow(key_of(i, 5000, 1, 9));
+  EXPECT_EQ(refusal(key_of(8, 5000, 1, 9)), Reason::flow_table_full);
+  EXPECT_EQ(world->tables.shared->flows, 7u);
+  EXPECT_NE(find(key_of(3, 5000, 1, 9)), kNoRecord) << "nothing in force is evicted";
+  audit();
+  world->now += settings.udp;
+  world->sweep();
+  for (u16 i = 0; i < 7; ++i) flow(key_of(static_cast<u32>(100 + i), 5000, 1, 9));
+  EXPECT_EQ(refusal(key_of(8, 5000, 1, 9)), Reason::flow_table_full);
+  audit();
+}
+
+TEST_F(Flows, EveryPlaceCanBeUsed) {
+  settings.flows_max = kRecordsMin;
+  start();
+  u32 made = 0;
+  for (u16 i = 0; made + 2 < kRecordsMin; ++i, ++made) flow(key_of(1, 5000, 1, i));
+  // One place is record 0, one is the mapping's.
+  EXPECT_EQ(refusal(key_of(1, 5000, 2, 1)), Reason::flow_table_full);
+  EXPECT_EQ(refusal(key_of(2, 5000, 2, 1)), Reason::flow_table_full);
+  audit();
+}
+
+TEST_F(Flows, ExactlyAsManyMappingsAsPorts) {
+  for (const u8 protocol : {kProtocolUdp, kProtocolTcp}) {
+    set_pool(40000, 40015);
+    start();
+    std::set<u32> ports;
+    for (u16 i = 0; i < 16; ++i)
+      EXPECT_TRUE(ports.insert(port(flow(key_of(1, static_cast<u16>(5000 + i), 1, 9, protocol))))
+                      .second);
+    EXPECT_EQ(*ports.begin(), 40000u);
+    EXPECT_EQ(*ports.rbegin(), 40015u);
+    EXPECT_EQ(refusal(key_of(2, 7000, 1, 9, protocol)), Reason::ports_exhausted);
+    EXPECT_EQ(refusal(key_of(2, 7001, 1, 9, protocol)), Reason::ports_exhausted);
+    audit();
+    world->now += settings.udp;
+    world->sweep();
+    EXPECT_EQ(world->tables.shared->mappings, 0u);
+    for (u16 i = 0; i < 16; ++i) flow(key_of(3, static_cast<u16>(5000 + i), 1, 9, protocol));
+    audit();
+  }
+}
+
+TEST_F(Flows, EveryParityServesInATinyPool) {
+  // Sixteen endpoints of one parity get all sixteen ports, their own parity first.
+  set_pool(40000, 40015);
+  start();
+  for (u16 i = 0; i < 16; ++i) {
+    const u16 p = port(flow(key_of(1, static_cast<u16>(5000 + 2 * i), 1, 9)));
+    EXPECT_EQ(p & 1, i < 8 ? 0 : 1) << i;
+  }
+  EXPECT_EQ(refusal(key_of(1, 6000, 1, 9)), Reason::ports_exhausted);
+}
+
+TEST_F(Flows, LowPortsStayLowWhileThereAreAny) {
+  set_pool(1000, 1025);
+  start();
+  u32 low = 0;
+  for (u16 i = 0; i < 26; ++i) {
+    const u16 p = port(flow(key_of(1, static_cast<u16>(i + 1), 1, 9)));
+    if (i < 24) EXPECT_LT(p, 1024) << i;
+    low += p < 1024;
+  }
+  EXPECT_EQ(low, 24u);
+  EXPECT_EQ(refusal(key_of(1, 99, 1, 9)), Reason::ports_exhausted);
+}
+
+TEST_F(Flows, HighPortsNeverBecomeLow) {
+  set_pool(1000, 1025);
+  start();
+  for (u16 i = 0; i < 2; ++i)
+    EXPECT_GE(port(flow(key_of(1, static_cast<u16>(5000 + i), 1, 9))), 1024);
+  EXPECT_EQ(refusal(key_of(1, 6000, 1, 9)), Reason::ports_exhausted);
+  EXPECT_EQ(refusal(key_of(1, 6001, 1, 9)), Reason::ports_exhausted);
+}
+
+TEST_F(Flows, IcmpIdentifiersAreAPoolOfTheirOwn) {
+  set_pool(40000, 40000);
+  start();
+  std::set<u32> ids;
+  for (u16 i = 0; i < 1000; ++i)
+    EXPECT_TRUE(
+        ids.insert(port(flow(key_of(1, i, 1, 0, kProtocolIcmp), State::icmp))).second);
+  flow(key_of(1, 5000, 1, 9));
+  flow(key_of(1, 5000, 1, 9, kProtocolTcp), State::tcp_opening);
+  audit();
+}
+
+TEST_F(Flows, EachStateExpiresOnItsTick) {
+  struct Case {
+    State state;
+    u16 remote_port;
+    Ticks timeout;
+  };
+  const Settings& s = settings;
+  const Case cases[] = {{State::udp, 9, s.udp},
+                        {State::udp, 53, s.dns},
+                        {State::icmp, 0, s.icmp},
+                        {State::tcp_opening, 80, s.tcp_opening},
+                        {State::tcp_established, 80, s.tcp_established},
+                        {State::tcp_fin_out, 80, s.tcp_established},
+                        {State::tcp_fin_in, 80, s.tcp_established},
+                        {State::tcp_closing, 80, s.tcp_closing},
+                        {State::tcp_transitory, 80, s.tcp_closing}};
+  // Also across the moment when the clock goes round.
+  for (const Ticks begin : {Ticks{1000000}, 0u - 5, 0u - ticks_from_s(20)})
+    for (const Case& c : cases) {
+      start();
+      world->now = begin;
+      const u8 protocol = c.state == State::icmp  ? kProtocolIcmp
+                          : c.state == State::udp ? kProtocolUdp
+                                                  : kProtocolTcp;
+      const Key key = key_of(1, 5000, 1, c.remote_port, protocol);
+      const u32 index = flow(key, c.state);
+      world->now = begin + c.timeout - 1;
+      EXPECT_EQ(find(key), index);
+      world->sweep();
+      EXPECT_EQ(world->record(index).state, c.state);
+      world->now = begin + c.timeout;
+      EXPECT_EQ(find(key), kNoRecord);
+      world->sweep();
+      EXPECT_EQ(world->record(index).state, State::dead);
+      EXPECT_EQ(world->tables.shared->flows, 0u);
+      EXPECT_EQ(world->tables.shared->mappings, 0u);
+      audit(0);
+    }
+}
+
+TEST_F(Flows, APlaceRestsBeforeItIsUsedAgain) {
+  start();
+  const u32 index = flow(key_of(1, 5000, 1, 9));
+  const u16 version = world->record(index).version;
+  world->now += settings.udp;
+  const Ticks dead_since = world->now;
+  world->sweep();
+  world->now = dead_since + kPause - 1;
+  world->sweep();
+  EXPECT_EQ(world->record(index).state, State::dead);
+  EXPECT_TRUE(world->tables.record_used[index >> 6] >> (index & 63) & 1);
+  world->now = dead_since + kPause;
+  world->sweep();
+  EXPECT_EQ(world->record(index).state, State::free);
+  EXPECT_FALSE(world->tables.record_used[index >> 6] >> (index & 63) & 1);
+  audit(0);
+  EXPECT_EQ(flow(key_of(1, 5000, 1, 9)), index);
+  EXPECT_NE(world->record(index).version, version) << "or a fragment would follow a stranger";
+}
+
+TEST_F(Flows, MappingGoesWithItsLastFlow) {
+  start();
+  flow(key_of(1, 5000, 1, 9));
+  world->now += ticks_from_s(100);
+  const u16 p = port(flow(key_of(1, 5000, 2, 9)));
+  world->now += ticks_from_s(200);
+  world->sweep();
+  EXPECT_EQ(world->tables.shared->flows, 1u);
+  EXPECT_EQ(world->tables.shared->mappings, 1u);
+  EXPECT_TRUE(port_is_used(pool_of(world->tables, 0, kProtocolUdp), p));
+  world->now += ticks_from_s(100);
+  world->sweep();
+  EXPECT_EQ(world->tables.shared->mappings, 0u);
+  EXPECT_FALSE(port_is_used(pool_of(world->tables, 0, kProtocolUdp), p));
+  audit(0);
+}
+
+// An endpoint whose flows have all expired and not been swept speaks again: it is served at once,
+// by the mapping that is still there.
+TEST_F(Flows, ExpiredFlowIsReplacedInPlace) {
+  start();
+  const Key key = key_of(1, 5000, 1, 9);
+  const u16 p = port(flow(key));
+  world->now += settings.udp + 5;
+  EXPECT_EQ(find(key), kNoRecord);
+  const u32 index = flow(key);
+  EXPECT_EQ(port(index), p);
+  EXPECT_EQ(world->tables.shared->flows, 1u);
+  EXPECT_EQ(world->tables.shared->mappings, 1u);
+  audit();
+  // Also when no second port could be had.
+  set_pool(40000, 40000);
+  start();
+  flow(key);
+  world->now += settings.udp + 5;
+  flow(key);
+  audit();
+}
+
+TEST_F(Flows, ExternalAddressGoesAndComesBack) {
+  start();
+  const Key key = key_of(1, 5000, 1, 9);
+  const u32 old = flow(key);
+  const u16 old_port = port(old);
+  settings.externals[0].state = kExternalGone;
+  EXPECT_EQ(find(key), kNoRecord);
+  // A new address: a new mapping there.
+  const u32 index = flow(key, State::udp, 1);
+  EXPECT_NE(index, old);
+  EXPECT_EQ(world->record(index).external, 1);
+  audit();
+  // A flow that nobody touched meanwhile resumes when the address comes back in time.
+  const Key other = key_of(2, 5000, 1, 9);
+  settings.externals[0].state = kExternalLive;
+  const u32 kept = flow(other);
+  settings.externals[0].state = kExternalGone;
+  EXPECT_EQ(find(other), kNoRecord);
+  settings.externals[0].state = kExternalLive;
+  EXPECT_EQ(find(other), kept);
+  EXPECT_EQ(find_in(kept), kept);
+  // Gone and swept it is no more.
+  settings.externals[0].state = kExternalGone;
+  world->sweep();
+  settings.externals[0].state = kExternalLive;
+  EXPECT_EQ(find(other), kNoRecord);
+  audit(0);
+  (void)old_port;
+}
+
+TEST_F(Flows, PortsOfSocketsAreNotGiven) {
+  set_pool(40000, 40003);
+  start();
+  world->sockets = {40001, 40003};
+  // Each finds one of the two free ports or is refused; never a socket's.
+  std::set<u32> ports;
+  for (u16 i = 0; i < 8; ++i) {
+    u32 index = kNoRecord;
+    if (world->flow(key_of(1, static_cast<u16>(5000 + i), 1, 9), State::udp, index) ==
+        Reason::none)
+      ports.insert(port(index));
+  }
+  EXPECT_EQ(ports, (std::set<u32>{40000, 40002}));
+  audit();
+}
+
+// Random making, touching, expiring and sweeping against a set of what must be there.
+TEST_F(Flows, EqualASet) {
+  settings.flows_max = 1500;
+  start();
+  std::map<u64, Ticks> twin;  // name of a flow -> last seen
+  std::mt19937 random(7);
+  for (int i = 0; i < 60000; ++i) {
+    world->now += random() % 400;
+    const u32 name = random() % 4000;
+    const Key key = key_of(name % 40, static_cast<u16>(5000 + name / 400), name / 40 % 10, 9);
+    const auto it = twin.find(name);
+    const bool alive = it != twin.end() && world->now - it->second < settings.udp;
+    ASSERT_EQ(find(key) != kNoRecord, alive);
+    u32 index = kNoRecord;
+    if (world->flow(key, State::udp, index) == Reason::none) {
+      world->record(index).last_seen = world->now;
+      twin[name] = world->now;
+    }
+    if (random() % 500 == 0) world->sweep();
+    if (random() % 5000 == 0) audit();
+  }
+  audit();
+}
+
+}  // namespace
+}  // namespace masq

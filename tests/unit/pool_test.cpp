@@ -1,0 +1,118 @@
+// The bit pool and the port pool against sets.
+#include "core/port_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <random>
+#include <set>
+#include <vector>
+
+namespace masq {
+namespace {
+
+TEST(BitPool, PicksTheFirstBitFromAPlaceOn) {
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 100000; ++i) {
+    u64 word = random() & random() & random();
+    if (word == 0) word = 1;
+    const u32 from = static_cast<u32>(random()) & 127;
+    u32 expected = from & 63;
+    while (!(word >> expected & 1)) expected = (expected + 1) & 63;
+    ASSERT_EQ(pick_bit(word, from), expected);
+  }
+}
+
+TEST(BitPool, EqualsASet) {
+  constexpr u32 kThings = 8192;
+  std::vector<u64> used(kThings / 64), full(kThings / 4096);
+  std::set<u32> twin;
+  std::mt19937 random(2);
+  for (int i = 0; i < 400000; ++i) {
+    // Runs of mostly taking and mostly giving, so that words fill up and empty.
+    const u32 n = random() % kThings;
+    if (random() % 100 < ((i / 50000) % 2 == 0 ? 80u : 20u)) {
+      ASSERT_EQ(pool_take(used.data(), full.data(), n), twin.insert(n).second);
+    } else if (twin.erase(n) != 0) {
+      pool_give(used.data(), full.data(), n);
+    }
+    if (i % 1000 != 0) continue;
+    for (u32 word = 0; word < kThings / 64; ++word) {
+      for (u32 bit = 0; bit < 64; ++bit)
+        ASSERT_EQ(used[word] >> bit & 1, twin.count(word * 64 + bit));
+      ASSERT_EQ(full[word / 64] >> (word % 64) & 1, used[word] == ~0ull);
+    }
+  }
+}
+
+class Ports : public testing::Test {
+ protected:
+  std::unique_ptr<PortPool> pool = std::make_unique<PortPool>();
+  std::set<u32> taken;
+  std::mt19937_64 random{3};
+
+  void exclude_all_but(u32 first, u32 last) {
+    for (u32 port = 0; port < 65536; ++port)
+      if (port < first || port > last) port_take(*pool, static_cast<u16>(port));
+  }
+};
+
+TEST_F(Ports, EqualASet) {
+  for (int i = 0; i < 500000; ++i) {
+    const u16 port = static_cast<u16>(random());
+    if (random() & 1) {
+      ASSERT_EQ(port_take(*pool, port), taken.insert(port).second);
+    } else if (taken.erase(port) != 0) {
+      port_give(*pool, port);
+    }
+    const u16 other = static_cast<u16>(random());
+    ASSERT_EQ(port_is_used(*pool, other), taken.count(other) != 0);
+  }
+}
+
+TEST_F(Ports, FindKeepsParityAndHalf) {
+  for (u32 i = 0; i < 200000; ++i) {
+    const u32 parity = i & 1;
+    const bool low = i & 2, whole = i & 4;
+    const u32 port = port_find_free(*pool, parity, low, whole, random());
+    if (port == kNothing) continue;
+    ASSERT_LT(port, 65536u);
+    ASSERT_FALSE(port_is_used(*pool, static_cast<u16>(port)));
+    ASSERT_EQ(port & 1, parity);
+    if (low) ASSERT_LT(port, 1024u);
+    if (!low && !whole) ASSERT_GE(port, 1024u);
+    if (i % 4 == 0) port_take(*pool, static_cast<u16>(port));
+  }
+}
+
+// With the hints exact, whatever is free is found: the search may only fail when nothing is.
+TEST_F(Ports, FindsTheLastFreeOne) {
+  exclude_all_but(1, 0);
+  for (int i = 0; i < 20000; ++i) {
+    const u16 port = static_cast<u16>(random());
+    port_give(*pool, port);
+    const bool low = port < 1024;
+    ASSERT_EQ(port_find_free(*pool, port & 1, low, false, random()), port);
+    ASSERT_EQ(port_find_free(*pool, port & 1, false, true, random()), port);
+    ASSERT_EQ(port_find_free(*pool, ~port & 1, low, false, random()), kNothing);
+    ASSERT_EQ(port_find_free(*pool, port & 1, !low, false, random()), kNothing);
+    port_take(*pool, port);
+  }
+}
+
+// RFC 6056: the choice is spread over the whole pool, not near the last one.
+TEST_F(Ports, ChoiceIsSpread) {
+  std::vector<u32> hits(64);
+  constexpr u32 kDraws = 640000;
+  for (u32 i = 0; i < kDraws; ++i)
+    ++hits[port_find_free(*pool, 0, false, false, random()) / 1024];
+  EXPECT_EQ(hits[0], 0u);
+  double chi = 0;
+  const double mean = kDraws / 63.0;
+  for (u32 block = 1; block < 64; ++block)
+    chi += (hits[block] - mean) * (hits[block] - mean) / mean;
+  EXPECT_LT(chi, 62 + 5 * 11.2);
+}
+
+}  // namespace
+}  // namespace masq
