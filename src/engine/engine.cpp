@@ -41,26 +41,7 @@ bool translate_transport(Frame& frame, const Packet& p, const Verdict& v) {
   if (p.kind == Kind::fragment) return true;
   if (p.kind == Kind::icmp_query || p.kind == Kind::icmp_reply) return rewrite_icmp_id(bytes, p, v);
   if (p.kind == Kind::icmp_error) return rewrite_quoted(bytes, p, v);
-  UdpHeader* ports = header_at<UdpHeader>(bytes, p.l4);  // the first words of TCP too
-  if (ports == nullptr) return false;
-  u64 delta = 0;
-  if (v.direction == kOut) {
-    delta += checksum_difference(p.source, v.address);
-    delta += checksum_difference(p.source_port.be, v.port.be);
-    ports->source = v.port;
-  } else {
-    delta += checksum_difference(p.destination, v.address);
-    delta += checksum_difference(p.destination_port.be, v.port.be);
-    ports->destination = v.port;
-  }
-  if (p.kind == Kind::udp) {
-    ports->checksum = checksum_update_udp(ports->checksum, checksum_fold(delta));
-    return true;
-  }
-  TcpHeader* tcp = header_at<TcpHeader>(bytes, p.l4);
-  if (tcp == nullptr) return false;
-  tcp->checksum = checksum_update(tcp->checksum, checksum_fold(delta));
-  return true;
+  return rewrite_transport(bytes, p, v, true);
 }
 
 bool translate(Frame& frame, const Packet& p, const Verdict& v) {
@@ -116,19 +97,16 @@ Engine::Engine(u32 records_max, const Settings& settings)
   memory_.exclude_ports(settings_);
 }
 
-void Engine::set_interface(u32 ifindex, const Interface& interface) {
-  remove_interface(ifindex);
-  interfaces_.push_back({ifindex, interface});
-}
-
-void Engine::remove_interface(u32 ifindex) {
-  std::erase_if(interfaces_, [=](const KnownInterface& i) { return i.ifindex == ifindex; });
-}
-
-const Interface* Engine::interface_of(u32 ifindex) const {
-  for (const KnownInterface& i : interfaces_)
-    if (i.ifindex == ifindex) return &i.interface;
-  return nullptr;
+bool Engine::set_interface(const Interface& interface) {
+  Interface* free = nullptr;
+  for (u32 i = kInterfaceProbes; i-- > 0;) {
+    Interface& at = settings_.interfaces[(interface.ifindex + i) & (kInterfacesMax - 1)];
+    if (at.ifindex == 0) free = &at;
+  }
+  for (Interface& at : settings_.interfaces)
+    if (at.ifindex == interface.ifindex) free = &at;
+  if (free != nullptr) *free = interface;
+  return free != nullptr;
 }
 
 void Engine::lock(u32 stripe) {
@@ -153,7 +131,7 @@ void Engine::route(Ipv4 destination, Route& out) const {
   out.ifindex = best->ifindex;
   out.next_hop = best->next_hop.be == 0 ? destination : best->next_hop;
   out.external = kExternalsMax;
-  const Interface* to = interface_of(best->ifindex);
+  const Interface* to = find_interface(settings_, best->ifindex);
   if (to == nullptr) return;
   out.zone = to->zone;
   out.external = to->external;
@@ -300,7 +278,7 @@ bool Engine::is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const {
 }
 
 Outcome Engine::inside(Frame& frame, u32 ifindex) {
-  const Interface* interface = interface_of(ifindex);
+  const Interface* interface = find_interface(settings_, ifindex);
   if (interface == nullptr) return drop(Reason::internal_error);
   const u32 l3 = interface->link_header_length;
   if (ether_type_of(frame, l3) != kEtherTypeIpv4) return untouched();
@@ -312,7 +290,7 @@ Outcome Engine::inside(Frame& frame, u32 ifindex) {
 }
 
 Outcome Engine::outside(Frame& frame, u32 ifindex) {
-  const Interface* interface = interface_of(ifindex);
+  const Interface* interface = find_interface(settings_, ifindex);
   if (interface == nullptr) return drop(Reason::internal_error);
   const u32 l3 = interface->link_header_length;
   const u16 type = ether_type_of(frame, l3);
@@ -327,13 +305,13 @@ Outcome Engine::outside(Frame& frame, u32 ifindex) {
 }
 
 Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
-  const Interface* interface = interface_of(ifindex);
+  const Interface* interface = find_interface(settings_, ifindex);
   if (interface == nullptr) return drop(Reason::internal_error);
   const u32 l3 = interface->link_header_length;
   const u16 type = ether_type_of(frame, l3);
   if (type == kEtherTypeArp)
     return is_arp_for_others(frame, l3, true) ? drop(Reason::arp_not_external) : untouched();
-  const Interface* origin = from == 0 ? nullptr : interface_of(from);
+  const Interface* origin = find_interface(settings_, from);
   if (type == kEtherTypeIpv6) {
     const bool blocked = settings_.block_ipv6 && origin != nullptr && origin->zone == Zone::inside;
     return blocked ? drop(Reason::ipv6_blocked) : untouched();
@@ -362,8 +340,8 @@ Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
 }
 
 Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
-  const Interface* interface = interface_of(ifindex);
-  const Interface* origin = from == 0 ? nullptr : interface_of(from);
+  const Interface* interface = find_interface(settings_, ifindex);
+  const Interface* origin = find_interface(settings_, from);
   if (interface == nullptr || origin == nullptr || origin->zone != Zone::outside)
     return untouched();
   const bool ipv6 = ether_type_of(frame, interface->link_header_length) == kEtherTypeIpv6;

@@ -76,9 +76,8 @@ class Engine {
   void set_time(u64 ns) { time_ns_ = ns; }
   Ticks now() const { return ticks_from_ns(time_ns_ + settings_.time_offset_ns); }
 
-  void set_interface(u32 ifindex, const Interface& interface);
-  void remove_interface(u32 ifindex);
-  const Interface* interface_of(u32 ifindex) const;
+  // Enters or replaces what is known of interface.ifindex; false if there is no place for it.
+  bool set_interface(const Interface& interface);
   void add_route(const EngineRoute& route) { routes_.push_back(route); }
   void clear_routes() { routes_.clear(); }
   void add_outer_address(Ipv4 address) { outer_addresses_.push_back(address); }
@@ -118,15 +117,9 @@ class Engine {
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
   u32 external_of(Ipv4 address, u32 ifindex) const;
 
-  struct KnownInterface {
-    u32 ifindex;
-    Interface interface;
-  };
-
   TableMemory memory_;
   Settings settings_;
   u64 time_ns_ = 0;
-  std::vector<KnownInterface> interfaces_;
   std::vector<EngineRoute> routes_;
   std::vector<EngineSocket> sockets_;
   std::vector<Ipv4> outer_addresses_;

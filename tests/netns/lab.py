@@ -43,6 +43,10 @@ import time
 
 import frames
 
+# What tests read is in English, and the programs that they start lie here, whoever starts them.
+os.environ["LC_ALL"] = "C.UTF-8"
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARIES = pathlib.Path(os.environ.get("MASQ_BIN_DIR", REPOSITORY / "build" / "bin"))
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab import ADDRESS, BINARIES, Lab, command, wait_until
+from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, Lab, command, wait_until)
 from traffic import pings, wait_until_it_flows
 
 S2 = ADDRESS["S2"]
@@ -209,6 +209,33 @@ def test_check_finds_every_mistake_with_its_line(lab):
         assert f"{config}:{line}:" in done.stderr, done.stderr
     config.write_text('external = "out0"\ninternal = ["in0"]\n[timeouts]\nudp_s = 200\n')
     assert lab.masq("check", config).returncode == 0
+
+
+def test_the_gateways_own_connections_survive_up_and_down(lab):
+    """Whoever starts masq over ssh must not lose the line."""
+    servers = {"S2": lab.tcp("S2", 2100, listen=True), "B": lab.tcp("B", 2022, listen=True)}
+    outgoing = [lab.tcp("B", 20000), lab.tcp("B")]  # from a port of the pool, and from any
+    for s in outgoing:
+        s.connect((S2, 2100))
+    ends = [servers["S2"].accept()[0] for _ in outgoing]
+    incoming = [lab.tcp("S1"), lab.tcp("S6")]
+    incoming[0].connect((GATEWAY_OUTER, 2022))
+    incoming[1].connect((GATEWAY_INNER, 2022))
+    ends += [servers["B"].accept()[0] for _ in incoming]
+    connections = list(zip(outgoing + incoming, ends))
+
+    def all_alive():
+        for one, other in connections:
+            for sender, receiver in ((one, other), (other, one)):
+                sender.sendall(b"alive")
+                receiver.settimeout(3)
+                assert receiver.recv(100) == b"alive"
+
+    all_alive()
+    assert lab.masq("up").returncode == 0
+    all_alive()
+    assert lab.masq("down").returncode == 0
+    all_alive()
 
 
 def test_two_gateways_on_one_machine(lab):

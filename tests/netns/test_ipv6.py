@@ -14,10 +14,9 @@ def pings6(lab, host, target):
 
 @pytest.fixture(scope="module")
 def blocked(lab):
-    """Routes are there and a router would forward; only masq is in the way.
+    """Routes are there and B's kernel forwards; only masq is in the way.
 
-    That a router would forward is tried on the way, between two hosts that have nothing to hide:
-    S3 gets a second address behind in0's net for it.
+    That the packets would pass without it is shown in test_ipv6_left.py.
     """
     up = lab.masq("up")
     assert up.returncode == 0, up.stderr

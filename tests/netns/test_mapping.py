@@ -1,5 +1,8 @@
 """Which external port an inner host gets, and who may send to it."""
 
+import collections
+import json
+
 import pytest
 
 from lab import ADDRESS, GATEWAY_OUTER
@@ -57,6 +60,19 @@ def test_external_ports_cannot_be_guessed_from_one_another(lab, servers):
     assert len(set(ports)) == 20 and len(steps) > 10, ports
 
 
+def test_external_ports_are_spread_over_the_whole_pool(lab, servers):
+    """No small part of the pool gets more than a small part of the mappings (RFC 6056)."""
+    server = servers[(S2, 9)]
+    count, slice_ports = 400, 512
+    ports = [external_of(lab.udp("S5", 10000 + i), server, (S2, 9))[1] for i in range(count)]
+    # The pool has 71 slices of 512 ports, so 5.6 mappings fall into each on average; 25 or more in
+    # any of them happens by chance less than once in a million runs.
+    slices = collections.Counter(port // slice_ports for port in ports)
+    fullest, mappings = slices.most_common(1)[0]
+    assert mappings < 25, (f"{mappings} of {count} mappings lie in the {slice_ports} ports from "
+                           f"{fullest * slice_ports}: {sorted(ports)}")
+
+
 def test_one_tcp_endpoint_has_one_external_port_for_every_destination(lab):
     listeners = {(S2, 9001): lab.tcp("S2", 9001, listen=True),
                  (S2, 9002): lab.tcp("S2", 9002, listen=True),
@@ -90,8 +106,6 @@ def test_an_endpoint_that_is_asked_later_may_answer_from_then_on(lab, servers):
 
 
 def test_masq_lists_the_flow_and_its_mapping(lab, servers):
-    import json
-
     address, port = external_of(lab.udp("S4", 5020), servers[(S2, 9)], (S2, 9))
     flows = json.loads(lab.masq("flows", "--json").stdout)
     mine = [f for f in flows if f["internal"] == f"{ADDRESS['S4']}:5020"]

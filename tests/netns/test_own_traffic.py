@@ -73,6 +73,21 @@ def test_netcat_from_a_pool_port_of_the_gateway(lab):
     assert client.communicate(timeout=10)[0] == "hello\n"
 
 
+@pytest.mark.parametrize("host, address", [("S1", GATEWAY_OUTER), ("S6", GATEWAY_OUTER),
+                                           ("S6", GATEWAY_INNER)])
+def test_a_connection_to_the_gateway_outlives_the_socket_that_listened(lab, host, address):
+    """As with `nc -l`, or a server that is restarted: only the connection is left on the port."""
+    listener, client = lab.tcp("B", 2002, listen=True), lab.tcp(host)
+    client.connect((address, 2002))
+    connection, _ = listener.accept()
+    listener.close()
+    connection.settimeout(3)
+    client.sendall(b"question")
+    assert connection.recv(100) == b"question"
+    connection.sendall(b"answer")
+    assert client.recv(100) == b"answer"
+
+
 def converse(server, own, own_peer, inner, inner_peer):
     """Each of the two hears what is meant for it and nothing else."""
     server.sendto(b"for the gateway", own_peer)

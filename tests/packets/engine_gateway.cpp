@@ -73,10 +73,10 @@ class EngineGateway : public Gateway {
   void set_time(u64 ns) override { engine_.set_time(ns); }
   void sweep() override { engine_.sweep_all(); }
   Settings& settings() override { return engine_.settings(); }
-  void set_interface(u32 ifindex, const Interface& interface) override {
+  void set_interface(const Interface& interface) override {
     Interface mine = interface;
     mine.link_header_length = l3_;
-    engine_.set_interface(ifindex, mine);
+    engine_.set_interface(mine);
   }
   void add_outer_address(Ipv4 address) override {
     engine_.add_outer_address(address);

@@ -64,7 +64,7 @@ class Gateway {
   virtual void set_time(u64 ns) = 0;
   virtual void sweep() = 0;
   virtual Settings& settings() = 0;
-  virtual void set_interface(u32 ifindex, const Interface& interface) = 0;
+  virtual void set_interface(const Interface& interface) = 0;
   virtual void add_outer_address(Ipv4 address) = 0;
   virtual void open_socket(u8 protocol, Ipv4 address, u16 port) = 0;
   virtual const Tables& tables() const = 0;

@@ -87,8 +87,8 @@ class KernelGateway : public Gateway {
   }
 
   Settings& settings() override { return datapath_.settings(); }
-  void set_interface(u32 ifindex, const Interface& interface) override {
-    check(datapath_.set_interface(ifindex, interface));
+  void set_interface(const Interface& interface) override {
+    check(datapath_.set_interface(interface));
   }
   void add_outer_address(Ipv4 address) override {
     check(datapath_.add_outer_address(address));
@@ -98,6 +98,7 @@ class KernelGateway : public Gateway {
     inet_ntop(AF_INET, &address, text, sizeof(text));
     added_.push_back(std::string(text) + "/32 dev wan");
     run("ip addr add " + added_.back());
+    datapath_.routes_changed();
   }
 
   void open_socket(u8 protocol, Ipv4 address, u16 port) override {
@@ -123,15 +124,26 @@ class KernelGateway : public Gateway {
     if (!status) throw CannotRun{status.error().sentence};
   }
 
+  // The count of jiffies, which is the programs' clock.
+  u64 jiffies() {
+    u8 frame[64] = {};
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof(frame),
+                .repeat = 1);
+    if (bpf_prog_test_run_opts(datapath_.program_fd(Program::clock), &options))
+      throw CannotRun{"The kernel does not tell its clock."};
+    return datapath_.tables().shared->jiffies;
+  }
+
   u64 begin() {
-    u64 now = coarse_ns();
-    for (const u64 before = now; now == before; now = coarse_ns()) {
+    const u64 before = coarse_ns();
+    while (coarse_ns() == before) {
     }
-    settings().time_offset_ns = time_ns_ - now;
+    const u64 now = jiffies();
+    settings().time_offset_ns = time_ns_ - (now * settings().jiffy_ns + settings().clock_base_ns);
     return now;
   }
   void end(u64 started) {
-    if (coarse_ns() != started) throw Slipped{};
+    if (jiffies() != started) throw Slipped{};
   }
 
   Datapath datapath_;

@@ -55,6 +55,7 @@ Settings default_settings(const Plan& plan) {
   Settings s{};
   s.secret[0] = 0x0706050403020100ull;
   s.secret[1] = 0x0f0e0d0c0b0a0908ull;
+  s.passed = 0x1716151413121110ull;
   s.tcp_established = ticks_from_s(7440);
   s.tcp_opening = s.tcp_closing = ticks_from_s(240);
   s.udp = ticks_from_s(300);
@@ -76,8 +77,10 @@ class Player {
   Player(const Plan& plan, Worlds worlds)
       : plan_(plan), worlds_(worlds), settings_(default_settings(plan)) {
     for (const PortPlan& port : plan_)
-      interfaces_[port.name] = {port.zone, kEthernetHeaderLength,   {0, 0},
-                                port.external, address_of(port.address), 1500};
+      interfaces_[port.name] = {port.ifindex,  port.zone,
+                                kEthernetHeaderLength, {0, 0},
+                                port.external, address_of(port.address),
+                                1500};
   }
 
   u32 play(const std::vector<Line>& lines) {
@@ -104,7 +107,7 @@ class Player {
     for (auto& gateway : gateways_) {
       for (const PortPlan& port : plan_)
         if (port.zone != Zone::other)
-          gateway->set_interface(port.ifindex, interfaces_[port.name]);
+          gateway->set_interface(interfaces_[port.name]);
       for (u32 i : {2u, 3u}) {
         gateway->add_outer_address(address_of(plan_[i].address));
       }
@@ -237,7 +240,7 @@ class Player {
     } else {
       throw TextError{"unknown line: " + what};
     }
-    for_all([&](Gateway& g) { g.set_interface(port.ifindex, interface); });
+    for_all([&](Gateway& g) { g.set_interface(interface); });
   }
 
   // A new address takes slot 2; the interface's first one comes back in its own.

@@ -50,7 +50,8 @@ def main(arguments):
     passed = failed = 0
     for name in arguments or RULES:
         rule = RULES[name]
-        for kind, findings in (("self-check", self_check(rule)), ("rule", on_repository(rule, tree))):
+        tries = (("self-check", self_check(rule)), ("rule", on_repository(rule, tree)))
+        for kind, findings in tries:
             for finding in findings:
                 print(f"{finding}  [{name}{', self-check' if kind == 'self-check' else ''}]")
             if findings:

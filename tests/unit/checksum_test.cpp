@@ -6,6 +6,8 @@
 #include <random>
 #include <vector>
 
+#include "unit/random.h"
+
 namespace masq {
 namespace {
 
@@ -54,7 +56,7 @@ TEST(Checksum, UpdateEqualsRecomputationSampled) {
       check_pair(static_cast<u16>(edge), static_cast<u16>(v));
       check_pair(static_cast<u16>(v), static_cast<u16>(edge));
     }
-  std::mt19937 random(2);
+  test::Random random(2);
   for (int i = 0; i < 2000000; ++i)
     check_pair(static_cast<u16>(random()), static_cast<u16>(random()));
 }
@@ -68,7 +70,7 @@ TEST(Checksum, DISABLED_UpdateEqualsRecomputationOfEveryPair) {
 
 TEST(Checksum, UpdateNeverTurnsZeroIntoItsOtherForm) {
   // RFC 1624 section 3: with equation 3 a changed packet that is not all zeros never gets 0xffff.
-  std::mt19937 random(3);
+  test::Random random(3);
   for (int i = 0; i < 1000000; ++i) {
     const std::vector<u16> before{static_cast<u16>(random() | 1), static_cast<u16>(random())};
     const std::vector<u16> after{before[0], static_cast<u16>(random())};
@@ -78,7 +80,7 @@ TEST(Checksum, UpdateNeverTurnsZeroIntoItsOtherForm) {
 }
 
 TEST(Checksum, AddressesAreTwoWords) {
-  std::mt19937 random(4);
+  test::Random random(4);
   for (int i = 0; i < 1000000; ++i) {
     const u32 from = random(), to = random();
     const std::vector<u16> before{static_cast<u16>(from), static_cast<u16>(from >> 16), 0x4500};

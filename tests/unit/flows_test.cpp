@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <memory>
-#include <random>
 #include <set>
 
 #include "unit/test_world.h"
+#include "unit/random.h"
 
 namespace masq {
 namespace {
@@ -150,7 +150,9 @@ TEST_F(Flows, LowPortsStayLowWhileThereAreAny) {
   u32 low = 0;
   for (u16 i = 0; i < 26; ++i) {
     const u16 p = port(flow(key_of(1, static_cast<u16>(i + 1), 1, 9)));
-    if (i < 24) EXPECT_LT(p, 1024) << i;
+    if (i < 24) {
+      EXPECT_LT(p, 1024) << i;
+    }
     low += p < 1024;
   }
   EXPECT_EQ(low, 24u);
@@ -328,7 +330,7 @@ TEST_F(Flows, EqualASet) {
   settings.flows_max = 1500;
   start();
   std::map<u64, Ticks> twin;  // name of a flow -> last seen
-  std::mt19937 random(7);
+  test::Random random(7);
   for (int i = 0; i < 60000; ++i) {
     world->now += random() % 400;
     const u32 name = random() % 4000;

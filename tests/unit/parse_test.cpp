@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <random>
 
 #include "packets/packet_text.h"
+#include "unit/random.h"
 
 namespace masq {
 namespace {
@@ -104,7 +104,9 @@ TEST(Parse, ReadsNothingBehindWhatIsShown) {
       const test::Data cut(whole.begin(), whole.begin() + static_cast<long>(n));
       Packet p;
       const Reason reason = parse(guarded.put(cut), 0, static_cast<u32>(whole.size()), p);
-      if (n < 28) ASSERT_EQ(reason == Reason::none && p.kind != Kind::other, false) << text << n;
+      if (n < 28) {
+        ASSERT_FALSE(reason == Reason::none && p.kind != Kind::other) << text << n;
+      }
       if (p.kind == Kind::tcp && reason == Reason::none)
         tcp_window_scale(guarded.put(cut), p.l4 + 20u, p.l3 + p.headers);
     }
@@ -113,7 +115,7 @@ TEST(Parse, ReadsNothingBehindWhatIsShown) {
 
 TEST(Parse, RandomFieldsStayInBounds) {
   Guarded guarded;
-  std::mt19937 random(1);
+  test::Random random(1);
   u32 accepted = 0;
   for (int i = 0; i < 1000000; ++i) {
     test::Data d = build(kPackets[0]);

@@ -8,6 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "unit/random.h"
+
 namespace masq {
 namespace {
 
@@ -27,7 +29,7 @@ TEST(BitPool, EqualsASet) {
   constexpr u32 kThings = 8192;
   std::vector<u64> used(kThings / 64), full(kThings / 4096);
   std::set<u32> twin;
-  std::mt19937 random(2);
+  test::Random random(2);
   for (int i = 0; i < 400000; ++i) {
     // Runs of mostly taking and mostly giving, so that words fill up and empty.
     const u32 n = random() % kThings;
@@ -79,8 +81,12 @@ TEST_F(Ports, FindKeepsParityAndHalf) {
     ASSERT_LT(port, 65536u);
     ASSERT_FALSE(port_is_used(*pool, static_cast<u16>(port)));
     ASSERT_EQ(port & 1, parity);
-    if (low) ASSERT_LT(port, 1024u);
-    if (!low && !whole) ASSERT_GE(port, 1024u);
+    if (low) {
+      ASSERT_LT(port, 1024u);
+    }
+    if (!low && !whole) {
+      ASSERT_GE(port, 1024u);
+    }
     if (i % 4 == 0) port_take(*pool, static_cast<u16>(port));
   }
 }

@@ -4,11 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <random>
 #include <set>
 #include <vector>
 
 #include "unit/test_world.h"
+#include "unit/random.h"
 
 namespace masq {
 namespace {
@@ -18,7 +18,7 @@ TEST(Index, EqualsAMap) {
   TableMemory memory(kRecordsMin);
   const Tables& t = memory.tables();
   std::map<u64, u32> twin;  // name of a key -> record
-  std::mt19937 random(1);
+  test::Random random(1);
   std::vector<u32> places;
   for (u32 i = 1; i < t.records_max; ++i) places.push_back(i);
   const auto key = [](u32 name) {
@@ -77,7 +77,7 @@ TEST(Index, InsertionHardlyEverFailsAtHalfLoad) {
 TEST(Places, EveryOneIsGivenOnceAndThenNone) {
   TableMemory memory(kRecordsMin * 4);
   const Tables& t = memory.tables();
-  std::mt19937 random(2);
+  test::Random random(2);
   std::set<u32> taken;
   for (u32 i = 1; i < t.records_max; ++i) {
     const u32 index = record_take(t, random());
