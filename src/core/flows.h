@@ -207,7 +207,6 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   if (old != nullptr) unlink_flow(w, existing, *old);
   fill_record(w.settings, *f, n.inner, of->external_port, n.external, mapping, n.state, n.flags,
               w.now);
-  atomic_add(&w.tables.shared->flows, 1);
   m.flow_used = true;
   if (!link_record(w, m.flow, *f)) {
     unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
@@ -245,11 +244,16 @@ MASQ_INLINE Reason link_flow(World& w) {
   Making& m = w.making;
   u32 flow = kNoRecord;
   Reason reason = Reason::flow_table_full;
-  if (m.flow != kNoRecord && (m.port == kNothing || m.mapping != kNoRecord)) {
-    if (!w.lock(static_cast<u32>(m.mapping_hash) & (kStripes - 1))) return Reason::internal_error;
-    reason = link_locked(w, flow);
-    w.unlock();
+  // Counted before it is there, so that not even many processors at once make one too many.
+  bool room = atomic_add(&w.tables.shared->flows, 1) < w.settings.flows_max;
+  if (room && m.flow != kNoRecord && (m.port == kNothing || m.mapping != kNoRecord)) {
+    reason = Reason::internal_error;
+    if (w.lock(static_cast<u32>(m.mapping_hash) & (kStripes - 1))) {
+      reason = link_locked(w, flow);
+      w.unlock();
+    }
   }
+  if (!m.flow_used) atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
   if (m.flow != kNoRecord && !m.flow_used) record_give(w.tables, m.flow);
   if (m.port != kNothing && !m.mapping_used) {
     port_give(pool_of(w.tables, n.external, n.inner.protocol), static_cast<u16>(m.port));

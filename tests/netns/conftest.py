@@ -2,7 +2,8 @@
 
 A module says with `LAB = {...}` which options its lab has. Whatever its tests do, a capture of all
 that the gateway sends outside runs from the first moment to the last, and not one frame of it may
-name an inner host.
+name an inner host. With MASQ_KEEP_CAPTURES=FOLDER in the environment, captures that do are copied
+there.
 """
 
 import os

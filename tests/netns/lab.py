@@ -10,7 +10,7 @@
     ---+-------+-------+-------+-----------    outer net 192.168.1.0/24, fd00:1::/64
                                |
                                |  out0 .254
-                               B               the gateway: masq runs here, the kernel forwards nothing
+                               B               the gateway; masq runs here
                                |  in0 .1       (and in1, if there is a second inner net)
                                |        `----------------- S7 .7   192.168.3.0/24
     ---+-------+-------+-------+-----------    inner net 192.168.2.0/24, fd00:2::/64
@@ -353,7 +353,8 @@ class Lab:
         return process
 
     def pids(self, host):
-        done = subprocess.run(["ip", "netns", "pids", self.ns(host)], capture_output=True, text=True)
+        argv = ["ip", "netns", "pids", self.ns(host)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
         own = {os.getpid()}
         return [pid for pid in map(int, done.stdout.split()) if pid not in own]
 
@@ -429,7 +430,7 @@ class Lab:
         """`build/bin/masq` on the gateway."""
         program = BINARIES / "masq"
         if not program.exists():
-            raise LabError(f"{program.relative_to(REPOSITORY)} is not there; build the project first")
+            raise LabError(f"{program} is not there; build the project first")
         return self.run("B", [program, *args], timeout_s=timeout_s, **options)
 
 
@@ -439,7 +440,8 @@ class Lab:
 def standing():
     """Names of the labs that stand on this machine."""
     names = [line.split()[0] for line in command(["ip", "netns", "list"]).splitlines()]
-    return sorted({n[:-len("-outnet")] for n in names if n.startswith("mq") and n.endswith("-outnet")})
+    return sorted(name.removesuffix("-outnet") for name in names
+                  if name.startswith("mq") and name.endswith("-outnet"))
 
 
 def up(arguments):

@@ -102,9 +102,9 @@ class Services:
 
     def dnsmasq(self, host, *options):
         names = [f"--host-record={name},{address}" for name, address in DNS_NAMES.items()]
-        self._start(host, ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
-                           "--pid-file=", "--no-resolv", "--no-hosts", "--log-facility=-",
-                           *(options or names)], "dnsmasq")
+        self._start(host, ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+                           "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
+                           "--log-facility=-", *(options or names)], "dnsmasq")
         if not options:
             self._wait_for_tcp(host, 53, "dnsmasq")
 
@@ -140,9 +140,10 @@ PrintLastLog no
 
     def ssh_argv(self, address, *remote_command):
         key = self.lab.directory / "sshd-B" / "client_key"
-        return ["ssh", "-F", "none", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes",
-                "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-                "-o", "ConnectTimeout=5", f"root@{address}", *remote_command]
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes",
+                   "LogLevel=ERROR", "ConnectTimeout=5")
+        return ["ssh", "-F", "none", "-i", key, *(word for o in options for word in ("-o", o)),
+                f"root@{address}", *remote_command]
 
 
 def curl_argv(url, *options, timeout_s=15):
@@ -151,4 +152,3 @@ def curl_argv(url, *options, timeout_s=15):
 
 def nslookup_argv(name, server=ADDRESS["S2"]):
     return ["busybox", "nslookup", "-type=a", name, server]
-

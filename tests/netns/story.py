@@ -98,8 +98,8 @@ class Story:
 
     def closed_before(self):
         self.step("Without masq the two networks are apart",
-                  """B does not forward packets (net.ipv4.ip_forward is 0, and stays so). Inner hosts
-                  know nothing but their default gateway.""")
+                  """B does not forward packets (net.ipv4.ip_forward is 0, and stays so). Inner
+                  hosts know nothing but their default gateway.""")
         route = self.run("S6", ["ip", "route"])
         check(f"default via {GATEWAY_INNER}" in route.stdout, "S6's default gateway is B")
         ping = self.run("S6", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "0.7", S2])
@@ -138,7 +138,8 @@ class Story:
         outputs = [process.communicate(timeout=20)[0] for process in running]
         check(all(process.returncode == 0 for process in running), "all three are done", outputs)
         hashes = {sha256(path) for path in files.values()}
-        check(hashes == {self.lab.services.sha256_of("5m")}, "all three files are S2's, to the last bit")
+        check(hashes == {self.lab.services.sha256_of("5m")},
+              "all three files are S2's, to the last bit")
         log = self.lab.services.access_log("S2")[-3:]
         explain("The access log of nginx on S2 (address, port, request):")
         show("\n".join(" ".join(line) for line in log))
@@ -170,25 +171,27 @@ class Story:
         self.run("S1", ["ip", "route", "add", "192.168.2.0/24", "via", GATEWAY_OUTER])
         inside = self.lab.capture("innet", "br0", "ip and src net 192.168.1.0/24")
         for target in (S4, S6, GATEWAY_INNER):
-            ping = self.run("S1", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "0.5", target], quiet=True)
+            ping = self.run("S1", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "0.5", target],
+                            quiet=True)
             check(ping.returncode != 0, f"no answer from {target}", ping.stdout)
         connect = self.run("S1", ["nc", "-n", "-v", "-z", "-w", "1", S5, "22"], quiet=True)
         check(connect.returncode != 0, "no connection to S5")
-        arp = self.run("S1", ["arping", "-c", "1", "-w", "1", "-I", "eth0", GATEWAY_INNER], quiet=True)
+        arp = self.run("S1", ["arping", "-c", "1", "-w", "1", "-I", "eth0", GATEWAY_INNER],
+                       quiet=True)
         check(arp.returncode != 0, "B does not own up to its inner address", arp.stdout)
         check(inside.packets() == [], "nothing of all this arrived inside")
         self.scan()
 
     def scan(self):
-        explain(f"""S1 scans: a SYN to {SCANNED_PORTS} of the ports from which B speaks for its inner
-                hosts, and one to port 50000, which belongs to B's own kernel.""")
+        explain(f"""S1 scans: a SYN to {SCANNED_PORTS} of the ports from which B speaks for its
+                inner hosts, and one to port 50000, which belongs to B's own kernel.""")
         answers = self.lab.capture("S1", filter_=f"tcp and src {GATEWAY_OUTER}")
         ports = random.sample(POOL, SCANNED_PORTS) + [50000]
         self.send_syns(ports)
         heard = re.findall(rf"{re.escape(GATEWAY_OUTER)}\.(\d+) >", answers.text())
         check("50000" in heard, "port 50000 says `closed`: the scan works", heard)
-        check(set(heard) == {"50000"}, "the others say nothing: nobody can tell that they are in use",
-              heard)
+        check(set(heard) == {"50000"},
+              "the others say nothing: nobody can tell that they are in use", heard)
 
     def send_syns(self, ports):
         """Past the stack of S1, which would wait for each answer."""
@@ -220,7 +223,8 @@ class Story:
                   """masqd ends without a chance to clean up. What it has set going lives in the
                   kernel and goes on.""")
         path = self.lab.directory / "story-slow"
-        argv = curl_argv(f"http://{S2}/slow/20m", "-o", path.name, "--local-port", "40001", timeout_s=25)
+        argv = curl_argv(f"http://{S2}/slow/20m", "-o", path.name, "--local-port", "40001",
+                         timeout_s=25)
         say(f"  {DIM}S6${PLAIN} {shown(argv)} &")
         transfer = self.lab.popen("S6", argv, cwd=self.lab.directory)
         time.sleep(1)
@@ -230,7 +234,8 @@ class Story:
         os.kill(daemons[0], signal.SIGKILL)
         time.sleep(0.2)
         check(self.lab.processes("B", "masqd") == [], "masqd is gone")
-        check(transfer.poll() is None, f"the transfer ({SLOW_BYTES_PER_S // 10**6} MB/s) is under way")
+        check(transfer.poll() is None,
+              f"the transfer ({SLOW_BYTES_PER_S // 10**6} MB/s) is under way")
         new = self.run("S4", curl_argv(f"http://{S2}/whoami"))
         check(new.returncode == 0 and new.stdout.split()[0] == GATEWAY_OUTER,
               "a new connection works without a daemon", new.stderr)
@@ -238,7 +243,8 @@ class Story:
         up = self.masq("up")
         check(up.returncode == 0, "`masq up` takes over what is running", up.stderr)
         flows = json.loads(self.lab.masq("flows", "--json").stdout)
-        check(any(flow["internal"] == f"{S6}:40001" for flow in flows), "the transfer's flow is still listed")
+        check(any(flow["internal"] == f"{S6}:40001" for flow in flows),
+              "the transfer's flow is still listed")
         transfer.communicate(timeout=25)
         check(transfer.returncode == 0 and sha256(path) == self.lab.services.sha256_of("20m"),
               "the transfer is complete: 20 MB, not a bit lost")
@@ -283,7 +289,8 @@ def state_of_gateway(lab):
              for dev in ("out0", "in0") for hook in ("ingress", "egress")]
     keys = ["net.ipv4.ip_forward", "net.ipv4.conf.lo.forwarding", "net.ipv4.conf.all.forwarding",
             "net.ipv4.ip_local_reserved_ports"]
-    return {"hooks": hooks, "qdiscs": run("tc", "qdisc", "show"), "rules": run("nft", "list", "ruleset"),
+    return {"hooks": hooks, "qdiscs": run("tc", "qdisc", "show"),
+            "rules": run("nft", "list", "ruleset"),
             "devices": re.findall(r"^\d+: (\S+?)[:@]", run("ip", "-o", "link"), re.MULTILINE),
             "sysctls": {key: lab.read_sysctl("B", key) for key in keys},
             "processes": sorted(lab.pids("B"))}
@@ -316,8 +323,8 @@ def main():
         say("\nThe demo was interrupted; everything that it had set up is removed.")
         return 130
     took_s = time.monotonic() - began
-    say(f"\n{BOLD}All of it happened{PLAIN} ({took_s:.0f} s). Next: `sudo build/bin/masq up` on your own "
-        "gateway, or `tests/netns/lab.py up` to play in this network.")
+    say(f"\n{BOLD}All of it happened{PLAIN} ({took_s:.0f} s). Next: `build/bin/masq up` as root on "
+        "your own gateway, or `tests/netns/lab.py up` to play in this network.")
     return 0
 
 

@@ -46,8 +46,8 @@ def flows_of(lab, internal):
 
 def test_a_transfer_of_20_mb_goes_on_while_the_daemon_dies_and_is_replaced(lab):
     path = lab.directory / "slow-20m"
-    transfer = lab.popen("S6", curl_argv(f"http://{S2}/slow/20m", "-o", path, "--local-port", "42000",
-                                         timeout_s=25))
+    transfer = lab.popen("S6", curl_argv(f"http://{S2}/slow/20m", "-o", path,
+                                         "--local-port", "42000", timeout_s=25))
     time.sleep(1.0)
     [daemon] = lab.processes("B", "masqd")
     os.kill(daemon, signal.SIGKILL)

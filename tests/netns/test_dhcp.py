@@ -48,7 +48,7 @@ def test_the_lease_is_got_through_masq_and_traffic_flows_from_it(lab):
 
 
 def test_the_lease_is_renewed_while_inner_hosts_are_busy(lab):
-    pinger = lab.popen("S5", ["ping", "-n", "-q", "-i", "0.02", "-c", "50", "-W", "1", ADDRESS["S2"]])
+    pinger = lab.popen("S5", ["ping", "-n", "-q", "-i0.02", "-c50", "-W1", ADDRESS["S2"]])
     script = lab.directory / "udhcpc-script"
     lab.run("B", ["udhcpc", "-i", "out0", "-n", "-q", "-f", "-r", LEASED, "-s", script], check=True)
     assert " 0% packet loss" in pinger.communicate(timeout=10)[0]

@@ -1,4 +1,4 @@
-"""IPv6 between inside and outside is closed, or the inside would be open to the world through it."""
+"""IPv6 between inside and outside is closed, or the inside would be open to all through it."""
 
 import pytest
 

@@ -46,7 +46,8 @@ PLAIN = scapy.IP(src=GATEWAY, dst=OUTER)
 @pytest.mark.parametrize("how, packet", [
     ("source", scapy.IP(src=INNER, dst=OUTER) / scapy.UDP()),
     ("destination", scapy.IP(src=GATEWAY, dst=INNER) / scapy.UDP()),
-    ("quoted destination", PLAIN / scapy.ICMP(type=3) / scapy.IP(src=OUTER, dst=INNER) / scapy.UDP()),
+    ("quoted destination",
+     PLAIN / scapy.ICMP(type=3) / scapy.IP(src=OUTER, dst=INNER) / scapy.UDP()),
     ("quoted source", PLAIN / scapy.ICMP(type=11) / scapy.IP(src=INNER, dst=OUTER) / scapy.UDP()),
     ("IP option", scapy.IP(src=GATEWAY, dst=OUTER, options=scapy.IPOption_RR(routers=[INNER]))
      / scapy.ICMP()),

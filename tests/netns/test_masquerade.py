@@ -104,7 +104,8 @@ def test_a_download_of_20_mb_is_whole(lab):
 
 
 def test_an_upload_of_5_mb_is_whole(lab):
-    lab.run("S5", curl_argv(f"http://{S2}/upload/plain", "-T", lab.services.files / "5m"), check=True)
+    argv = curl_argv(f"http://{S2}/upload/plain", "-T", lab.services.files / "5m")
+    lab.run("S5", argv, check=True)
     assert sha256(lab.services.uploaded("S2", "plain")) == lab.services.sha256_of("5m")
 
 

@@ -38,7 +38,8 @@ def test_the_gateway_pings_both_sides(lab, target):
 
 
 def test_the_gateway_downloads_and_resolves_names(lab):
-    assert lab.run("B", curl_argv(f"http://{S2}/whoami"), check=True).stdout.split()[0] == GATEWAY_OUTER
+    answer = lab.run("B", curl_argv(f"http://{S2}/whoami"), check=True).stdout
+    assert answer.split()[0] == GATEWAY_OUTER
     assert f"Address: {S2}" in lab.run("B", nslookup_argv("www.lab"), check=True).stdout
 
 
@@ -49,7 +50,8 @@ def test_the_gateway_traces(lab):
 
 def test_netcat_to_the_gateways_inner_address(lab):
     server = lab.popen("B", ["nc", "-l", "-N", "2000"], stdin=subprocess.DEVNULL)
-    lab.run("S5", ["sh", "-c", f"sleep 0.2; echo hello | nc -N -w 3 {GATEWAY_INNER} 2000"], check=True)
+    talk = f"sleep 0.2; echo hello | nc -N -w 3 {GATEWAY_INNER} 2000"
+    lab.run("S5", ["sh", "-c", talk], check=True)
     assert server.communicate(timeout=10)[0] == "hello\n"
 
 

@@ -1,0 +1,325 @@
+// Two processors at one table, in every order of their atomic operations (or in every one with a
+// stated number of switches between them). What the kernel does under a spin lock is one step for
+// others that want the same lock, and visible step by step to those who do not.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+
+#include "interleave/scheduler.h"
+#include "unit/test_world.h"
+
+namespace masq {
+namespace {
+
+using test::explore;
+using test::Exploration;
+using test::key_of;
+using test::kUnlimited;
+
+void report(const char* what, const Exploration& e, u32 switches_max) {
+  char bound[64] = "every order";
+  if (switches_max != kUnlimited)
+    std::snprintf(bound, sizeof(bound), "every order with at most %u switches", switches_max);
+  std::printf("%s: %llu interleavings of up to %u operations, %s%s\n", what, e.runs, e.steps_max,
+              bound, e.complete ? "" : ", STOPPED EARLY");
+}
+
+// --- the hints of the bit pool -------------------------------------------------------------------
+
+struct Pool {
+  u64 used[2];
+  u64 full[1];
+
+  // What bit_pool.h promises when nobody is at it: a hint says "full" exactly of the full words.
+  bool hints_are_right() const {
+    for (u32 word = 0; word < 2; ++word)
+      if ((full[0] >> word & 1) != (used[word] == ~0ull)) return false;
+    return true;
+  }
+};
+
+struct PoolCase {
+  const char* name;
+  u64 used;  // of word 0
+  std::vector<std::function<void(Pool&)>> fibers;
+};
+
+void check_pool(const PoolCase& c) {
+  Pool pool{};
+  std::vector<std::function<void()>> fibers;
+  for (const auto& f : c.fibers) fibers.push_back([&pool, &f] { f(pool); });
+  const Exploration e = explore(
+      fibers, kUnlimited, 20000000,
+      [&] {
+        pool = Pool{};
+        pool.used[0] = c.used;
+        pool.full[0] = c.used == ~0ull;
+      },
+      [&] {
+        EXPECT_TRUE(pool.hints_are_right())
+            << c.name << ": used " << std::hex << pool.used[0] << " full " << pool.full[0];
+        return !testing::Test::HasFailure();
+      });
+  report(c.name, e, kUnlimited);
+  EXPECT_TRUE(e.complete);
+}
+
+const auto take = [](u32 n) {
+  return [n](Pool& p) { pool_take(p.used, p.full, n); };
+};
+const auto give = [](u32 n) {
+  return [n](Pool& p) { pool_give(p.used, p.full, n); };
+};
+
+TEST(BitPoolOrders, TakerAndGiver) {
+  check_pool({"the last place is taken while another is given back", ~2ull, {take(1), give(5)}});
+}
+TEST(BitPoolOrders, TwoTakers) {
+  check_pool({"two take the last two places", ~6ull, {take(1), take(2)}});
+  check_pool({"two take the same last place", ~2ull, {take(1), take(1)}});
+}
+TEST(BitPoolOrders, TwoGivers) {
+  check_pool({"two give back into a full word", ~0ull, {give(1), give(2)}});
+}
+TEST(BitPoolOrders, TwoTakersAndAGiver) {
+  check_pool({"two take, one gives", ~6ull, {take(1), take(2), give(5)}});
+  check_pool({"one takes what another gives", ~0ull, {give(5), take(5)}});
+}
+TEST(BitPoolOrders, TakeAndGiveAgain) {
+  const auto both = [](u32 n) {
+    return [n](Pool& p) {
+      if (pool_take(p.used, p.full, n)) pool_give(p.used, p.full, n);
+    };
+  };
+  check_pool({"two take and give back the last places", ~6ull, {both(1), both(2)}});
+  check_pool({"one gives, one takes it and gives it back", ~0ull, {give(1), both(1)}});
+}
+
+// --- flows ---------------------------------------------------------------------------------------
+
+// A table that can be put back quickly to where a run begins.
+class Table {
+ public:
+  explicit Table(const Settings& settings) : settings_(settings), memory_(kRecordsMin) {
+    memory_.exclude_ports(settings_);
+  }
+  const Tables& tables() const { return memory_.tables(); }
+
+  void remember() { copy(true); }
+  void restore() {
+    copy(false);
+    std::memset(locks, 0, sizeof(locks));
+  }
+
+  u32 locks[kStripes] = {};
+
+ private:
+  template <class T>
+  void copy_one(T* at, std::size_t count, std::size_t& offset, bool out) {
+    const std::size_t bytes = sizeof(T) * count;
+    if (copy_.size() < offset + bytes) copy_.resize(offset + bytes);
+    if (out)
+      std::memcpy(copy_.data() + offset, at, bytes);
+    else
+      std::memcpy(at, copy_.data() + offset, bytes);
+    offset += bytes;
+  }
+  // Only the pools of the first external address are used here.
+  void copy(bool out) {
+    const Tables& t = memory_.tables();
+    std::size_t offset = 0;
+    copy_one(t.records, t.records_max, offset, out);
+    copy_one(t.inner_slots, t.records_max * 2, offset, out);
+    copy_one(t.outer_slots, t.records_max * 2, offset, out);
+    copy_one(t.record_used, t.records_max / 64, offset, out);
+    copy_one(t.record_full, t.records_max / 4096, offset, out);
+    copy_one(t.ports, kPoolProtocols, offset, out);
+    copy_one(t.shared, 1, offset, out);
+  }
+
+  const Settings& settings_;
+  TableMemory memory_;
+  std::vector<char> copy_;
+};
+
+// One processor.
+struct Processor : test::TestWorld {
+  Table& table;
+  u32 held = 0;
+  Reason reason = Reason::none;
+  u32 index = kNoRecord;
+
+  Processor(Table& t, const Settings& s) : test::TestWorld{t.tables(), s}, table(t) {}
+  bool lock(u32 stripe) {
+    test::fiber_lock(&table.locks[stripe]);
+    held = stripe;
+    return true;
+  }
+  void unlock() { test::fiber_unlock(&table.locks[held]); }
+  Reason prepare_flow() { return masq::prepare_flow(*this); }
+  u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
+  u32 take_port() { return take_external_port(*this); }
+  Reason link_flow() { return masq::link_flow(*this); }
+
+  void make(const Key& key) {
+    new_flow = NewFlow{key, 0, State::udp, 0, false};
+    making.hash = key_hash(settings, key, kOut);
+    index = find_inner(tables, key, making.hash);
+    if (index != kNoRecord && in_force(settings, tables.records[index], now)) {
+      reason = Reason::none;
+      return;
+    }
+    reason = make_flow(*this);
+    index = making.flow;
+  }
+};
+
+class FlowOrders : public testing::Test {
+ protected:
+  Settings settings = test::plain_settings();
+
+  void set_pool(u16 first, u16 last) {
+    for (PortRange& range : settings.pool) range = {1, 0};
+    settings.pool[0] = {first, last};
+  }
+
+  // `prepare` makes what is there before; `check` looks at the two processors afterwards.
+  void run(const char* name, u32 switches_max, const std::function<void(Processor&)>& prepare,
+           const std::function<void(Processor&)>& first,
+           const std::function<void(Processor&)>& second, Ticks later,
+           const std::function<void(Processor&, Processor&)>& check) {
+    Table table(settings);
+    Processor a(table, settings), b(table, settings);
+    const std::vector<std::function<void()>> preparing{[&] { prepare(a); }};
+    explore(preparing, 0, 1, [] {}, [] { return true; });
+    a.now = b.now = a.now + later;
+    table.remember();
+    u64 runs = 0;
+    const Exploration e = explore(
+        {[&] { first(a); }, [&] { second(b); }}, switches_max, 3000000, [&] { table.restore(); },
+        [&] {
+          check(a, b);
+          // The whole audit walks all pools; one run in 64 gets it, and the first thousand.
+          if (++runs < 1000 || runs % 64 == 0) {
+            const auto v = verify(table.tables(), settings, a.now, ticks_from_s(kTimeoutMax_s));
+            EXPECT_TRUE(v.empty()) << name << "\n" << describe(v);
+          }
+          check_quickly(table.tables());
+          return !testing::Test::HasFailure();
+        });
+    report(name, e, switches_max);
+    EXPECT_TRUE(e.complete);
+  }
+
+  // After every run: counts, places and ports by number.
+  void check_quickly(const Tables& t) {
+    u32 live = 0, flows = 0, mappings = 0, used = 0, inner = 0, outer = 0;
+    for (u32 i = 1; i < t.records_max; ++i) {
+      const State s = t.records[i].state;
+      live += is_live_kind(s);
+      flows += is_live_kind(s) && s != State::mapping;
+      mappings += s == State::mapping;
+      used += s != State::free;
+    }
+    u32 taken = 0;
+    for (u32 i = 0; i < t.records_max / 64; ++i)
+      taken += static_cast<u32>(__builtin_popcountll(t.record_used[i]));
+    for (u32 i = 0; i < t.records_max * 2; ++i) {
+      inner += t.inner_slots[i] != 0;
+      outer += t.outer_slots[i] != 0;
+    }
+    EXPECT_EQ(taken, used + 1);
+    EXPECT_EQ(inner, live);
+    EXPECT_EQ(outer, live);
+    EXPECT_EQ(t.shared->flows, flows);
+    EXPECT_EQ(t.shared->mappings, mappings);
+  }
+};
+
+TEST_F(FlowOrders, TwoMakersOfTheSameFlow) {
+  const Key key = key_of(1, 5000, 1, 9);
+  run("two make the same flow", 2, [](Processor&) {}, [&](Processor& p) { p.make(key); },
+      [&](Processor& p) { p.make(key); }, 0, [](Processor& a, Processor& b) {
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(b.reason, Reason::none);
+        EXPECT_EQ(a.index, b.index);
+        EXPECT_EQ(a.tables.shared->flows, 1u);
+      });
+}
+
+TEST_F(FlowOrders, TwoMakersOfOneEndpoint) {
+  run("two make flows of one endpoint", 2, [](Processor&) {},
+      [&](Processor& p) { p.make(key_of(1, 5000, 1, 9)); },
+      [&](Processor& p) { p.make(key_of(1, 5000, 2, 9)); }, 0, [](Processor& a, Processor& b) {
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(b.reason, Reason::none);
+        EXPECT_EQ(a.tables.shared->flows, 2u);
+        EXPECT_EQ(a.tables.shared->mappings, 1u);
+        EXPECT_TRUE(same(a.record(a.index).external_port, b.record(b.index).external_port));
+      });
+}
+
+TEST_F(FlowOrders, MakerAndSweeper) {
+  const Key key = key_of(1, 5000, 1, 9);
+  u32 old = kNoRecord;
+  u64 contended = 0;
+  run("one makes a flow again that another sweeps", 2,
+      [&](Processor& p) {
+        p.make(key);
+        old = p.index;
+      },
+      [&](Processor& p) { p.make(key); }, [&](Processor& p) { sweep_record(p, old); },
+      settings.udp, [&](Processor& a, Processor&) {
+        // The mapping may go between the look and the lock: refused, and the next packet is served.
+        contended += a.reason == Reason::contention;
+        EXPECT_TRUE(a.reason == Reason::none || a.reason == Reason::contention);
+        EXPECT_EQ(a.tables.shared->flows, a.reason == Reason::none ? 1u : 0u);
+        EXPECT_EQ(a.tables.shared->mappings, a.tables.shared->flows);
+      });
+  std::printf("  of these refused for contention: %llu\n", contended);
+  EXPECT_GT(contended, 0u);
+}
+
+TEST_F(FlowOrders, MakerOfAnotherFlowAndSweeper) {
+  u32 old = kNoRecord;
+  run("one makes a flow of a mapping whose last flow another sweeps", 2,
+      [&](Processor& p) {
+        p.make(key_of(1, 5000, 1, 9));
+        old = p.index;
+      },
+      [&](Processor& p) { p.make(key_of(1, 5000, 2, 9)); },
+      [&](Processor& p) { sweep_record(p, old); }, settings.udp, [&](Processor& a, Processor&) {
+        EXPECT_TRUE(a.reason == Reason::none || a.reason == Reason::contention);
+        EXPECT_EQ(a.tables.shared->mappings, a.reason == Reason::none ? 1u : 0u);
+      });
+}
+
+TEST_F(FlowOrders, TwoMakersAndTheLastPort) {
+  set_pool(40000, 40000);
+  run("two endpoints want the last port", 2, [](Processor&) {},
+      [&](Processor& p) { p.make(key_of(1, 5000, 1, 9)); },
+      [&](Processor& p) { p.make(key_of(2, 5000, 1, 9)); }, 0, [](Processor& a, Processor& b) {
+        const u32 served = (a.reason == Reason::none) + (b.reason == Reason::none);
+        EXPECT_EQ(served, 1u);
+        EXPECT_EQ(a.tables.shared->mappings, 1u);
+        EXPECT_EQ(b.reason == Reason::none ? a.reason : b.reason, Reason::ports_exhausted);
+      });
+}
+
+TEST_F(FlowOrders, TwoSweepers) {
+  u32 old = kNoRecord;
+  run("two sweep the same flow", 3,
+      [&](Processor& p) {
+        p.make(key_of(1, 5000, 1, 9));
+        old = p.index;
+      },
+      [&](Processor& p) { sweep_record(p, old); }, [&](Processor& p) { sweep_record(p, old); },
+      settings.udp, [](Processor& a, Processor&) {
+        EXPECT_EQ(a.tables.shared->flows, 0u);
+        EXPECT_EQ(a.tables.shared->mappings, 0u);
+      });
+}
+
+}  // namespace
+}  // namespace masq
