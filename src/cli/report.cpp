@@ -109,11 +109,11 @@ json status_json(const Datapath& datapath) {
   const Settings& s = datapath.settings();
   Result<NetworkState> network = read_network();
   int daemon = daemon_process();
-  SavedState state = load_state();
+  Result<SavedState> state = load_state();
   json out;
   out["running"] = true;
   out["daemon"] = {{"alive", daemon != 0}, {"process", daemon}};
-  out["sweeper_held"] = daemon != 0 || holder_lives(state.holder);
+  out["sweeper_held"] = daemon != 0 || holder_lives(state ? state->holder : find_holder());
   out["datapath"] = "tc";
   out["filtering"] = filtering_name(static_cast<Filtering>(s.filtering));
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";

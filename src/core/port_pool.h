@@ -43,7 +43,7 @@ MASQ_INLINE bool port_is_used(const PortPool& pool, u16 port) {
 // A port of this parity and half that is free at this moment (host order), or kNothing. Takes
 // nothing. `whole` ignores the halves (ICMP identifiers have none). At most 1 + kPortFullWords
 // words are read.
-MASQ_INLINE u32 port_find_free(const PortPool& pool, u32 parity, bool low, bool whole, u64 random) {
+MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole, u64 random) {
   parity &= 1;
   u32 first = low || whole ? 0 : kPortWordsLow;
   u32 count = (low ? kPortWordsLow : kPortWords) - first;
@@ -67,7 +67,10 @@ MASQ_INLINE u32 port_find_free(const PortPool& pool, u32 parity, bool low, bool 
     if (hints == 0) return kNothing;
     word = (found << 6 | pick_bit(hints, word)) & (kPortWords - 1);
     room = ~atomic_load(&pool.used[parity][word]);
-    if (room == 0) return kNothing;
+    if (room == 0) {
+      pool_note_full(pool.used[parity], pool.full[parity], word << 6);
+      return kNothing;
+    }
   }
   return (word << 7) | (pick_bit(room, static_cast<u32>(random >> 32)) << 1) | parity;
 }

@@ -207,7 +207,10 @@ MASQ_INLINE u32 record_take(const Tables& t, u32 start_bit) {
     if (hints == 0) continue;
     u32 word = (f << 6 | pick_bit(hints, start_bit + i)) & word_mask;
     u64 room = ~atomic_load(&t.record_used[word]);
-    if (room == 0) continue;
+    if (room == 0) {
+      pool_note_full(t.record_used, t.record_full, word << 6);
+      continue;
+    }
     u32 index = (word << 6 | pick_bit(room, start_bit)) & (t.records_max - 1);
     if (!pool_take(t.record_used, t.record_full, index)) continue;
     if (i != 0) t.shared->record_cursor = f;

@@ -86,7 +86,10 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   if (!network) return network.error();
   Result<ChosenInterfaces> chosen = choose_interfaces(config, *network);
   if (!chosen) return chosen.error();
-  SavedState state = load_state();
+  Result<SavedState> saved = load_state();
+  if (!saved)
+    return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
+  SavedState state = *saved;
   std::vector<u32> running = attached_programs(*network);
   if (running.empty() && !holder_lives(state.holder)) state = SavedState{};  // of another life
 
@@ -314,7 +317,14 @@ Result<std::vector<std::string>> take_down() {
   }
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
-  SavedState state = load_state();
+  Result<SavedState> saved = load_state();
+  SavedState state;
+  if (saved) {
+    state = *saved;
+  } else {
+    remarks.push_back(saved.error().sentence);
+    state.holder = find_holder();
+  }
   bool running = !attached_programs(*network).empty();
   if (!running && !holder_lives(state.holder)) {
     remove_run_folder();
@@ -322,7 +332,8 @@ Result<std::vector<std::string>> take_down() {
     return remarks;
   }
   undo(*network, state);
-  remarks.push_back("masq is down; every trace is removed.");
+  remarks.push_back(saved ? "masq is down; every trace is removed."
+                          : "masq is down; its sysctls, qdiscs and nftables table are left as they were.");
   if (machine_forwards())
     remarks.push_back(
         "The kernel forwards on this machine, as it did before masq: inner hosts are no "

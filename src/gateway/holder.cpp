@@ -13,7 +13,9 @@
 #include <algorithm>
 #include <csignal>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 namespace masq {
@@ -92,6 +94,15 @@ bool holder_lives(int process) {
   return stat("/proc/self/ns/net", &mine) == 0 &&
          stat(fmt::format("/proc/{}/ns/net", process).c_str(), &its) == 0 &&
          mine.st_ino == its.st_ino;
+}
+
+int find_holder() {
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", failure)) {
+    int process = atoi(entry.path().filename().c_str());
+    if (holder_lives(process)) return process;
+  }
+  return 0;
 }
 
 void end_holder(int process) {

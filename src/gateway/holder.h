@@ -15,5 +15,7 @@ Result<int> start_holder(const std::vector<int>& fds);
 // Is it there, and in this network namespace?
 bool holder_lives(int process);
 void end_holder(int process);
+// The holder of this network namespace, when its number has been lost; 0 if there is none.
+int find_holder();
 
 }  // namespace masq

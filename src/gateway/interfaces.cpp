@@ -45,16 +45,14 @@ Status check_named(const std::vector<std::string>& names, const NetworkState& ne
 }
 
 Status find_external(const NetworkState& network, ChosenInterfaces& chosen) {
-  std::vector<DefaultRoute> routes = network.default_routes;
-  std::stable_sort(routes.begin(), routes.end(), [](const DefaultRoute& a, const DefaultRoute& b) {
-    return a.metric < b.metric;
-  });
-  if (routes.empty())
+  if (network.default_routes.empty())
     return error("There is no default route to find the outside by; name it with --external.");
-  for (const DefaultRoute& route : routes) {
+  u32 best = ~0u;
+  for (const DefaultRoute& route : network.default_routes) best = std::min(best, route.metric);
+  for (const DefaultRoute& route : network.default_routes) {
     const Link* link = network.link_at(route.ifindex);
-    if (link == nullptr || route.metric != routes.front().metric) break;
-    if (!contains(chosen.external, link->name)) chosen.external.push_back(link->name);
+    if (link != nullptr && route.metric == best && !contains(chosen.external, link->name))
+      chosen.external.push_back(link->name);
   }
   if (chosen.external.size() > 1)
     return error("Default routes lead through {} alike; name the outside with --external.",

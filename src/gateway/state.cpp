@@ -15,6 +15,15 @@ namespace masq {
 
 using nlohmann::json;
 
+namespace {
+
+Error damaged() {
+  return error("{} is damaged, so what masq has changed on this machine cannot all be undone.",
+               run_file("state.json"));
+}
+
+}  // namespace
+
 std::string run_folder() {
   struct stat space {};
   if (stat("/proc/self/ns/net", &space) != 0) space.st_ino = 0;
@@ -43,23 +52,23 @@ void remove_run_folder() {
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
 }
 
-SavedState load_state() {
+// Written by us, but read as if by a stranger.
+Result<SavedState> load_state() {
   SavedState state;
   std::ifstream file(run_file("state.json"));
+  if (!file) return state;
   json saved = json::parse(file, nullptr, false);
-  if (!saved.is_object()) return state;
-  // Written by us, but read as if by a stranger: what does not fit is left out.
-  if (auto it = saved.find("sysctls"); it != saved.end() && it->is_object())
-    for (auto& [path, value] : it->items())
-      if (value.is_string() && path.starts_with("net/")) state.sysctls[path] = value;
-  if (auto it = saved.find("qdiscs"); it != saved.end() && it->is_array())
-    for (auto& name : *it)
-      if (name.is_string()) state.qdiscs.insert(name);
-  if (auto it = saved.find("holder"); it != saved.end() && it->is_number_integer())
-    state.holder = *it;
-  if (auto it = saved.find("belt"); it != saved.end() && it->is_boolean()) state.belt = *it;
-  if (auto it = saved.find("ipv6_left"); it != saved.end() && it->is_boolean())
-    state.ipv6_left = *it;
+  try {
+    state.sysctls = saved.at("sysctls").get<std::map<std::string, std::string>>();
+    state.qdiscs = saved.at("qdiscs").get<std::set<std::string>>();
+    state.holder = saved.at("holder").get<int>();
+    state.belt = saved.at("belt").get<bool>();
+    state.ipv6_left = saved.at("ipv6_left").get<bool>();
+  } catch (const json::exception&) {
+    return damaged();
+  }
+  for (const auto& [path, value] : state.sysctls)
+    if (!path.starts_with("net/") || path.find("..") != std::string::npos) return damaged();
   return state;
 }
 

@@ -30,7 +30,8 @@ std::string run_folder();
 std::string run_file(const std::string& name);
 
 Status make_run_folder();
-SavedState load_state();
+// Nothing saved is an empty state; something that cannot be read is an error.
+Result<SavedState> load_state();
 Status save_state(const SavedState& state);
 void remove_run_folder();
 

@@ -106,6 +106,18 @@ TEST_F(Ports, FindsTheLastFreeOne) {
   }
 }
 
+// A hint that a race has left clear over a full word misleads one search at most.
+TEST_F(Ports, AMisledSearchSetsTheHintRight) {
+  exclude_all_but(40000, 40000);
+  const u32 lying = 45000 >> 7;
+  pool->full[0][lying >> 6] &= ~(1ull << (lying & 63));
+  // From just before the lying word, so that the search meets it first.
+  const u64 before = static_cast<u64>(lying - 1 - kPortWordsLow) * (1ull << 32) / 504 + (1 << 20);
+  EXPECT_EQ(port_find_free(*pool, 0, false, false, before), kNothing);
+  EXPECT_EQ(port_find_free(*pool, 0, false, false, before), 40000u);
+  EXPECT_EQ(port_find_free(*pool, 0, false, false, random()), 40000u);
+}
+
 // RFC 6056: the choice is spread over the whole pool, not near the last one.
 TEST_F(Ports, ChoiceIsSpread) {
   std::vector<u32> hits(64);

@@ -31,11 +31,17 @@ struct Pool {
   u64 used[2];
   u64 full[1];
 
-  // What bit_pool.h promises when nobody is at it: a hint says "full" exactly of the full words.
-  bool hints_are_right() const {
+  // What bit_pool.h promises when nobody is at it: no hint hides room.
+  bool room_is_visible() const {
     for (u32 word = 0; word < 2; ++word)
-      if ((full[0] >> word & 1) != (used[word] == ~0ull)) return false;
+      if ((full[0] >> word & 1) && used[word] != ~0ull) return false;
     return true;
+  }
+  // The other lie, which the next to be misled sets right.
+  bool fullness_is_hidden() const {
+    for (u32 word = 0; word < 2; ++word)
+      if (!(full[0] >> word & 1) && used[word] == ~0ull) return true;
+    return false;
   }
 };
 
@@ -49,6 +55,7 @@ void check_pool(const PoolCase& c) {
   Pool pool{};
   std::vector<std::function<void()>> fibers;
   for (const auto& f : c.fibers) fibers.push_back([&pool, &f] { f(pool); });
+  u64 hidden = 0;
   const Exploration e = explore(
       fibers, kUnlimited, 20000000,
       [&] {
@@ -57,17 +64,24 @@ void check_pool(const PoolCase& c) {
         pool.full[0] = c.used == ~0ull;
       },
       [&] {
-        EXPECT_TRUE(pool.hints_are_right())
+        EXPECT_TRUE(pool.room_is_visible())
             << c.name << ": used " << std::hex << pool.used[0] << " full " << pool.full[0];
+        if (pool.fullness_is_hidden()) {
+          ++hidden;
+          pool_note_full(pool.used, pool.full, 0);
+          EXPECT_FALSE(pool.fullness_is_hidden());
+        }
         return !testing::Test::HasFailure();
       });
   report(c.name, e, kUnlimited);
+  if (hidden != 0) std::printf("  of these left a full word without its hint: %llu\n", hidden);
   EXPECT_TRUE(e.complete);
 }
 
 const auto take = [](u32 n) {
   return [n](Pool& p) { pool_take(p.used, p.full, n); };
 };
+const auto note = [](Pool& p) { pool_note_full(p.used, p.full, 0); };
 const auto give = [](u32 n) {
   return [n](Pool& p) { pool_give(p.used, p.full, n); };
 };
@@ -85,6 +99,7 @@ TEST(BitPoolOrders, TwoGivers) {
 TEST(BitPoolOrders, TwoTakersAndAGiver) {
   check_pool({"two take, one gives", ~6ull, {take(1), take(2), give(5)}});
   check_pool({"one takes what another gives", ~0ull, {give(5), take(5)}});
+  check_pool({"a searcher is misled meanwhile", ~2ull, {take(1), give(5), note}});
 }
 TEST(BitPoolOrders, TakeAndGiveAgain) {
   const auto both = [](u32 n) {
@@ -200,8 +215,8 @@ class FlowOrders : public testing::Test {
         {[&] { first(a); }, [&] { second(b); }}, switches_max, 3000000, [&] { table.restore(); },
         [&] {
           check(a, b);
-          // The whole audit walks all pools; one run in 64 gets it, and the first thousand.
-          if (++runs < 1000 || runs % 64 == 0) {
+          // The whole audit walks all pools: the first runs get it, and one in 512 after.
+          if (++runs < 100 || runs % 512 == 0) {
             const auto v = verify(table.tables(), settings, a.now, ticks_from_s(kTimeoutMax_s));
             EXPECT_TRUE(v.empty()) << name << "\n" << describe(v);
           }
@@ -212,19 +227,19 @@ class FlowOrders : public testing::Test {
     EXPECT_TRUE(e.complete);
   }
 
-  // After every run: counts, places and ports by number.
+  // After every run: counts and places by number.
   void check_quickly(const Tables& t) {
     u32 live = 0, flows = 0, mappings = 0, used = 0, inner = 0, outer = 0;
-    for (u32 i = 1; i < t.records_max; ++i) {
-      const State s = t.records[i].state;
-      live += is_live_kind(s);
-      flows += is_live_kind(s) && s != State::mapping;
-      mappings += s == State::mapping;
-      used += s != State::free;
-    }
     u32 taken = 0;
-    for (u32 i = 0; i < t.records_max / 64; ++i)
-      taken += static_cast<u32>(__builtin_popcountll(t.record_used[i]));
+    for (u32 word = 0; word < t.records_max / 64; ++word)
+      for (u64 bits = t.record_used[word]; bits != 0; bits &= bits - 1) {
+        const State s = t.records[word * 64 + static_cast<u32>(__builtin_ctzll(bits))].state;
+        live += is_live_kind(s);
+        flows += is_live_kind(s) && s != State::mapping;
+        mappings += s == State::mapping;
+        used += s != State::free;
+        ++taken;
+      }
     for (u32 i = 0; i < t.records_max * 2; ++i) {
       inner += t.inner_slots[i] != 0;
       outer += t.outer_slots[i] != 0;
