@@ -7,10 +7,10 @@ function(masq_bpf_object name source)
   add_custom_command(
     OUTPUT ${object}
     COMMAND
-      ${MASQ_BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -std=c++20 -fno-exceptions -fno-rtti -ffreestanding
-      -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src -isystem /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
-      -fdebug-prefix-map=${CMAKE_SOURCE_DIR}/= -MD -MF ${object}.d -c ${CMAKE_SOURCE_DIR}/${source} -o
-      ${object}
+      ${MASQ_BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -std=c++20 -fno-exceptions -fno-rtti
+      -ffreestanding -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src -isystem
+      /usr/include/${CMAKE_LIBRARY_ARCHITECTURE} -fdebug-prefix-map=${CMAKE_SOURCE_DIR}/=
+      -fdebug-compilation-dir=. -MD -MF ${object}.d -c ${CMAKE_SOURCE_DIR}/${source} -o ${object}
     DEPENDS ${CMAKE_SOURCE_DIR}/${source}
     DEPFILE ${object}.d
     COMMENT "Compiling ${source} for the kernel"

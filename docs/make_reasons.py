@@ -85,7 +85,7 @@ More than 4096 fragmented datagrams were under way within 30 seconds, or too man
 one place of the table. No real use needs so many; look which host sends them.""",
     "ttl_exceeded": """\
 The sender gets an ICMP "time exceeded". traceroute works by this, so it is normal. If the count
-grows all the time there is a routing loop: look with `traceroute` at where packets go in circles.""",
+grows all the time there is a routing loop: look with `traceroute` where packets go in circles.""",
     "too_big": """\
 The packet is larger than the interface that it must leave by carries. If it may not be cut (DF) the
 sender gets "fragmentation needed" with the right size and adapts: normal, a few for each new path.
@@ -94,9 +94,6 @@ inner interface and hosts to that of the external one.""",
     "no_route": """\
 The sender gets "network unreachable". Look at `ip route get ADDRESS`; most often the default route
 is missing.""",
-    "no_neighbour": """\
-The next hop does not answer ARP. Reserved for the slow path; today the kernel resolves the next hop
-after masq has let the packet go, and what it loses there is not counted. Look at `ip neigh`.""",
     "wrong_zone": """\
 A mapping exists, but its inner host is no longer reached through an inner interface: a route or an
 interface has changed while flows were open. They will expire. Look at `ip route get` for the inner
@@ -141,7 +138,9 @@ This should not happen. The packet was dropped, nothing else. Please report it w
 
 def make(header):
     """(document, mistakes) for the text of src/core/reasons.h."""
-    found = dict(re.findall(r'^ *X\((\w+), *"((?:[^"\\]|\\.)*)"\)', header, re.MULTILINE))
+    # A sentence may be cut into several strings, on lines that the macro continues.
+    joined = re.sub(r'"\s*\\\n\s*"', "", header)
+    found = dict(re.findall(r'^ *X\((\w+), *"((?:[^"\\]|\\.)*)"\)', joined, re.MULTILINE))
     mistakes = [f"no advice for the reason `{name}`" for name in found if name not in ADVICE]
     mistakes += [f"advice for `{name}`, which is no reason" for name in ADVICE if name not in found]
     if mistakes:

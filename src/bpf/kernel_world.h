@@ -95,11 +95,14 @@ struct KernelWorld {
     return found && params.family == kAddressFamilyIpv4 ? RouteKind::forward : RouteKind::none;
   }
 
-  MASQ_INLINE bool port_has_socket(u8 protocol, Ipv4 address, Port port) {
+  MASQ_INLINE bool port_has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote,
+                                   Port remote_port) {
     bpf_sock_tuple& tuple = scratch.tuple;
     tuple = {};
     tuple.ipv4.daddr = address.be;
     tuple.ipv4.dport = port.be;
+    tuple.ipv4.saddr = remote.be;
+    tuple.ipv4.sport = remote_port.be;
     bpf_sock* sock;
     if (protocol == kProtocolTcp)
       sock = skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), static_cast<u64>(-1), 0);

@@ -9,11 +9,11 @@
 namespace masq {
 
 // The maps that the daemon works with; the name in the kernel is "mq_" and this.
-#define MASQ_MAPS(X)                                                                         \
-  X(records)                                                                                 \
-  X(inner)                                                                                   \
-  X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings) X(stripes) X(sweeper) \
-      X(outer_addr) X(counters)
+// clang-format off
+#define MASQ_MAPS(X)                                                                              \
+  X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
+  X(stripes) X(sweeper) X(outer_addr) X(counters)
+// clang-format on
 
 enum class MapName : u32 {
 #define X(name) name,

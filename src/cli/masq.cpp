@@ -82,11 +82,17 @@ bool hear(int fd, std::string& why_not) {
   return ready;
 }
 
+// Is there a gateway without a daemon?
+bool gateway_is_left_over() {
+  Result<NetworkState> network = read_network();
+  return network && !attached_programs(*network).empty();
+}
+
 int up(const Config& config) {
   if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
   if (config.datapath != "auto" && config.datapath != "tc")
     return fail(fmt::format("The datapath \"{}\" is not there yet; tc is.", config.datapath));
-  if (int daemon = daemon_process(); daemon != 0) {
+  if (int daemon = lasting_daemon_process(); daemon != 0) {
     fmt::print("masq is running here already (masqd is process {}); nothing is changed.\n", daemon);
     return 0;
   }
@@ -112,8 +118,7 @@ int up(const Config& config) {
   close(pipe_fds[0]);
   if (!ready) {
     if (daemon_process() == 0) {
-      Result<NetworkState> network = read_network();
-      if (network && attached_programs(*network).empty()) remove_run_folder();
+      if (!gateway_is_left_over()) remove_run_folder();
     }
     return fail(why_not);
   }
@@ -136,12 +141,8 @@ int down() {
 
 int check(const std::string& path) {
   ParsedConfig parsed = load_config(path);
-  for (const ConfigMistake& mistake : parsed.mistakes) {
-    if (mistake.line != 0)
-      fmt::print(stderr, "{}:{}: {}\n", path, mistake.line, mistake.sentence);
-    else
-      fmt::print(stderr, "{}: {}\n", path, mistake.sentence);
-  }
+  for (const ConfigMistake& mistake : parsed.mistakes)
+    fmt::print(stderr, "{}\n", to_text(path, mistake));
   if (!parsed.mistakes.empty()) return kFailed;
   fmt::print("{} is in order.\n", path);
   return 0;
@@ -206,6 +207,10 @@ int run(int argc, char** argv) {
   if (*flows_command) return show(as_json, flows_json, flows_text);
   if (*mappings_command) return show(as_json, mappings_json, mappings_text);
 
+  // A gateway whose daemon has gone keeps the configuration that it had.
+  std::string kept = run_file("config.toml");
+  if (config_path.empty() && gateway_is_left_over() && access(kept.c_str(), R_OK) == 0)
+    config_path = kept;
   if (!config_path.empty()) {
     ParsedConfig parsed = load_config(config_path);
     if (!parsed.mistakes.empty()) return check(config_path);
@@ -218,6 +223,7 @@ int run(int argc, char** argv) {
   if (!datapath.empty()) config.datapath = datapath;
   if (flows_max != 0) config.flows_max = flows_max;
   if (ipv6 != "auto") config.ipv6 = ipv6 == "block" ? Ipv6Mode::block : Ipv6Mode::leave;
+  for (const ConfigMistake& mistake : check_config(config)) return fail(mistake.sentence);
   return up(config);
 }
 

@@ -1,4 +1,9 @@
+// The figures of the running gateway, read from its maps, as JSON; and the text made from that
+// JSON, so that people and programs are told the same.
 #include "cli/report.h"
+
+#include <algorithm>
+#include <tuple>
 
 #include "gateway/gateway.h"
 #include "gateway/holder.h"
@@ -79,17 +84,25 @@ std::string number(u64 value) {
   return grouped;
 }
 
-// The records that `wanted` says yes to, each copied once.
-template <class Wanted, class Use>
-void each_record(const Datapath& datapath, Wanted wanted, Use use) {
+// The records that `wanted` says yes to, each copied once, by internal endpoint.
+template <class Wanted>
+std::vector<Record> sorted_records(const Datapath& datapath, Wanted wanted) {
   const Tables& t = datapath.tables();
+  std::vector<Record> found;
   for (u32 word = 0; word < t.records_max / 64; ++word) {
     u64 used = t.record_used[word];
     for (; used != 0; used &= used - 1) {
       Record r = t.records[word * 64 + static_cast<u32>(__builtin_ctzll(used))];
-      if (wanted(r)) use(r);
+      if (wanted(r)) found.push_back(r);
     }
   }
+  auto key = [](const Record& r) {
+    return std::tuple(to_host(r.internal_address), r.protocol, to_host(r.internal_port),
+                      to_host(r.remote_address), to_host(r.remote_port));
+  };
+  std::sort(found.begin(), found.end(),
+            [&](const Record& a, const Record& b) { return key(a) < key(b); });
+  return found;
 }
 
 }  // namespace
@@ -150,7 +163,7 @@ json flows_json(const Datapath& datapath) {
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
   auto wanted = [&](const Record& r) { return r.state > State::mapping && in_force(s, r, now); };
-  each_record(datapath, wanted, [&](const Record& r) {
+  for (const Record& r : sorted_records(datapath, wanted)) {
     Ipv4 external = s.externals[r.external % kExternalsMax].address;
     out.push_back({{"protocol", protocol_name(r.protocol)},
                    {"internal", to_text(r.internal_address, r.internal_port)},
@@ -159,7 +172,7 @@ json flows_json(const Datapath& datapath) {
                    {"state", state_name(r.state)},
                    {"gateway", (r.flags & kFlagLocal) != 0},
                    {"expires_s", expires_s(s, r, now)}});
-  });
+  }
   return out;
 }
 
@@ -168,13 +181,13 @@ json mappings_json(const Datapath& datapath) {
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
   auto wanted = [&](const Record& r) { return r.state == State::mapping && in_force(s, r, now); };
-  each_record(datapath, wanted, [&](const Record& r) {
+  for (const Record& r : sorted_records(datapath, wanted)) {
     Ipv4 external = s.externals[r.external % kExternalsMax].address;
     out.push_back({{"protocol", protocol_name(r.protocol)},
                    {"internal", to_text(r.internal_address, r.internal_port)},
                    {"external", to_text(external, r.external_port)},
                    {"flows", r.mapping}});
-  });
+  }
   return out;
 }
 

@@ -7,9 +7,9 @@
 //
 // A hint never hides room for long. Taker: set the bit; if that filled the word, set the hint, read
 // the word again, and if it has room by now clear the hint. Giver: clear the bit, then clear the
-// hint. Whatever the order, if the word ends with room then the last of them to act clears the hint.
-// The other lie is possible: a giver's clearing of the hint may come after another has filled the
-// word again. Whoever follows such a hint and finds no room sets it right (pool_note_full).
+// hint. Whatever the order, if the word ends with room then the last of them to act clears the
+// hint. The other lie is possible: a giver's clearing of the hint may come after another has filled
+// the word again. Whoever follows such a hint and finds no room sets it right (pool_note_full).
 #pragma once
 
 #include "core/atomic.h"

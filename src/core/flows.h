@@ -73,7 +73,7 @@ MASQ_INLINE u32 take_external_port(World& w) {
     u16 port = static_cast<u16>(chosen);
     if (!port_take(pool, port)) continue;
     if (n.inner.protocol == kProtocolIcmp ||
-        !w.port_has_socket(n.inner.protocol, address, port_from_host(port)))
+        !w.port_has_socket(n.inner.protocol, address, port_from_host(port), Ipv4{0}, Port{0}))
       return port;
     port_give(pool, port);
   }

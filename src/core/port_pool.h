@@ -18,6 +18,7 @@ namespace masq {
 inline constexpr u32 kPortWords = 512;    // 32768 ports of one parity, 64 a word
 inline constexpr u32 kPortWordsLow = 8;   // those below 1024
 inline constexpr u32 kPortFullWords = 8;  //
+inline constexpr u32 kPortThrows = 7;     // of 16 random bits each, 7 apart
 inline constexpr u32 kPoolProtocols = 3;  // TCP, UDP, ICMP
 
 struct PortPool {
@@ -41,14 +42,22 @@ MASQ_INLINE bool port_is_used(const PortPool& pool, u16 port) {
 }
 
 // A port of this parity and half that is free at this moment (host order), or kNothing. Takes
-// nothing. `whole` ignores the halves (ICMP identifiers have none). At most 1 + kPortFullWords
-// words are read.
+// nothing. `whole` ignores the halves (ICMP identifiers have none). At most kPortThrows +
+// kPortFullWords + 1 words are read.
 MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole, u64 random) {
   parity &= 1;
   u32 first = low || whole ? 0 : kPortWordsLow;
   u32 count = (low ? kPortWordsLow : kPortWords) - first;
-  u32 word = (first + static_cast<u32>(((random & 0xffffffff) * count) >> 32)) & (kPortWords - 1);
-  u64 room = ~atomic_load(&pool.used[parity][word]);
+  // Excluded ports make long runs of full words. Going on from such a word to the next with room
+  // would crowd the ports behind the run, so the dice are thrown again before the hints are asked.
+  u32 word = 0;
+  u64 room = 0;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kPortThrows && room == 0; ++i) {
+    u32 thrown = static_cast<u32>(random >> (7 * i)) & 0xffff;
+    word = (first + (thrown * count >> 16)) & (kPortWords - 1);
+    room = ~atomic_load(&pool.used[parity][word]);
+  }
   if (room == 0) {
     u32 at = word >> 6;
     u64 hints = 0;
@@ -72,7 +81,7 @@ MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole,
       return kNothing;
     }
   }
-  return (word << 7) | (pick_bit(room, static_cast<u32>(random >> 32)) << 1) | parity;
+  return (word << 7) | (pick_bit(room, static_cast<u32>(random >> 56)) << 1) | parity;
 }
 
 }  // namespace masq

@@ -9,31 +9,34 @@
 namespace masq {
 
 // clang-format off
-#define MASQ_REASONS(X)                                                                            \
-  X(malformed, "its IPv4 header or transport header is damaged, cut short or has a wrong checksum") \
-  X(ip_options, "it carries IP options, which would be translated only in part and can name inner hosts") \
-  X(spoofed_source, "its source address cannot belong to a host on the interface where it came in") \
-  X(not_for_us, "it came from outside and is not addressed to an external address of this gateway") \
-  X(no_mapping, "it came from outside and no mapping, flow or local service asked for it")         \
-  X(unsupported_protocol, "only TCP, UDP and ICMP queries and errors can be translated")           \
-  X(tcp_not_syn, "it belongs to no known TCP connection and does not open one")                    \
-  X(icmp_orphan, "it is an ICMP error about a packet that no known flow sent")                     \
-  X(icmp_type, "ICMP messages of this type are not passed on")                                     \
-  X(fragment_without_first, "it is a fragment whose first fragment has not been seen")             \
-  X(fragment_table_full, "too many fragmented datagrams are under way")                            \
-  X(ttl_exceeded, "its time to live has run out")                                                  \
-  X(too_big, "it is larger than the next link carries and may not be cut here")                    \
-  X(no_route, "there is no route to its destination")                                              \
-  X(no_neighbour, "the next hop could not be reached")                                             \
-  X(wrong_zone, "its mapping leads to an address that is not reached through an inner interface")  \
-  X(no_external_address, "the external interface has no address yet")                              \
-  X(flow_table_full, "the flow table is full; raise --flows-max")                                  \
-  X(ports_exhausted, "no external port is free")                                                   \
-  X(contention, "the table was being changed by too many others at the same moment")               \
-  X(hairpin, "inner hosts cannot yet reach each other through the external address")               \
-  X(egress_guard, "it was about to leave outside with a source that is not an external address")   \
-  X(ipv6_blocked, "IPv6 between inside and outside is blocked")                                    \
-  X(arp_not_external, "it asks outside for an address that is not an external one")                \
+#define MASQ_REASONS(X)                                                                           \
+  X(malformed, "its IPv4 header or transport header is damaged, cut short or has a wrong "        \
+      "checksum")                                                                                 \
+  X(ip_options, "it carries IP options, which would be translated only in part and can name "     \
+      "inner hosts")                                                                              \
+  X(spoofed_source, "its source address cannot belong to a host on the interface where it came "  \
+      "in")                                                                                       \
+  X(not_for_us, "it came from outside and is not addressed to an external address of this "       \
+      "gateway")                                                                                  \
+  X(no_mapping, "it came from outside and no mapping, flow or local service asked for it")        \
+  X(unsupported_protocol, "only TCP, UDP and ICMP queries and errors can be translated")          \
+  X(tcp_not_syn, "it belongs to no known TCP connection and does not open one")                   \
+  X(icmp_orphan, "it is an ICMP error about a packet that no known flow sent")                    \
+  X(icmp_type, "ICMP messages of this type are not passed on")                                    \
+  X(fragment_without_first, "it is a fragment whose first fragment has not been seen")            \
+  X(fragment_table_full, "too many fragmented datagrams are under way")                           \
+  X(ttl_exceeded, "its time to live has run out")                                                 \
+  X(too_big, "it is larger than the next link carries and may not be cut here")                   \
+  X(no_route, "there is no route to its destination")                                             \
+  X(wrong_zone, "its mapping leads to an address that is not reached through an inner interface") \
+  X(no_external_address, "the external interface has no address yet")                             \
+  X(flow_table_full, "the flow table is full; raise --flows-max")                                 \
+  X(ports_exhausted, "no external port is free")                                                  \
+  X(contention, "the table was being changed by too many others at the same moment")              \
+  X(hairpin, "inner hosts cannot yet reach each other through the external address")              \
+  X(egress_guard, "it was about to leave outside with a source that is not an external address")  \
+  X(ipv6_blocked, "IPv6 between inside and outside is blocked")                                   \
+  X(arp_not_external, "it asks outside for an address that is not an external one")               \
   X(internal_error, "masq met a state that should not exist; please report it")
 // clang-format on
 

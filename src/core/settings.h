@@ -26,8 +26,10 @@ struct External {
 
 enum class Zone : u8 { other = 0, inside, outside };
 
-inline constexpr u32 kInterfacesMax = 64;
-inline constexpr u32 kInterfaceProbes = 8;  // places where an interface may lie, from its index on
+inline constexpr u32 kInterfacesMax = 32;  // inner and external ones together
+inline constexpr u32 kInterfacePlaces = 64;
+// Places where an interface may lie, from its index on: enough for as many as there may be.
+inline constexpr u32 kInterfaceProbes = kInterfacesMax;
 
 // What the programs know of an interface of ours.
 struct Interface {
@@ -78,17 +80,17 @@ struct Settings {
   u8 filtering;                    // Filtering
   u8 reserved[5];
   External externals[kExternalsMax];
-  Interface interfaces[kInterfacesMax];
+  Interface interfaces[kInterfacePlaces];
 };
 
 static_assert(sizeof(Settings) ==
-              104 + sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacesMax);
+              104 + sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacePlaces);
 
 // What is known of the interface with this index, or null if it is none of ours.
 MASQ_INLINE const Interface* find_interface(const Settings& s, u32 ifindex) {
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kInterfaceProbes; ++i) {
-    const Interface& at = s.interfaces[(ifindex + i) & (kInterfacesMax - 1)];
+    const Interface& at = s.interfaces[(ifindex + i) & (kInterfacePlaces - 1)];
     if (at.ifindex == ifindex && ifindex != 0) return &at;
   }
   return nullptr;

@@ -151,7 +151,9 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   if (!(flags & kFlagLocal)) {
     Route back;
     w.route(p.source, p.destination, back);
-    if (back.kind != RouteKind::forward || back.zone != Zone::inside || !is_plain_unicast(p.source))
+    // Strictly (RFC 3704 section 2.2): back to where it came from.
+    if (back.kind != RouteKind::forward || back.zone != Zone::inside || back.ifindex != w.ifindex ||
+        !is_plain_unicast(p.source))
       return Reason::spoofed_source;
   }
   w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
@@ -203,7 +205,8 @@ MASQ_INLINE bool is_pool_port(World& w, const Packet& p) {
 #pragma clang loop unroll(full)
   for (u32 i = 0; i < kPoolRangesMax; ++i)
     if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
-  return in_pool && !w.port_has_socket(p.protocol, p.destination, p.destination_port);
+  return in_pool &&
+         !w.port_has_socket(p.protocol, p.destination, p.destination_port, p.source, p.source_port);
 }
 
 template <class World>
@@ -233,10 +236,23 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   return send(w, p, route, v);
 }
 
+// A DHCP server may answer to the address that it is about to give (RFC 2131 section 4.1), which is
+// not ours yet. Never to an inner address.
+template <class World>
+MASQ_INLINE bool is_dhcp_reply(World& w, const Packet& p) {
+  if (p.kind != Kind::udp || p.source_port.be != swap16(67) || p.destination_port.be != swap16(68))
+    return false;
+  Route route;
+  w.route(p.destination, p.source, route);
+  if (route.kind == RouteKind::local) return false;  // the inner leg
+  return route.kind == RouteKind::none || route.zone != Zone::inside;
+}
+
 // A packet from outside that no flow claims: for the gateway itself, or refused.
 template <class World>
 MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
-  if (!w.is_outer_address(p.destination)) return refuse(Reason::not_for_us);
+  if (!w.is_outer_address(p.destination))
+    return is_dhcp_reply(w, p) ? to_stack() : refuse(Reason::not_for_us);
   if (p.kind == Kind::icmp_reply) return refuse(Reason::no_mapping);
   // An error about something that we sent for an inner host is not for our own sockets.
   if (p.kind == Kind::icmp_error && !same(p.quoted_source, p.destination))
@@ -288,7 +304,7 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
     if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
   if (!in_pool) return false;
   // A socket keeps its port from being given to others, unless they had it before it was opened.
-  if (w.port_has_socket(p.protocol, p.source, p.source_port))
+  if (w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0}))
     return port_is_used(pool_of(w.tables, external, p.protocol), port);
   return true;
 }

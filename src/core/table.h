@@ -195,17 +195,26 @@ MASQ_INLINE void slots_remove(u32* slots, u64 hash, u32 record, u32 records_max)
   }
 }
 
-// Takes a free place for a record, or kNoRecord.
+inline constexpr u32 kPlaceTries = 3;  // what was found may be lost to another, or a hint may lie
+
+// Takes a free place for a record, or kNoRecord. The search through the hints and what follows it
+// are apart, and nothing behind the loop depends on its counter: so the verifier walks what follows
+// once and not once a turn.
 MASQ_INLINE u32 record_take(const Tables& t, u32 start_bit) {
   u32 full_mask = t.records_max / 4096 - 1;
   u32 word_mask = t.records_max / 64 - 1;
-  u32 cursor = t.shared->record_cursor;
+  u32 f = t.shared->record_cursor & full_mask;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < full_mask + 4; ++i) {  // once round and a little: others take too
-    u32 f = (cursor + i) & full_mask;
-    u64 hints = ~atomic_load(&t.record_full[f]);
-    if (hints == 0) continue;
-    u32 word = (f << 6 | pick_bit(hints, start_bit + i)) & word_mask;
+  for (u32 attempt = 0; attempt < kPlaceTries; ++attempt) {
+    u64 hints = 0;
+#pragma clang loop unroll(disable)
+    for (u32 i = 0; i <= full_mask; ++i) {
+      hints = ~atomic_load(&t.record_full[f]);
+      if (hints != 0) break;
+      f = (f + 1) & full_mask;
+    }
+    if (hints == 0) return kNoRecord;
+    u32 word = (f << 6 | pick_bit(hints, start_bit + attempt)) & word_mask;
     u64 room = ~atomic_load(&t.record_used[word]);
     if (room == 0) {
       pool_note_full(t.record_used, t.record_full, word << 6);
@@ -213,7 +222,7 @@ MASQ_INLINE u32 record_take(const Tables& t, u32 start_bit) {
     }
     u32 index = (word << 6 | pick_bit(room, start_bit)) & (t.records_max - 1);
     if (!pool_take(t.record_used, t.record_full, index)) continue;
-    if (i != 0) t.shared->record_cursor = f;
+    if (t.shared->record_cursor != f) t.shared->record_cursor = f;
     return index;
   }
   return kNoRecord;

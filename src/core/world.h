@@ -10,8 +10,9 @@
 //       is called while it is held.
 //   void route(Ipv4 destination, Ipv4 source, Route& out);
 //       The gateway's own routing decision.
-//   bool port_has_socket(u8 protocol, Ipv4 address, Port port);
-//       Does a socket of the gateway listen on, or is it bound to, this TCP or UDP endpoint?
+//   bool port_has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port);
+//       Would a packet from this remote TCP or UDP endpoint find a socket of the gateway? With an
+//       empty remote endpoint: does one listen on, or is one bound to, the port for everybody?
 //   bool is_outer_address(Ipv4 address);
 //       An address of an external interface, or a broadcast address there.
 //   NewFlow new_flow; Making making;

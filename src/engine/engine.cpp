@@ -1,3 +1,4 @@
+// Passing frames: the same three steps as the tc programs, with the same counts.
 #include "engine/engine.h"
 
 #include <sched.h>
@@ -77,7 +78,7 @@ struct Engine::Hop {
   }
   void unlock() { engine.unlock(held); }
   void route(Ipv4 destination, Ipv4, Route& out) { engine.route(destination, out); }
-  bool port_has_socket(u8 protocol, Ipv4 address, Port port) {
+  bool port_has_socket(u8 protocol, Ipv4 address, Port port, Ipv4, Port) {
     return engine.has_socket(protocol, address, port);
   }
   bool is_outer_address(Ipv4 address) { return engine.is_outer_address(address); }
@@ -92,7 +93,9 @@ struct Engine::Hop {
 };
 
 Engine::Engine(u32 records_max, const Settings& settings)
-    : memory_(records_max), settings_(settings), stripes_(new std::atomic_flag[kStripes]) {
+    : memory_(records_max),
+      settings_(settings),
+      stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {
   for (u32 i = 0; i < kStripes; ++i) stripes_[i].clear();
   memory_.exclude_ports(settings_);
 }
@@ -100,7 +103,7 @@ Engine::Engine(u32 records_max, const Settings& settings)
 bool Engine::set_interface(const Interface& interface) {
   Interface* free = nullptr;
   for (u32 i = kInterfaceProbes; i-- > 0;) {
-    Interface& at = settings_.interfaces[(interface.ifindex + i) & (kInterfacesMax - 1)];
+    Interface& at = settings_.interfaces[(interface.ifindex + i) & (kInterfacePlaces - 1)];
     if (at.ifindex == 0) free = &at;
   }
   for (Interface& at : settings_.interfaces)

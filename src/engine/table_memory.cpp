@@ -1,3 +1,4 @@
+// One allocation for all of a table, cut into its parts.
 #include "engine/table_memory.h"
 
 #include <sys/mman.h>

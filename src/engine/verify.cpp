@@ -1,3 +1,4 @@
+// The audit, one function an invariant; verify.h says what each of them holds.
 #include "engine/verify.h"
 
 #include <cstdarg>

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "gateway/result.h"
+#include "policy/result.h"
 #include "wire/types.h"
 
 namespace masq {

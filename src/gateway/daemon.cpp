@@ -1,3 +1,4 @@
+// The loop round the gateway: news from the kernel, signals, and once a minute anyway.
 #include "gateway/daemon.h"
 
 #include <poll.h>

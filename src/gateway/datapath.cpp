@@ -326,11 +326,12 @@ Status Datapath::set_interface(const Interface& interface) {
   if (interface.ifindex == 0) return error("An interface without an index cannot be entered.");
   Interface* place = nullptr;
   for (u32 i = 0; i < kInterfaceProbes; ++i) {
-    Interface& at = settings().interfaces[(interface.ifindex + i) & (kInterfacesMax - 1)];
+    Interface& at = settings().interfaces[(interface.ifindex + i) & (kInterfacePlaces - 1)];
     if (at.ifindex == interface.ifindex) place = &at;
     if (at.ifindex == 0 && place == nullptr) place = &at;
   }
-  if (place == nullptr)
+  bool is_new = place == nullptr || place->ifindex != interface.ifindex;
+  if (place == nullptr || (is_new && interfaces().size() >= kInterfacesMax))
     return error("There is no room for another interface; {} can be in use.", kInterfacesMax);
   if (memcmp(place, &interface, sizeof interface) == 0) return Done{};
   // The index is written last: before it, nobody looks at the rest.

@@ -17,7 +17,7 @@
 #include "core/settings.h"
 #include "core/table.h"
 #include "gateway/fd.h"
-#include "gateway/result.h"
+#include "policy/result.h"
 
 namespace masq {
 

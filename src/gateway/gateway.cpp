@@ -1,3 +1,4 @@
+// Starting, taking over, keeping in step, and taking down. gateway.h says in which order and why.
 #include "gateway/gateway.h"
 
 #include <algorithm>
@@ -332,8 +333,9 @@ Result<std::vector<std::string>> take_down() {
     return remarks;
   }
   undo(*network, state);
-  remarks.push_back(saved ? "masq is down; every trace is removed."
-                          : "masq is down; its sysctls, qdiscs and nftables table are left as they were.");
+  remarks.push_back(
+      saved ? "masq is down; every trace is removed."
+            : "masq is down; its sysctls, qdiscs and nftables table are left as they were.");
   if (machine_forwards())
     remarks.push_back(
         "The kernel forwards on this machine, as it did before masq: inner hosts are no "

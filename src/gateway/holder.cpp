@@ -1,3 +1,4 @@
+// A fork that closes everything but the maps, gives up every right, and pauses for ever.
 #include "gateway/holder.h"
 
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "gateway/result.h"
+#include "policy/result.h"
 
 namespace masq {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gateway/fd.h"
-#include "gateway/result.h"
+#include "policy/result.h"
 #include "wire/types.h"
 
 namespace masq {

@@ -113,6 +113,33 @@ int daemon_process() {
   return file >> number ? number : -1;
 }
 
+namespace {
+
+// Has it been killed, and only not got around to ending yet?
+bool is_dying(int process) {
+  std::ifstream file(fmt::format("/proc/{}/status", process));
+  std::string line;
+  bool has_memory = false;
+  while (std::getline(file, line)) {
+    if (line.starts_with("VmSize:")) has_memory = true;  // given up early on the way out
+    // Pending signals, to the process or its thread: bit 8 is SIGKILL.
+    if (line.starts_with("ShdPnd:") || line.starts_with("SigPnd:"))
+      if (std::stoull(line.substr(7), nullptr, 16) & 0x100) return true;
+  }
+  return !has_memory;
+}
+
+}  // namespace
+
+int lasting_daemon_process() {
+  int daemon = daemon_process();
+  for (int i = 0; i < 250 && daemon > 0 && is_dying(daemon); ++i) {
+    usleep(20000);
+    daemon = daemon_process();
+  }
+  return daemon;
+}
+
 std::string read_sysctl(const std::string& path) {
   std::ifstream file("/proc/sys/" + path);
   std::string value;

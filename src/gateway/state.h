@@ -14,7 +14,7 @@
 #include <string>
 
 #include "gateway/fd.h"
-#include "gateway/result.h"
+#include "policy/result.h"
 
 namespace masq {
 
@@ -43,6 +43,8 @@ struct DaemonLock {
 Result<DaemonLock> take_daemon_lock();
 // The living daemon's process number, or 0.
 int daemon_process();
+// The same, but if it has been killed and is only not gone yet, waits for that (5 seconds at most).
+int lasting_daemon_process();
 
 std::string read_sysctl(const std::string& path);  // empty if it cannot be read
 // Writes a sysctl and remembers what was there, the first time.

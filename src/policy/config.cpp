@@ -111,25 +111,32 @@ void read_key(const std::string& key, const toml::node& node, Config& config, co
   }
 }
 
-void check_whole(const Config& config, std::vector<ConfigMistake>& mistakes) {
+}  // namespace
+
+std::vector<ConfigMistake> check_config(const Config& config) {
+  std::vector<ConfigMistake> mistakes;
   for (const std::string& name : config.external)
     for (const std::string& other : config.internal)
       if (name == other)
         mistakes.push_back({0, fmt::format("{} cannot be external and internal at once.", name)});
+  return mistakes;
 }
+
+namespace {
 
 Ticks ticks_of(u32 seconds) {
   return ticks_from_s(seconds);
 }
 
-// As connection tracking in the kernel does: by memory, in three steps.
+// As connection tracking in the kernel does: by memory, in steps. One less than a power of two, so
+// that as many mappings and the unused record 0 fit the next one.
 u32 flows_for_memory() {
   struct sysinfo info {};
-  if (sysinfo(&info) != 0) return 8192;
+  if (sysinfo(&info) != 0) return 8191;
   u64 bytes = static_cast<u64>(info.totalram) * info.mem_unit;
-  if (bytes >= 3ull << 30) return 262144;
-  if (bytes >= 1ull << 30) return 65536;
-  return bytes >= 256ull << 20 ? 16384 : 8192;
+  if (bytes >= 3ull << 30) return 262143;
+  if (bytes >= 1ull << 30) return 65535;
+  return bytes >= 256ull << 20 ? 16383 : 8191;
 }
 
 PortRange local_port_range() {
@@ -159,6 +166,11 @@ std::optional<Filtering> filtering_named(const std::string& name) {
   return std::nullopt;
 }
 
+std::string to_text(const std::string& path, const ConfigMistake& mistake) {
+  return mistake.line != 0 ? fmt::format("{}:{}: {}", path, mistake.line, mistake.sentence)
+                           : fmt::format("{}: {}", path, mistake.sentence);
+}
+
 ParsedConfig parse_config(const std::string& text) {
   ParsedConfig parsed;
   Report wrong = [&](const toml::node& node, std::string sentence) {
@@ -173,7 +185,7 @@ ParsedConfig parse_config(const std::string& text) {
                                fmt::format("This is not TOML: {}.", mistake.description())});
     return parsed;
   }
-  check_whole(parsed.config, parsed.mistakes);
+  for (ConfigMistake& mistake : check_config(parsed.config)) parsed.mistakes.push_back(mistake);
   return parsed;
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/settings.h"
-#include "gateway/result.h"
+#include "policy/result.h"
 
 namespace masq {
 
@@ -35,6 +35,9 @@ struct ConfigMistake {
   std::string sentence;
 };
 
+// "FILE:LINE: sentence", or without the line.
+std::string to_text(const std::string& path, const ConfigMistake& mistake);
+
 struct ParsedConfig {
   Config config;
   std::vector<ConfigMistake> mistakes;
@@ -46,6 +49,9 @@ ParsedConfig parse_config(const std::string& text);
 ParsedConfig load_config(const std::string& path);
 
 std::string to_toml(const Config& config);
+
+// What is wrong with a configuration as a whole, wherever its parts came from.
+std::vector<ConfigMistake> check_config(const Config& config);
 
 // What is in force by the time the table is made: sizes, the pool, a fresh secret.
 Result<Settings> settings_for(const Config& config);

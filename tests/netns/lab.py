@@ -365,6 +365,13 @@ class Lab:
                 return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
         return [pid for pid in self.pids(host) if name_of(pid) == name]
 
+    def kill_daemon(self):
+        """masqd of the gateway dies of signal 9; returns when it has."""
+        [daemon] = self.processes("B", "masqd")
+        os.kill(daemon, signal.SIGKILL)
+        wait_until(lambda: not self.processes("B", "masqd"), "masqd is gone")
+        return daemon
+
     def udp(self, host, port=0, address=None, timeout_s=2.0):
         """A UDP socket of a host, in this process."""
         with self.inside(host):

@@ -1,13 +1,11 @@
 """The daemon may die: what it made goes on in the kernel."""
 
 import json
-import os
-import signal
 import time
 
 import pytest
 
-from lab import ADDRESS, GATEWAY_OUTER, wait_until
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, wait_until
 from services import curl_argv, sha256
 from traffic import external_of, pings, receive, receive_all
 
@@ -16,10 +14,14 @@ UDP_TIMEOUT_S = 3
 SWEEP_S = 5  # a whole turn of the sweeper, and some
 
 
+def config(lab):
+    path = lab.directory / "masq.toml"
+    path.write_text(f"[timeouts]\nudp_s = {UDP_TIMEOUT_S}\n")
+    return path
+
+
 def up(lab):
-    config = lab.directory / "masq.toml"
-    config.write_text(f"[timeouts]\nudp_s = {UDP_TIMEOUT_S}\n")
-    done = lab.masq("up", "--config", config)
+    done = lab.masq("up", "--config", config(lab))
     assert done.returncode == 0, done.stderr
 
 
@@ -31,9 +33,7 @@ def short_timeouts(lab):
 @pytest.fixture
 def killed(lab):
     """The daemon has died of -9. Afterwards `masq up` has taken over."""
-    [daemon] = lab.processes("B", "masqd")
-    os.kill(daemon, signal.SIGKILL)
-    wait_until(lambda: not lab.processes("B", "masqd"), "masqd is gone")
+    lab.kill_daemon()
     yield
     up(lab)
 
@@ -49,8 +49,7 @@ def test_a_transfer_of_20_mb_goes_on_while_the_daemon_dies_and_is_replaced(lab):
     transfer = lab.popen("S6", curl_argv(f"http://{S2}/slow/20m", "-o", path,
                                          "--local-port", "42000", timeout_s=25))
     time.sleep(1.0)
-    [daemon] = lab.processes("B", "masqd")
-    os.kill(daemon, signal.SIGKILL)
+    lab.kill_daemon()
     time.sleep(1.0)
     assert len(flows_of(lab, f"{ADDRESS['S6']}:42000")) == 1
     up(lab)
@@ -106,15 +105,28 @@ def test_up_takes_the_flows_over(lab):
     client.connect((S2, 9204))
     connection, peer = listener.accept()
     [before] = flows_of(lab, f"{ADDRESS['S6']}:9204")
-    [daemon] = lab.processes("B", "masqd")
-    os.kill(daemon, signal.SIGKILL)
+    dead = lab.kill_daemon()
     up(lab)
-    assert lab.processes("B", "masqd") != [daemon]
+    assert lab.processes("B", "masqd") != [dead]
     [after] = flows_of(lab, f"{ADDRESS['S6']}:9204")
     assert (after["external"], after["remote"]) == (before["external"], before["remote"])
     assert after["external"] == f"{peer[0]}:{peer[1]}"
     connection.sendall(b"still here")
     assert client.recv(100) == b"still here"
+
+
+def test_up_takes_over_also_from_a_daemon_that_is_still_dying(lab):
+    """As in `kill -9 ...; masq up`: a process that has been killed takes a moment to be gone."""
+    try:
+        for _ in range(3):
+            [dying] = lab.processes("B", "masqd")
+            script = f"kill -9 {dying}; exec {BINARIES / 'masq'} up --config {config(lab)}"
+            done = lab.run("B", ["sh", "-c", script])
+            assert done.returncode == 0, done.stderr
+            wait_until(lambda: dying not in lab.processes("B", "masqd"), "masqd is gone")
+            assert len(lab.processes("B", "masqd")) == 1, done.stdout
+    finally:
+        up(lab)
 
 
 def test_status_tells_that_the_daemon_is_dead(lab, killed):
@@ -124,8 +136,7 @@ def test_status_tells_that_the_daemon_is_dead(lab, killed):
 
 
 def test_down_works_without_the_daemon(lab):
-    [daemon] = lab.processes("B", "masqd")
-    os.kill(daemon, signal.SIGKILL)
+    lab.kill_daemon()
     down = lab.masq("down")
     assert down.returncode == 0, down.stderr
     assert lab.pids("B") == []

@@ -5,8 +5,6 @@ outer host with a route knocks. What leaves is judged at the end of the module, 
 what comes in, at the end of each test.
 """
 
-import os
-import signal
 import time
 
 import pytest
@@ -49,11 +47,6 @@ def up(lab):
     assert done.returncode == 0, done.stderr
 
 
-def kill_daemon(lab):
-    [daemon] = lab.processes("B", "masqd")
-    os.kill(daemon, signal.SIGKILL)
-
-
 def test_before_up_nothing_passes(lab, restless):
     assert not pings(lab, "S6", S2)
     time.sleep(0.5)
@@ -70,7 +63,7 @@ def test_during_up_and_down_again_and_again(lab, restless):
 
 
 def test_while_the_daemon_is_dead(lab, very_restless):
-    kill_daemon(lab)
+    lab.kill_daemon()
     time.sleep(0.5)
     assert pings(lab, "S6", S2, 3)
     up(lab)
@@ -79,7 +72,7 @@ def test_while_the_daemon_is_dead(lab, very_restless):
 
 def test_while_the_daemon_is_killed_again_and_again(lab, very_restless):
     for _ in range(3):
-        kill_daemon(lab)
+        lab.kill_daemon()
         up(lab)
     wait_until_it_flows(lab)
 
@@ -92,7 +85,7 @@ def test_the_external_interface_goes_and_comes_back(lab, restless):
 
 
 def test_the_external_interface_goes_and_comes_back_without_a_daemon(lab, restless):
-    kill_daemon(lab)
+    lab.kill_daemon()
     lab.unplug_gateway("out0")
     lab.plug_in_gateway_outside()
     assert not pings(lab, "S6", S2, 2, timeout_s=0.3)
@@ -107,7 +100,7 @@ def test_an_internal_interface_goes_and_comes_back(lab, very_restless):
 
 
 def test_an_internal_interface_goes_and_comes_back_without_a_daemon(lab, very_restless):
-    kill_daemon(lab)
+    lab.kill_daemon()
     lab.unplug_gateway("in0")
     lab.plug_in_gateway_inside()
     assert not pings(lab, "S6", S2, 2, timeout_s=0.3)
@@ -128,7 +121,7 @@ def test_somebody_takes_the_programs_off(lab, restless):
     for interface in ("in0", "out0"):
         lab.run("B", ["tc", "qdisc", "del", "dev", interface, "clsact"], check=True)
     time.sleep(0.5)
-    kill_daemon(lab)
+    lab.kill_daemon()
     up(lab)
     wait_until_it_flows(lab)
 

@@ -30,7 +30,6 @@ struct Exception {
 // Reasons that no single packet after another can bring about.
 constexpr Exception kNotPlayable[] = {
     {"contention", "needs two processors at once; tests/unit/interleave brings it about"},
-    {"no_neighbour", "is the slow path's, which resolves next hops; the programs leave it to the kernel"},
     {"internal_error", "must not be reachable by any packet"},
 };
 

@@ -1,3 +1,4 @@
+// From the words of a packet script to bytes, and back for the reader of a failure.
 #include "packets/packet_text.h"
 
 #include <arpa/inet.h>
@@ -12,16 +13,23 @@ namespace masq::test {
 namespace {
 
 const std::map<std::string, u32> kIcmpTypes = {
-    {"echo-reply", 0},         {"unreachable", 3},        {"source-quench", 4}, {"redirect", 5},
-    {"echo", 8},               {"time-exceeded", 11},     {"parameter-problem", 12},
-    {"timestamp", 13},         {"timestamp-reply", 14},   {"information-request", 15},
+    {"echo-reply", 0},
+    {"unreachable", 3},
+    {"source-quench", 4},
+    {"redirect", 5},
+    {"echo", 8},
+    {"time-exceeded", 11},
+    {"parameter-problem", 12},
+    {"timestamp", 13},
+    {"timestamp-reply", 14},
+    {"information-request", 15},
 };
 const std::set<std::string> kSwitches = {"df", "mf", "received", "reply"};
 const std::set<std::string> kOptions = {
-    "ttl",   "tos",    "id",     "offset", "len",   "hex",    "options", "slice",      "ipsum",
-    "sum",   "version", "ihl",   "total",  "udplen", "doff",  "cut",     "pad",        "flags",
-    "seq",   "ack",    "win",    "wscale", "type",  "code",   "query",   "mtu",        "quote",
-    "ext",   "sumto",  "from",   "proto",  "tcpoptions", "gso"};
+    "ttl", "tos",     "id",   "offset", "len",        "hex",  "options", "slice", "ipsum",
+    "sum", "version", "ihl",  "total",  "udplen",     "doff", "cut",     "pad",   "flags",
+    "seq", "ack",     "win",  "wscale", "type",       "code", "query",   "mtu",   "quote",
+    "ext", "sumto",   "from", "proto",  "tcpoptions", "gso"};
 
 [[noreturn]] void fail(const std::string& what) {
   throw TextError{what};

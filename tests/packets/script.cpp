@@ -1,3 +1,4 @@
+// Reading a packet script and playing it to a gateway, line by line.
 #include "packets/script.h"
 
 #include <cstring>
@@ -23,9 +24,9 @@ constexpr const char* kTrafficNames[] = {
 #undef X
 };
 constexpr const char* kStateNames[] = {
-    "free",        "dead",       "mapping",         "udp",         "icmp",
-    "tcp_opening", "tcp_established", "tcp_fin_out", "tcp_fin_in", "tcp_closing",
-    "tcp_transitory"};
+    "free",       "dead",        "mapping",         "udp",
+    "icmp",       "tcp_opening", "tcp_established", "tcp_fin_out",
+    "tcp_fin_in", "tcp_closing", "tcp_transitory"};
 static_assert(std::size(kStateNames) == static_cast<u32>(State::count));
 
 using Counts = std::map<std::string, u64>;
@@ -77,9 +78,8 @@ class Player {
   Player(const Plan& plan, Worlds worlds)
       : plan_(plan), worlds_(worlds), settings_(default_settings(plan)) {
     for (const PortPlan& port : plan_)
-      interfaces_[port.name] = {port.ifindex,  port.zone,
-                                kEthernetHeaderLength, {0, 0},
-                                port.external, address_of(port.address),
+      interfaces_[port.name] = {port.ifindex, port.zone,     kEthernetHeaderLength,
+                                {0, 0},       port.external, address_of(port.address),
                                 1500};
   }
 
@@ -106,8 +106,7 @@ class Player {
     if (worlds_ == Worlds::engine_and_kernel) gateways_.push_back(make_kernel(settings_, plan_));
     for (auto& gateway : gateways_) {
       for (const PortPlan& port : plan_)
-        if (port.zone != Zone::other)
-          gateway->set_interface(interfaces_[port.name]);
+        if (port.zone != Zone::other) gateway->set_interface(interfaces_[port.name]);
       for (u32 i : {2u, 3u}) {
         gateway->add_outer_address(address_of(plan_[i].address));
       }
@@ -231,8 +230,9 @@ class Player {
     if (what == "mtu") {
       interface.mtu = number(value);
     } else if (what == "zone") {
-      interface.zone = value == "inside" ? Zone::inside
-                       : value == "outside" ? Zone::outside : Zone::other;
+      interface.zone = value == "inside"    ? Zone::inside
+                       : value == "outside" ? Zone::outside
+                                            : Zone::other;
     } else if (what == "address") {
       interface.address = value == "none" ? Ipv4{0} : address_of(value);
     } else if (what == "external") {
@@ -438,8 +438,8 @@ class Player {
   void play_expect(const Line& line) {
     for_all([&](Gateway& g) {
       for (std::size_t i = 1; i + 1 < line.words.size(); i += 2) {
-        const u32 has = line.words[i] == "flows" ? g.tables().shared->flows
-                                                 : g.tables().shared->mappings;
+        const u32 has =
+            line.words[i] == "flows" ? g.tables().shared->flows : g.tables().shared->mappings;
         if (has != number(line.words[i + 1]))
           throw Failure{"there are " + std::to_string(has) + " " + line.words[i]};
       }
@@ -450,8 +450,9 @@ class Player {
     std::size_t at = 1;
     const Spec spec = parse_packet(line.words, at);
     const std::string& wanted = word(line, at);
-    const u8 protocol = spec.protocol == "tcp" ? kProtocolTcp
-                        : spec.protocol == "udp" ? kProtocolUdp : kProtocolIcmp;
+    const u8 protocol = spec.protocol == "tcp"   ? kProtocolTcp
+                        : spec.protocol == "udp" ? kProtocolUdp
+                                                 : kProtocolIcmp;
     const auto port = [&](const std::string& w) {
       return w.empty() ? Port{0} : port_from_host(static_cast<u16>(number(w)));
     };
@@ -493,8 +494,8 @@ class Player {
     if (a.records_max != b.records_max) throw Failure{"the tables differ in size"};
     for (u32 i = 0; i < a.records_max; ++i)
       if (std::memcmp(&a.records[i], &b.records[i], sizeof(Record)) != 0)
-        throw Failure{"record " + std::to_string(i) + " differs\n    engine:" +
-                      dump(a.records[i]) + "\n    kernel:" + dump(b.records[i])};
+        throw Failure{"record " + std::to_string(i) + " differs\n    engine:" + dump(a.records[i]) +
+                      "\n    kernel:" + dump(b.records[i])};
     const std::size_t slots = (bucket_mask(a.records_max) + 1) * std::size_t{kBucketSlots} * 4;
     const auto same_bytes = [](const char* what, const void* x, const void* y, std::size_t n) {
       if (std::memcmp(x, y, n) != 0)

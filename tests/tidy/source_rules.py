@@ -23,7 +23,7 @@ SHARED_OF_BPF = "bpf/layout.h"
 @rule("include-direction",
       "Includes point one way: wire, core, {bpf engine policy}, helpers, gateway, {cli compat}.",
       bad=[{"src/core/a.h": '#include "gateway/b.h"\n'},
-           {"src/policy/a.h": '#include "gateway/result.h"\n'},
+           {"src/policy/a.h": '#include "policy/result.h"\n'},
            {"src/engine/a.h": '#include "bpf/layout.h"\n'},
            {"src/gateway/a.h": '#include "bpf/maps.h"\n'},
            {"src/gateway/a.h": '#include "sim/clock.h"\n'},
@@ -275,7 +275,8 @@ def white_space(tree):
     findings = []
     for path, text in tree.items():
         for number, line in enumerate(text.split("\n"), 1):
-            if line != line.rstrip():
+            # In a patch, a line that holds one space is an empty line that stays.
+            if line != line.rstrip() and not (path.endswith(".patch") and line == " "):
                 findings.append(f"{path}:{number}: spaces at the end of the line")
             if "\t" in line and is_code(path, text):
                 findings.append(f"{path}:{number}: a tab")

@@ -39,11 +39,13 @@ void check_pair(u16 from, u16 to) {
   // A packet of the changed word and one other, which takes every remarkable value.
   for (u32 other : {0x0001u, 0x7fffu, 0xfffeu, 0xffffu, static_cast<u32>(from) ^ 0xffff,
                     static_cast<u32>(to) ^ 0xffff}) {
-    const std::vector<u16> before{from, static_cast<u16>(other)}, after{to, static_cast<u16>(other)};
+    const std::vector<u16> before{from, static_cast<u16>(other)},
+        after{to, static_cast<u16>(other)};
     const u16 updated = checksum_update(recomputed(before), delta);
     const u16 expected = recomputed(after);
     // Only a packet of zeros sums up to 0 itself; the two zeros mean the same then.
-    if (updated != expected && !(static_cast<u16>(~updated) == 0 || static_cast<u16>(~expected) == 0))
+    if (updated != expected &&
+        !(static_cast<u16>(~updated) == 0 || static_cast<u16>(~expected) == 0))
       FAIL() << from << " " << to << " " << other;
     ASSERT_EQ(updated % 0xffff, expected % 0xffff);
   }
@@ -64,8 +66,7 @@ TEST(Checksum, UpdateEqualsRecomputationSampled) {
 // All 2^32 pairs: --gtest_also_run_disabled_tests, about a minute.
 TEST(Checksum, DISABLED_UpdateEqualsRecomputationOfEveryPair) {
   for (u32 from = 0; from <= 0xffff; ++from)
-    for (u32 to = 0; to <= 0xffff; ++to)
-      check_pair(static_cast<u16>(from), static_cast<u16>(to));
+    for (u32 to = 0; to <= 0xffff; ++to) check_pair(static_cast<u16>(from), static_cast<u16>(to));
 }
 
 TEST(Checksum, UpdateNeverTurnsZeroIntoItsOtherForm) {

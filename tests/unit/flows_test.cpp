@@ -6,8 +6,8 @@
 #include <memory>
 #include <set>
 
-#include "unit/test_world.h"
 #include "unit/random.h"
+#include "unit/test_world.h"
 
 namespace masq {
 namespace {
@@ -118,8 +118,8 @@ TEST_F(Flows, ExactlyAsManyMappingsAsPorts) {
     start();
     std::set<u32> ports;
     for (u16 i = 0; i < 16; ++i)
-      EXPECT_TRUE(ports.insert(port(flow(key_of(1, static_cast<u16>(5000 + i), 1, 9, protocol))))
-                      .second);
+      EXPECT_TRUE(
+          ports.insert(port(flow(key_of(1, static_cast<u16>(5000 + i), 1, 9, protocol)))).second);
     EXPECT_EQ(*ports.begin(), 40000u);
     EXPECT_EQ(*ports.rbegin(), 40015u);
     EXPECT_EQ(refusal(key_of(2, 7000, 1, 9, protocol)), Reason::ports_exhausted);
@@ -173,8 +173,7 @@ TEST_F(Flows, IcmpIdentifiersAreAPoolOfTheirOwn) {
   start();
   std::set<u32> ids;
   for (u16 i = 0; i < 900; ++i)
-    EXPECT_TRUE(
-        ids.insert(port(flow(key_of(1, i, 1, 0, kProtocolIcmp), State::icmp))).second);
+    EXPECT_TRUE(ids.insert(port(flow(key_of(1, i, 1, 0, kProtocolIcmp), State::icmp))).second);
   flow(key_of(1, 5000, 1, 9));
   flow(key_of(1, 5000, 1, 9, kProtocolTcp), State::tcp_opening);
   audit();
@@ -317,8 +316,7 @@ TEST_F(Flows, PortsOfSocketsAreNotGiven) {
   std::set<u32> ports;
   for (u16 i = 0; i < 8; ++i) {
     u32 index = kNoRecord;
-    if (world->flow(key_of(1, static_cast<u16>(5000 + i), 1, 9), State::udp, index) ==
-        Reason::none)
+    if (world->flow(key_of(1, static_cast<u16>(5000 + i), 1, 9), State::udp, index) == Reason::none)
       ports.insert(port(index));
   }
   EXPECT_EQ(ports, (std::set<u32>{40000, 40002}));

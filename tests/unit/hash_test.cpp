@@ -1,5 +1,5 @@
-// SipHash against a reference written from the paper, byte by byte and for any rounds, which in turn
-// is checked against the paper's own test vector; and how well it spreads what it is used for.
+// SipHash against a reference written from the paper, byte by byte and for any rounds, which in
+// turn is checked against the paper's own test vector; and how well it spreads what it is used for.
 #include "core/hash.h"
 
 #include <gtest/gtest.h>
@@ -111,8 +111,8 @@ TEST(Hash, SpreadsSequentialEndpoints) {
     std::printf("buckets with n of 8 expected keys:");
     for (u32 n = 0; n < 24; ++n) std::printf(" %u", histogram[n]);
     std::printf("; over 16: %u of %u\n", overflowing, kBuckets);
-    EXPECT_NEAR(chi, kBuckets, 5 * 128.0);      // standard deviation is sqrt(2 * 8192) = 128
-    EXPECT_NEAR(overflowing, 30.0, 30.0);       // 0.0037 of 8192
+    EXPECT_NEAR(chi, kBuckets, 5 * 128.0);  // standard deviation is sqrt(2 * 8192) = 128
+    EXPECT_NEAR(overflowing, 30.0, 30.0);   // 0.0037 of 8192
   }
 }
 

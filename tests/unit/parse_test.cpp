@@ -49,7 +49,8 @@ const char* const kPackets[] = {
     "icmp 192.168.2.4 > 198.51.100.1 unreachable code 3 { udp 198.51.100.1:9 > 192.168.2.4:5 }",
     "icmp 192.168.2.4 > 198.51.100.1 unreachable { tcp 198.51.100.1:9 > 192.168.2.4:5 options "
     "01010101 }",
-    "icmp 192.168.2.4 > 198.51.100.1 time-exceeded { icmp 198.51.100.1 > 192.168.2.4 echo query 9 }",
+    "icmp 192.168.2.4 > 198.51.100.1 time-exceeded { icmp 198.51.100.1 > 192.168.2.4 echo query 9 "
+    "}",
     "ip 192.168.2.4 > 198.51.100.1 proto 47",
 };
 
@@ -60,9 +61,10 @@ void check_bounds(const Packet& p, Reason reason, u32 length) {
   ASSERT_GE(p.l4, p.l3 + 20);
   ASSERT_LE(p.l4, length);
   if (p.kind == Kind::tcp) {
-    ASSERT_LE(p.l3 + p.headers + (p.segment_length - ((p.tcp_flags & kTcpSyn) != 0) -
-                                  ((p.tcp_flags & kTcpFin) != 0)),
-              length);
+    ASSERT_LE(
+        p.l3 + p.headers +
+            (p.segment_length - ((p.tcp_flags & kTcpSyn) != 0) - ((p.tcp_flags & kTcpFin) != 0)),
+        length);
   }
   if (p.kind == Kind::icmp_error && reason == Reason::none) {
     ASSERT_LE(p.quoted_l4 + 8u, length);
@@ -162,7 +164,8 @@ TEST(Parse, WindowScaleOption) {
 TEST(Parse, FieldsOfASegment) {
   Guarded guarded;
   const test::Data d = build(
-      "tcp 192.168.2.4:5000 > 198.51.100.1:80 flags SF seq 7 ack 9 win 55 tos 3 id 0x1234 df len 5");
+      "tcp 192.168.2.4:5000 > 198.51.100.1:80 flags SF seq 7 ack 9 win 55 tos 3 id 0x1234 df len "
+      "5");
   Packet p;
   ASSERT_EQ(parse(guarded.put(d), 0, static_cast<u32>(d.size()), p), Reason::none);
   EXPECT_EQ(to_host(p.source), 0xc0a80204u);

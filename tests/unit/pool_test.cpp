@@ -122,8 +122,7 @@ TEST_F(Ports, AMisledSearchSetsTheHintRight) {
 TEST_F(Ports, ChoiceIsSpread) {
   std::vector<u32> hits(64);
   constexpr u32 kDraws = 640000;
-  for (u32 i = 0; i < kDraws; ++i)
-    ++hits[port_find_free(*pool, 0, false, false, random()) / 1024];
+  for (u32 i = 0; i < kDraws; ++i) ++hits[port_find_free(*pool, 0, false, false, random()) / 1024];
   EXPECT_EQ(hits[0], 0u);
   double chi = 0;
   const double mean = kDraws / 63.0;

@@ -7,8 +7,8 @@
 #include <set>
 #include <vector>
 
-#include "unit/test_world.h"
 #include "unit/random.h"
+#include "unit/test_world.h"
 
 namespace masq {
 namespace {
@@ -60,7 +60,8 @@ TEST(Index, InsertionHardlyEverFailsAtHalfLoad) {
     constexpr u32 kRecords = 1 << 18;
     std::vector<u32> slots((bucket_mask(kRecords) + 1) * kBucketSlots);
     for (u32 i = 1; i < kRecords; ++i, ++tried) {
-      const Key key = test::key_of(i & 255, static_cast<u16>(1024 + (i >> 8)), 7, 443, kProtocolTcp);
+      const Key key =
+          test::key_of(i & 255, static_cast<u16>(1024 + (i >> 8)), 7, 443, kProtocolTcp);
       failed += !slots_insert(slots.data(), key_hash(s, key, kOut), i, kRecords);
     }
     for (u32 bucket = 0; bucket <= bucket_mask(kRecords); ++bucket) {
@@ -98,7 +99,8 @@ TEST(Time, ElapsedAcrossTheWrap) {
   EXPECT_TRUE(elapsed(0, 0xfffffff0, 16));
   EXPECT_FALSE(elapsed(5, 6, 0)) << "a clock that is a little behind";
   EXPECT_TRUE(elapsed(5, 5, 0));
-  EXPECT_FALSE(elapsed(0, 0xffffffff - ticks_from_s(kTimeoutMax_s) + 2, ticks_from_s(kTimeoutMax_s)));
+  EXPECT_FALSE(
+      elapsed(0, 0xffffffff - ticks_from_s(kTimeoutMax_s) + 2, ticks_from_s(kTimeoutMax_s)));
   EXPECT_TRUE(elapsed(0, 0u - ticks_from_s(kTimeoutMax_s), ticks_from_s(kTimeoutMax_s)));
   EXPECT_EQ(seconds_from_ticks(ticks_from_s(7440)), 7440u);
 }

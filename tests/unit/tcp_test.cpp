@@ -1,5 +1,5 @@
-// The TCP machine on pages of rows: who sends what, is it in sequence, and where does the connection
-// stand then. Inner host: initial number 100. Remote host: initial number 900.
+// The TCP machine on pages of rows: who sends what, is it in sequence, and where does the
+// connection stand then. Inner host: initial number 100. Remote host: initial number 900.
 #include "core/tcp.h"
 
 #include <gtest/gtest.h>
@@ -78,7 +78,9 @@ const Row kSynAck{kIn, "SA", 900, 101, 0, true, kEstablished};
 const Row kAck{kOut, "A", 101, 901, 0, true, kEstablished};
 
 TEST(Tcp, HandshakeDataAndClose) {
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kOut, "A", 101, 901, 100, true, kEstablished},
                    {kIn, "A", 901, 201, 50, true, kEstablished},
                    {kOut, "FA", 201, 951, 0, true, kFinOut},
@@ -88,7 +90,9 @@ TEST(Tcp, HandshakeDataAndClose) {
 }
 
 TEST(Tcp, RemoteClosesFirst) {
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kIn, "FA", 901, 101, 30, true, kFinIn},
                    {kOut, "A", 101, 932, 10, true, kFinIn},
                    {kIn, "A", 932, 111, 0, true, kFinIn},
@@ -119,17 +123,23 @@ TEST(Tcp, SimultaneousOpen) {
 }
 
 TEST(Tcp, ResetMustBeExact) {
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kIn, "R", 902, 0, 0, false, kEstablished},
                    {kIn, "R", 900, 0, 0, false, kEstablished},
                    {kIn, "RA", 1800, 101, 0, false, kEstablished},
                    {kIn, "R", 901, 0, 0, true, kTransitory}});
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kOut, "A", 101, 901, 50, true, kEstablished},
                    {kOut, "R", 120, 0, 0, false, kEstablished},
                    {kOut, "R", 151, 0, 0, true, kTransitory}});
   // The next number that the receiver expects is exact too (RFC 5961 section 3.2).
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kIn, "A", 901, 101, 50, true, kEstablished},
                    {kIn, "R", 901, 0, 0, true, kTransitory}});
 }
@@ -142,14 +152,18 @@ TEST(Tcp, ResetInAnswerToSyn) {
 }
 
 TEST(Tcp, DataAfterResetMeansItLives) {
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kIn, "R", 901, 0, 0, true, kTransitory},
                    {kIn, "A", 901, 101, 0, true, kTransitory},  // no data: says nothing
                    {kOut, "A", 101, 901, 10, true, kEstablished}});
 }
 
 TEST(Tcp, EndpointsAreUsedAgain) {
-  const std::vector<Row> closed{kSyn, kSynAck, kAck,
+  const std::vector<Row> closed{kSyn,
+                                kSynAck,
+                                kAck,
                                 {kOut, "FA", 101, 901, 0, true, kFinOut},
                                 {kIn, "FA", 901, 102, 0, true, kClosing}};
   std::vector<Row> again = closed;
@@ -165,7 +179,9 @@ TEST(Tcp, EndpointsAreUsedAgain) {
 }
 
 TEST(Tcp, FinThatOvertakesDataIsNotCounted) {
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kOut, "FA", 201, 901, 0, false, kEstablished},
                    {kOut, "A", 101, 901, 100, true, kEstablished},
                    {kOut, "FA", 201, 901, 0, true, kFinOut},
@@ -176,11 +192,15 @@ TEST(Tcp, FinThatOvertakesDataIsNotCounted) {
 
 TEST(Tcp, WindowWithoutScaling) {
   // 1000 from the inner host: the remote end may send up to 1901.
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kIn, "A", 1901, 101, 1, true, kEstablished},
                    {kIn, "A", 1903, 101, 1, false, kEstablished}});
   // Only one end offers scaling: nobody scales (RFC 7323 section 1.3).
-  play_everywhere({{kOut, "S", 100, 0, 0, true, kOpening, 1000, 7}, kSynAck, kAck,
+  play_everywhere({{kOut, "S", 100, 0, 0, true, kOpening, 1000, 7},
+                   kSynAck,
+                   kAck,
                    {kIn, "A", 1902, 101, 1, false, kEstablished}});
 }
 
@@ -194,13 +214,16 @@ TEST(Tcp, WindowWithScaling) {
 }
 
 TEST(Tcp, AcknowledgmentOfWhatWasNotSent) {
-  play_everywhere({kSyn, kSynAck, kAck,
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
                    {kIn, "A", 901, 102, 10, false, kEstablished},
                    {kIn, "A", 901, 101, 10, true, kEstablished}});
 }
 
 TEST(Tcp, ZeroWindowProbesKeepItAlive) {
-  play_everywhere({kSyn, kSynAck,
+  play_everywhere({kSyn,
+                   kSynAck,
                    {kOut, "A", 101, 901, 0, true, kEstablished, 0},
                    {kIn, "A", 901, 101, 1, true, kEstablished}});
 }

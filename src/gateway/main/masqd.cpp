@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
   masq::ParsedConfig parsed;
   if (!path.empty()) parsed = masq::load_config(path);
   for (const masq::ConfigMistake& mistake : parsed.mistakes)
-    fmt::print(stderr, "{}:{}: {}\n", path, mistake.line, mistake.sentence);
+    fmt::print(stderr, "{}\n", masq::to_text(path, mistake));
   if (!parsed.mistakes.empty()) return 1;
   return masq::run_daemon(parsed.config, ready_fd);
 }

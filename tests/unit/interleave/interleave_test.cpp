@@ -12,8 +12,8 @@
 namespace masq {
 namespace {
 
-using test::explore;
 using test::Exploration;
+using test::explore;
 using test::key_of;
 using test::kUnlimited;
 
@@ -78,13 +78,9 @@ void check_pool(const PoolCase& c) {
   EXPECT_TRUE(e.complete);
 }
 
-const auto take = [](u32 n) {
-  return [n](Pool& p) { pool_take(p.used, p.full, n); };
-};
+const auto take = [](u32 n) { return [n](Pool& p) { pool_take(p.used, p.full, n); }; };
 const auto note = [](Pool& p) { pool_note_full(p.used, p.full, 0); };
-const auto give = [](u32 n) {
-  return [n](Pool& p) { pool_give(p.used, p.full, n); };
-};
+const auto give = [](u32 n) { return [n](Pool& p) { pool_give(p.used, p.full, n); }; };
 
 TEST(BitPoolOrders, TakerAndGiver) {
   check_pool({"the last place is taken while another is given back", ~2ull, {take(1), give(5)}});
@@ -207,7 +203,8 @@ class FlowOrders : public testing::Test {
     Table table(settings);
     Processor a(table, settings), b(table, settings);
     const std::vector<std::function<void()>> preparing{[&] { prepare(a); }};
-    explore(preparing, 0, 1, [] {}, [] { return true; });
+    explore(
+        preparing, 0, 1, [] {}, [] { return true; });
     a.now = b.now = a.now + later;
     table.remember();
     u64 runs = 0;
@@ -254,8 +251,10 @@ class FlowOrders : public testing::Test {
 
 TEST_F(FlowOrders, TwoMakersOfTheSameFlow) {
   const Key key = key_of(1, 5000, 1, 9);
-  run("two make the same flow", 2, [](Processor&) {}, [&](Processor& p) { p.make(key); },
-      [&](Processor& p) { p.make(key); }, 0, [](Processor& a, Processor& b) {
+  run(
+      "two make the same flow", 2, [](Processor&) {}, [&](Processor& p) { p.make(key); },
+      [&](Processor& p) { p.make(key); }, 0,
+      [](Processor& a, Processor& b) {
         EXPECT_EQ(a.reason, Reason::none);
         EXPECT_EQ(b.reason, Reason::none);
         EXPECT_EQ(a.index, b.index);
@@ -264,9 +263,11 @@ TEST_F(FlowOrders, TwoMakersOfTheSameFlow) {
 }
 
 TEST_F(FlowOrders, TwoMakersOfOneEndpoint) {
-  run("two make flows of one endpoint", 2, [](Processor&) {},
+  run(
+      "two make flows of one endpoint", 2, [](Processor&) {},
       [&](Processor& p) { p.make(key_of(1, 5000, 1, 9)); },
-      [&](Processor& p) { p.make(key_of(1, 5000, 2, 9)); }, 0, [](Processor& a, Processor& b) {
+      [&](Processor& p) { p.make(key_of(1, 5000, 2, 9)); }, 0,
+      [](Processor& a, Processor& b) {
         EXPECT_EQ(a.reason, Reason::none);
         EXPECT_EQ(b.reason, Reason::none);
         EXPECT_EQ(a.tables.shared->flows, 2u);
@@ -279,13 +280,14 @@ TEST_F(FlowOrders, MakerAndSweeper) {
   const Key key = key_of(1, 5000, 1, 9);
   u32 old = kNoRecord;
   u64 contended = 0;
-  run("one makes a flow again that another sweeps", 2,
+  run(
+      "one makes a flow again that another sweeps", 2,
       [&](Processor& p) {
         p.make(key);
         old = p.index;
       },
-      [&](Processor& p) { p.make(key); }, [&](Processor& p) { sweep_record(p, old); },
-      settings.udp, [&](Processor& a, Processor&) {
+      [&](Processor& p) { p.make(key); }, [&](Processor& p) { sweep_record(p, old); }, settings.udp,
+      [&](Processor& a, Processor&) {
         // The mapping may go between the look and the lock: refused, and the next packet is served.
         contended += a.reason == Reason::contention;
         EXPECT_TRUE(a.reason == Reason::none || a.reason == Reason::contention);
@@ -298,13 +300,15 @@ TEST_F(FlowOrders, MakerAndSweeper) {
 
 TEST_F(FlowOrders, MakerOfAnotherFlowAndSweeper) {
   u32 old = kNoRecord;
-  run("one makes a flow of a mapping whose last flow another sweeps", 2,
+  run(
+      "one makes a flow of a mapping whose last flow another sweeps", 2,
       [&](Processor& p) {
         p.make(key_of(1, 5000, 1, 9));
         old = p.index;
       },
       [&](Processor& p) { p.make(key_of(1, 5000, 2, 9)); },
-      [&](Processor& p) { sweep_record(p, old); }, settings.udp, [&](Processor& a, Processor&) {
+      [&](Processor& p) { sweep_record(p, old); }, settings.udp,
+      [&](Processor& a, Processor&) {
         EXPECT_TRUE(a.reason == Reason::none || a.reason == Reason::contention);
         EXPECT_EQ(a.tables.shared->mappings, a.reason == Reason::none ? 1u : 0u);
       });
@@ -312,9 +316,11 @@ TEST_F(FlowOrders, MakerOfAnotherFlowAndSweeper) {
 
 TEST_F(FlowOrders, TwoMakersAndTheLastPort) {
   set_pool(40000, 40000);
-  run("two endpoints want the last port", 2, [](Processor&) {},
+  run(
+      "two endpoints want the last port", 2, [](Processor&) {},
       [&](Processor& p) { p.make(key_of(1, 5000, 1, 9)); },
-      [&](Processor& p) { p.make(key_of(2, 5000, 1, 9)); }, 0, [](Processor& a, Processor& b) {
+      [&](Processor& p) { p.make(key_of(2, 5000, 1, 9)); }, 0,
+      [](Processor& a, Processor& b) {
         const u32 served = (a.reason == Reason::none) + (b.reason == Reason::none);
         EXPECT_EQ(served, 1u);
         EXPECT_EQ(a.tables.shared->mappings, 1u);
@@ -324,13 +330,15 @@ TEST_F(FlowOrders, TwoMakersAndTheLastPort) {
 
 TEST_F(FlowOrders, TwoSweepers) {
   u32 old = kNoRecord;
-  run("two sweep the same flow", 3,
+  run(
+      "two sweep the same flow", 3,
       [&](Processor& p) {
         p.make(key_of(1, 5000, 1, 9));
         old = p.index;
       },
       [&](Processor& p) { sweep_record(p, old); }, [&](Processor& p) { sweep_record(p, old); },
-      settings.udp, [](Processor& a, Processor&) {
+      settings.udp,
+      [](Processor& a, Processor&) {
         EXPECT_EQ(a.tables.shared->flows, 0u);
         EXPECT_EQ(a.tables.shared->mappings, 0u);
       });

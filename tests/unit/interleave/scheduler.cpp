@@ -1,3 +1,4 @@
+// Fibers that take turns at every atomic operation, by a list of choices that is replayed.
 #include "interleave/scheduler.h"
 
 #include <ucontext.h>

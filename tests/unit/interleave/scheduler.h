@@ -1,9 +1,10 @@
 // Runs a few functions as fibers of one thread and enumerates the orders in which their atomic
 // operations can happen: depth first over the choices, each run replayed from the start.
 //
-// A *switch* away from a fiber that could have gone on is counted; runs with more than `switches_max`
-// of them are left out (Musuvathi, Qadeer 2007: two find nearly every fault). With kUnlimited every
-// interleaving is run. Operations are sequentially consistent, as on the machines that we run on.
+// A *switch* away from a fiber that could have gone on is counted; runs with more than
+// `switches_max` of them are left out (Musuvathi, Qadeer 2007: two find nearly every fault). With
+// kUnlimited every interleaving is run. Operations are sequentially consistent, as on the machines
+// that we run on.
 #pragma once
 
 #include <functional>
