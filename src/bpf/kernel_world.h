@@ -24,6 +24,12 @@ u32 masq_take_port(__sk_buff* skb, u32 hook);
 u32 masq_link_flow(u32 hook);
 }
 
+// What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
+MASQ_INLINE u32 own_address(Ipv4 address) {
+  u32* own = static_cast<u32*>(map_lookup(&mq_own, &address.be));
+  return own == nullptr ? 0 : *own;
+}
+
 struct KernelWorld {
   Tables tables;
   const Settings& settings;
@@ -88,7 +94,9 @@ struct KernelWorld {
     params.ipv4_dst = destination.be;
     params.ifindex = constants.loopback_ifindex;
     long result = fib_lookup(skb, &params, sizeof(params), 0);
-    if (result == BPF_FIB_LKUP_RET_NOT_FWDED) return RouteKind::local;
+    // The same answer for the gateway's own addresses and for those without any route.
+    if (result == BPF_FIB_LKUP_RET_NOT_FWDED)
+      return own_address(destination) != 0 ? RouteKind::local : RouteKind::none;
     bool found = result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ||
                  result == BPF_FIB_LKUP_RET_FRAG_NEEDED;
     // An IPv6 next hop (RFC 8950) is none that we can use.
@@ -113,9 +121,7 @@ struct KernelWorld {
     return true;
   }
 
-  MASQ_INLINE bool is_outer_address(Ipv4 address) {
-    return map_lookup(&mq_outer_addr, &address.be) != nullptr;
-  }
+  MASQ_INLINE bool is_outer_address(Ipv4 address) { return own_address(address) == kOwnOuter; }
 
   MASQ_INLINE Reason prepare_flow() { return static_cast<Reason>(masq_prepare_flow(skb, hook)); }
   MASQ_INLINE u32 choose_port(u32 i) { return masq_choose_port(hook, i); }

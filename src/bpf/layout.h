@@ -12,7 +12,7 @@ namespace masq {
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(outer_addr) X(counters)
+  X(stripes) X(sweeper) X(own) X(counters)
 // clang-format on
 
 enum class MapName : u32 {
@@ -26,10 +26,13 @@ enum class MapName : u32 {
 
 namespace masq::bpf {
 
-inline constexpr u32 kOuterAddressesMax = 256;
+inline constexpr u32 kOwnAddressesMax = 1024;
+
+// What an address of the gateway, or a broadcast address on one of its links, is for us.
+enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 2;
+inline constexpr u32 kLayoutVersion = 3;
 
 // Known when the programs are loaded and never changed after.
 struct Constants {

@@ -126,14 +126,14 @@ struct SweeperMap {
 };
 SweeperMap mq_sweeper SEC(".maps");
 
-// Addresses and broadcast addresses of external interfaces; the value is not used.
-struct OuterAddressesMap {
+// The gateway's addresses and broadcast addresses; the value is an OwnAddress.
+struct OwnMap {
   int (*type)[BPF_MAP_TYPE_HASH];
   int (*key_size)[4];
   int (*value_size)[4];
-  int (*max_entries)[masq::bpf::kOuterAddressesMax];
+  int (*max_entries)[masq::bpf::kOwnAddressesMax];
 };
-OuterAddressesMap mq_outer_addr SEC(".maps");
+OwnMap mq_own SEC(".maps");
 
 struct CountersMap {
   int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];

@@ -263,7 +263,7 @@ MASQ_INLINE bool is_arp_for_others(__sk_buff* skb, u32 l3, bool leaving) {
   u32 asked = leaving ? arp->sender.be : arp->target.be;
   if (asked == 0) return false;  // a probe before an address is taken (RFC 5227)
   if (!leaving && (arp->operation != kArpRequest || same(arp->sender, arp->target))) return false;
-  return map_lookup(&mq_outer_addr, &asked) == nullptr;
+  return own_address(Ipv4{asked}) != kOwnOuter;
 }
 
 // Functions of their own: the verifier walks each once, not once per way that leads to it. They

@@ -355,26 +355,23 @@ std::vector<Interface> Datapath::interfaces() const {
   return all;
 }
 
-Status Datapath::add_outer_address(Ipv4 address) {
-  u32 unused = 0;
-  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::outer_addr)].get(), &address, &unused,
-                          0) != 0)
-    return error("An external address cannot be entered in the programs' map ({}); at most {} fit.",
-                 strerror(errno), bpf::kOuterAddressesMax);
+Status Datapath::set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) {
+  int fd = maps_[static_cast<u32>(MapName::own)].get();
+  std::map<u32, u32> known;
+  u32 key = 0, value = 0;
+  for (u32* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
+    if (bpf_map_lookup_elem(fd, &key, &value) == 0) known[key] = value;
+  for (const auto& [address, unused] : known)
+    if (!by_address_be.contains(address)) bpf_map_delete_elem(fd, &address);
+  for (const auto& [address, kind] : by_address_be) {
+    if (known.contains(address) && known[address] == kind) continue;
+    u32 wanted = kind;
+    if (bpf_map_update_elem(fd, &address, &wanted, 0) != 0)
+      return error(
+          "An address of the gateway cannot be entered in the programs' map ({}); at most {} fit.",
+          strerror(errno), bpf::kOwnAddressesMax);
+  }
   return Done{};
-}
-
-void Datapath::remove_outer_address(Ipv4 address) {
-  bpf_map_delete_elem(maps_[static_cast<u32>(MapName::outer_addr)].get(), &address);
-}
-
-std::vector<Ipv4> Datapath::outer_addresses() const {
-  std::vector<Ipv4> all;
-  int fd = maps_[static_cast<u32>(MapName::outer_addr)].get();
-  Ipv4 key{};
-  for (Ipv4* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
-    all.push_back(key);
-  return all;
 }
 
 // The programs count jiffies; this makes them CLOCK_MONOTONIC as it stands now.

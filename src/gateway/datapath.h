@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -61,9 +62,8 @@ class Datapath {
   Status set_interface(const Interface& interface);
   void remove_interface(u32 ifindex);
   std::vector<Interface> interfaces() const;
-  Status add_outer_address(Ipv4 address);
-  void remove_outer_address(Ipv4 address);
-  std::vector<Ipv4> outer_addresses() const;
+  // Makes these the gateway's own addresses and broadcast addresses, and no others.
+  Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be);
 
   // Makes the programs forget what they know of routes.
   void routes_changed() { settings().route_generation += 1; }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <ctime>
+#include <map>
 
 #include "gateway/holder.h"
 #include "gateway/others.h"
@@ -191,14 +192,17 @@ u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
   return kExternalsMax;
 }
 
-void Gateway::update_externals(const NetworkState& network, std::vector<std::string>& remarks) {
-  std::vector<Ipv4> outer;
+void Gateway::update_addresses(const NetworkState& network, std::vector<std::string>& remarks) {
+  std::map<u32, bpf::OwnAddress> own;
   std::vector<bool> wanted(kExternalsMax, false);
   for (const Address& address : network.addresses) {
     const Link* link = network.link_at(address.ifindex);
-    if (link == nullptr || !contains(interfaces_.external, link->name)) continue;
-    outer.push_back(address.address);
-    if (address.broadcast.be != 0) outer.push_back(address.broadcast);
+    bool outer = link != nullptr && contains(interfaces_.external, link->name);
+    bpf::OwnAddress kind = outer ? bpf::kOwnOuter : bpf::kOwnOther;
+    for (Ipv4 each : {address.address, address.broadcast})
+      if (each.be != 0 && !(own.contains(each.be) && own[each.be] == bpf::kOwnOuter))
+        own[each.be] = kind;
+    if (!outer) continue;
     u32 place = take_external(address.address, address.ifindex);
     if (place < kExternalsMax)
       wanted[place] = true;
@@ -210,16 +214,8 @@ void Gateway::update_externals(const NetworkState& network, std::vector<std::str
   Settings& s = datapath_.settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
-  std::vector<Ipv4> known = datapath_.outer_addresses();
-  auto has = [](const std::vector<Ipv4>& all, Ipv4 one) {
-    return std::any_of(all.begin(), all.end(), [&](Ipv4 each) { return same(each, one); });
-  };
-  for (Ipv4 address : known)
-    if (!has(outer, address)) datapath_.remove_outer_address(address);
-  for (Ipv4 address : outer)
-    if (!has(known, address))
-      if (Status status = datapath_.add_outer_address(address); !status)
-        remarks.push_back(status.error().sentence);
+  if (Status status = datapath_.set_own_addresses(own); !status)
+    remarks.push_back(status.error().sentence);
 }
 
 Status Gateway::enter_interface(const NetworkState& network, const Link& link, Zone zone,
@@ -281,7 +277,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   if (!network) return network.error();
   std::vector<std::string> found;
   Status result = close_kernel_path(*network);
-  update_externals(*network, found);
+  update_addresses(*network, found);
   for (const Hooked& each : kHooks) {
     const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
     for (const std::string& name : names) {

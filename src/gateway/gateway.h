@@ -37,7 +37,7 @@ class Gateway {
   Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
                          std::vector<std::string>& remarks);
   Status attach(const Link& link, TcHook hook, Program program);
-  void update_externals(const NetworkState& network, std::vector<std::string>& remarks);
+  void update_addresses(const NetworkState& network, std::vector<std::string>& remarks);
   u32 take_external(Ipv4 address, u32 ifindex);
   bool external_is_in_use(u32 external) const;
   void remove_others(const NetworkState& network);

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <map>
 
 #include "gateway/datapath.h"
 #include "packets/gateway.h"
@@ -37,8 +38,15 @@ void run(const std::string& command) {
 
 class KernelGateway : public Gateway {
  public:
-  KernelGateway(Datapath datapath, const Plan& plan)
-      : datapath_(std::move(datapath)), plan_(plan) {}
+  KernelGateway(Datapath datapath, const Plan& plan) : datapath_(std::move(datapath)), plan_(plan) {
+    for (const PortPlan& port : plan_) {
+      const u32 host = to_host(address_of(port.address));
+      if (port.zone == Zone::outside) continue;  // the script says which of those are there
+      own_[ipv4_from_host(host).be] = bpf::kOwnOther;
+      own_[ipv4_from_host(host | 0xff).be] = bpf::kOwnOther;
+    }
+    check(datapath_.set_own_addresses(own_));
+  }
   ~KernelGateway() override {
     for (int fd : sockets_) close(fd);
     for (const std::string& address : added_) run("ip addr del " + address);
@@ -91,7 +99,8 @@ class KernelGateway : public Gateway {
     check(datapath_.set_interface(interface));
   }
   void add_outer_address(Ipv4 address) override {
-    check(datapath_.add_outer_address(address));
+    own_[address.be] = bpf::kOwnOuter;
+    check(datapath_.set_own_addresses(own_));
     for (const PortPlan& port : plan_)
       if (same(address_of(port.address), address)) return;
     char text[INET_ADDRSTRLEN];
@@ -151,6 +160,7 @@ class KernelGateway : public Gateway {
   u64 time_ns_ = 0;
   std::vector<int> sockets_;
   std::vector<std::string> added_;
+  std::map<u32, bpf::OwnAddress> own_;
 };
 
 }  // namespace

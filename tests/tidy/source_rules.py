@@ -23,7 +23,7 @@ SHARED_OF_BPF = "bpf/layout.h"
 @rule("include-direction",
       "Includes point one way: wire, core, {bpf engine policy}, helpers, gateway, {cli compat}.",
       bad=[{"src/core/a.h": '#include "gateway/b.h"\n'},
-           {"src/policy/a.h": '#include "policy/result.h"\n'},
+           {"src/policy/a.h": '#include "gateway/state.h"\n'},
            {"src/engine/a.h": '#include "bpf/layout.h"\n'},
            {"src/gateway/a.h": '#include "bpf/maps.h"\n'},
            {"src/gateway/a.h": '#include "sim/clock.h"\n'},
