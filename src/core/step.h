@@ -236,12 +236,13 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   return send(w, p, route, v);
 }
 
-// A DHCP server may answer to the address that it is about to give (RFC 2131 section 4.1), which is
-// not ours yet. Never to an inner address.
+// A DHCP server answers to the address that the gateway has or is about to get (RFC 2131
+// section 4.1), and the client may listen below the sockets. Never to an inner address.
 template <class World>
 MASQ_INLINE bool is_dhcp_reply(World& w, const Packet& p) {
   if (p.kind != Kind::udp || p.source_port.be != swap16(67) || p.destination_port.be != swap16(68))
     return false;
+  if (w.is_outer_address(p.destination)) return true;
   Route route;
   w.route(p.destination, p.source, route);
   if (route.kind == RouteKind::local) return false;  // the inner leg
@@ -251,8 +252,8 @@ MASQ_INLINE bool is_dhcp_reply(World& w, const Packet& p) {
 // A packet from outside that no flow claims: for the gateway itself, or refused.
 template <class World>
 MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
-  if (!w.is_outer_address(p.destination))
-    return is_dhcp_reply(w, p) ? to_stack() : refuse(Reason::not_for_us);
+  if (is_dhcp_reply(w, p)) return to_stack();
+  if (!w.is_outer_address(p.destination)) return refuse(Reason::not_for_us);
   if (p.kind == Kind::icmp_reply) return refuse(Reason::no_mapping);
   // An error about something that we sent for an inner host is not for our own sockets.
   if (p.kind == Kind::icmp_error && !same(p.quoted_source, p.destination))
