@@ -111,8 +111,9 @@ TEST_F(Ports, AMisledSearchSetsTheHintRight) {
   exclude_all_but(40000, 40000);
   const u32 lying = 45000 >> 7;
   pool->full[0][lying >> 6] &= ~(1ull << (lying & 63));
-  // From just before the lying word, so that the search meets it first.
-  const u64 before = static_cast<u64>(lying - 1 - kPortWordsLow) * (1ull << 32) / 504 + (1 << 20);
+  // The last throw falls just before the lying word, so that the search meets it first.
+  const u64 last_throw = (static_cast<u64>(lying - 1 - kPortWordsLow) << 16) / 504 + 1;
+  const u64 before = last_throw << 7 * (kPortThrows - 1);
   EXPECT_EQ(port_find_free(*pool, 0, false, false, before), kNothing);
   EXPECT_EQ(port_find_free(*pool, 0, false, false, before), 40000u);
   EXPECT_EQ(port_find_free(*pool, 0, false, false, random()), 40000u);
