@@ -230,6 +230,9 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   u32 flow = kNoRecord;
   Reason reason = outgoing_flow(w, p, route.external, 0, flow);
   if (reason != Reason::none) return cannot_open(w, p, reason);
+  // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
+  const Record* r = record_at(w.tables, flow);
+  if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
   Verdict v{};
   reason = follow(w, p, flow, kOut, v);
   if (reason != Reason::none) return refuse(reason);
