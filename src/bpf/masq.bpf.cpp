@@ -152,7 +152,8 @@ MASQ_INLINE void mark_passed(__sk_buff* skb, const Settings& s) {
 }
 
 MASQ_INLINE bool has_passed(__sk_buff* skb, const Settings& s) {
-  if (skb->cb[0] != static_cast<u32>(s.passed) || skb->cb[1] != static_cast<u32>(s.passed >> 32))
+  if (s.passed == 0 || skb->cb[0] != static_cast<u32>(s.passed) ||
+      skb->cb[1] != static_cast<u32>(s.passed >> 32))
     return false;
   skb->cb[0] = skb->cb[1] = 0;
   return true;

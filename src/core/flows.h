@@ -267,8 +267,15 @@ MASQ_INLINE Reason link_flow(World& w) {
 // meanwhile. Takes w.new_flow and w.making.hash (of its key in the inner index).
 template <class World>
 MASQ_INLINE Reason make_flow(World& w) {
-  Reason reason = w.prepare_flow();
-  return reason == Reason::none ? w.link_flow() : reason;
+  Reason reason = Reason::none;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < 2; ++i) {  // the mapping found in the first half may be gone in the second
+    reason = w.prepare_flow();
+    if (reason != Reason::none) return reason;
+    reason = w.link_flow();
+    if (reason != Reason::contention) return reason;
+  }
+  return reason;
 }
 
 // The sweeper's work on one place.

@@ -48,15 +48,22 @@ MASQ_INLINE Verdict refuse_and_tell(World& w, const Packet& p, Reason reason, u8
   return v;
 }
 
-// The last steps of everything that is forwarded: time to live, size, next hop.
+// May this packet take another hop, and does it fit the next link? If not, `v` says what becomes of
+// it. Asked before anything is made or remembered for the packet.
 template <class World>
-MASQ_INLINE Verdict send(World& w, const Packet& p, const Route& route, Verdict v) {
-  if (p.ttl <= 1) return refuse_and_tell(w, p, Reason::ttl_exceeded, kIcmpTimeExceeded, 0, 0);
-  if (route.mtu != 0 && w.largest_datagram(p) > route.mtu) {
-    if (!p.dont_fragment) return refuse(Reason::too_big);
-    return refuse_and_tell(w, p, Reason::too_big, kIcmpUnreachable, kIcmpCodeFragmentationNeeded,
-                           static_cast<u16>(route.mtu));
+MASQ_INLINE bool can_go_on(World& w, const Packet& p, const Route& route, Verdict& v) {
+  if (p.ttl <= 1) {
+    v = refuse_and_tell(w, p, Reason::ttl_exceeded, kIcmpTimeExceeded, 0, 0);
+    return false;
   }
+  if (route.mtu == 0 || w.largest_datagram(p) <= route.mtu) return true;
+  v = p.dont_fragment ? refuse_and_tell(w, p, Reason::too_big, kIcmpUnreachable,
+                                        kIcmpCodeFragmentationNeeded, static_cast<u16>(route.mtu))
+                      : refuse(Reason::too_big);
+  return false;
+}
+
+MASQ_INLINE Verdict send(const Route& route, Verdict v) {
   v.action = Action::forward;
   v.ifindex = route.ifindex;
   v.next_hop = route.next_hop;
@@ -78,9 +85,12 @@ MASQ_INLINE Verdict translation(const Settings& s, const Record& r, u8 direction
 template <class World>
 MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
   bool refresh = direction == kOut;
+  State before = r.state;
   if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p);
   if (p.kind == Kind::udp && direction == kIn) refresh = w.settings.udp_refresh_inbound != 0;
-  if (refresh && elapsed(w.now, r.last_seen, w.settings.refresh)) r.last_seen = w.now;
+  // A new state's timer runs from this packet; otherwise the line is left alone for a while.
+  if (refresh && (r.state != before || elapsed(w.now, r.last_seen, w.settings.refresh)))
+    r.last_seen = w.now;
 }
 
 // May this packet begin a flow?
@@ -223,9 +233,11 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (route.kind == RouteKind::none)
     return refuse_and_tell(w, p, Reason::no_route, kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
   if (route.zone == Zone::other) return to_stack();
-  if (route.zone == Zone::inside) return send(w, p, route, Verdict{});
+  Verdict v{};
+  if (route.zone == Zone::inside) return can_go_on(w, p, route, v) ? send(route, v) : v;
   if (parsed != Reason::none) return refuse(parsed);
   if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
+  if (!can_go_on(w, p, route, v)) return v;
 
   u32 flow = kNoRecord;
   Reason reason = outgoing_flow(w, p, route.external, 0, flow);
@@ -233,10 +245,8 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
   const Record* r = record_at(w.tables, flow);
   if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
-  Verdict v{};
   reason = follow(w, p, flow, kOut, v);
-  if (reason != Reason::none) return refuse(reason);
-  return send(w, p, route, v);
+  return reason == Reason::none ? send(route, v) : refuse(reason);
 }
 
 // A DHCP server answers to the address that the gateway has or is about to get (RFC 2131
@@ -282,17 +292,18 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
     return unclaimed(w, p, parsed);
   bool local = r->flags & kFlagLocal;
   Verdict v{};
+  Route route{};
+  if (!local) {
+    w.route(r->internal_address, p.source, route);
+    if (route.kind != RouteKind::forward || route.zone != Zone::inside)
+      return refuse(Reason::wrong_zone);
+    if (!can_go_on(w, p, route, v)) return v;
+  }
   Reason reason = follow(w, p, index, kIn, v);
   if (reason != Reason::none) return refuse(reason);
-  if (local) {
-    v.action = Action::to_stack;
-    return v;
-  }
-  Route route;
-  w.route(r->internal_address, p.source, route);
-  if (route.kind != RouteKind::forward || route.zone != Zone::inside)
-    return refuse(Reason::wrong_zone);
-  return send(w, p, route, v);
+  if (!local) return send(route, v);
+  v.action = Action::to_stack;
+  return v;
 }
 
 // May the gateway itself send this without a mapping? Yes from ports that no mapping can have.

@@ -29,7 +29,7 @@ struct Exception {
 
 // Reasons that no single packet after another can bring about.
 constexpr Exception kNotPlayable[] = {
-    {"contention", "needs two processors at once; tests/unit/interleave brings it about"},
+    {"contention", "needs the sweeper to win twice in a row against one packet"},
     {"internal_error", "must not be reachable by any packet"},
 };
 

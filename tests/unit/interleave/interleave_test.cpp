@@ -279,7 +279,6 @@ TEST_F(FlowOrders, TwoMakersOfOneEndpoint) {
 TEST_F(FlowOrders, MakerAndSweeper) {
   const Key key = key_of(1, 5000, 1, 9);
   u32 old = kNoRecord;
-  u64 contended = 0;
   run(
       "one makes a flow again that another sweeps", 2,
       [&](Processor& p) {
@@ -288,14 +287,11 @@ TEST_F(FlowOrders, MakerAndSweeper) {
       },
       [&](Processor& p) { p.make(key); }, [&](Processor& p) { sweep_record(p, old); }, settings.udp,
       [&](Processor& a, Processor&) {
-        // The mapping may go between the look and the lock: refused, and the next packet is served.
-        contended += a.reason == Reason::contention;
-        EXPECT_TRUE(a.reason == Reason::none || a.reason == Reason::contention);
-        EXPECT_EQ(a.tables.shared->flows, a.reason == Reason::none ? 1u : 0u);
+        // The mapping may go between the look and the lock; the second try then makes a new one.
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(a.tables.shared->flows, 1u);
         EXPECT_EQ(a.tables.shared->mappings, a.tables.shared->flows);
       });
-  std::printf("  of these refused for contention: %llu\n", contended);
-  EXPECT_GT(contended, 0u);
 }
 
 TEST_F(FlowOrders, MakerOfAnotherFlowAndSweeper) {
@@ -309,8 +305,8 @@ TEST_F(FlowOrders, MakerOfAnotherFlowAndSweeper) {
       [&](Processor& p) { p.make(key_of(1, 5000, 2, 9)); },
       [&](Processor& p) { sweep_record(p, old); }, settings.udp,
       [&](Processor& a, Processor&) {
-        EXPECT_TRUE(a.reason == Reason::none || a.reason == Reason::contention);
-        EXPECT_EQ(a.tables.shared->mappings, a.reason == Reason::none ? 1u : 0u);
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(a.tables.shared->mappings, 1u);
       });
 }
 
