@@ -143,7 +143,7 @@ MASQ_INLINE bool last_check(__sk_buff* skb, const Settings& s, u32 l3, const Ver
   return ip != nullptr && external_of(s, ip->source, v.ifindex) < kExternalsMax;
 }
 
-// A packet that has passed the last check says so to the program at the outer egress by a secret in
+// A packet that has passed the last check says so to the programs at the egress by a secret in
 // the control block that tc keeps with it, so that it is not looked at twice. The secret never
 // leaves: it is wiped there.
 MASQ_INLINE void mark_passed(__sk_buff* skb, const Settings& s) {
@@ -159,8 +159,8 @@ MASQ_INLINE bool has_passed(__sk_buff* skb, const Settings& s) {
   return true;
 }
 
-MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 ifindex, Ipv4 next_hop, Zone zone) {
-  if (zone == Zone::outside) mark_passed(skb, s);
+MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 ifindex, Ipv4 next_hop) {
+  mark_passed(skb, s);
   bpf_redir_neigh neighbour = {};
   neighbour.nh_family = kAddressFamilyIpv4;
   neighbour.ipv4_nh = next_hop.be;
@@ -217,8 +217,11 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
   Route back;
   w.route(p.source, v.icmp_source, back);
   if (back.kind != RouteKind::forward || back.ifindex != w.ifindex) return kTcShot;
+  if (back.zone != Zone::inside &&
+      external_of(w.settings, v.icmp_source, back.ifindex) == kExternalsMax)
+    return drop(Reason::egress_guard);
   count(Traffic::icmp_errors_sent, 1);
-  return send_to(skb, w.settings, back.ifindex, back.next_hop, back.zone);
+  return send_to(skb, w.settings, back.ifindex, back.next_hop);
 }
 
 MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
@@ -254,7 +257,16 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
   if (!translate(skb, p, v)) return drop(Reason::internal_error);
   if (!last_check(skb, w.settings, p.l3, v)) return drop(Reason::egress_guard);
   count_translated(skb, v, p.l3);
-  return send_to(skb, w.settings, v.ifindex, v.next_hop, v.to_zone);
+  return send_to(skb, w.settings, v.ifindex, v.next_hop);
+}
+
+// A frame with a VLAN tag belongs to the VLAN's own interface. But the tag of VLAN 0 only carries a
+// priority, and the kernel takes such a frame for an untagged one (IEEE 802.1Q section 6.9.1): so
+// do we, without the tag.
+MASQ_INLINE bool is_of_a_vlan(__sk_buff* skb) {
+  if (!skb->vlan_present) return false;
+  if ((skb->vlan_tci & 0x0fff) != 0) return true;
+  return vlan_pop(skb) != 0;
 }
 
 MASQ_INLINE bool is_arp_for_others(__sk_buff* skb, u32 l3, bool leaving) {
@@ -334,7 +346,7 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
 }
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
-  if (skb->protocol != kEtherTypeIpv4 || skb->vlan_present) return kTcOk;
+  if (is_of_a_vlan(skb) || skb->protocol != kEtherTypeIpv4) return kTcOk;
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;
@@ -350,7 +362,7 @@ SEC("tc") int masq_inside(__sk_buff* skb) {
 }
 
 SEC("tc") int masq_outside(__sk_buff* skb) {
-  if (skb->vlan_present) return kTcOk;
+  if (is_of_a_vlan(skb)) return kTcOk;
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;
@@ -371,7 +383,7 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
 }
 
 SEC("tc") int masq_leaving(__sk_buff* skb) {
-  if (skb->vlan_present) return kTcOk;
+  if (is_of_a_vlan(skb)) return kTcOk;
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kEgress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;
@@ -417,10 +429,12 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
 
 SEC("tc") int masq_entering(__sk_buff* skb) {
   const Settings* settings = first_of<Settings>(mq_settings);
-  u32 from = skb->ingress_ifindex;
-  if (settings == nullptr || from == 0) return kTcOk;
-  const Interface* origin = find_interface(*settings, from);
+  if (settings == nullptr) return kTcShot;
+  if (has_passed(skb, *settings)) return kTcOk;
+  const Interface* origin = find_interface(*settings, skb->ingress_ifindex);
   if (origin == nullptr || origin->zone != Zone::outside) return kTcOk;
+  // From outside by the kernel's own path: never.
+  if (skb->protocol == kEtherTypeIpv4) return drop(Reason::not_for_us);
   if (skb->protocol == kEtherTypeIpv6 && settings->block_ipv6) return drop(Reason::ipv6_blocked);
   return kTcOk;
 }

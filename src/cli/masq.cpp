@@ -61,8 +61,10 @@ std::string daemon_path() {
   _exit(127);
 }
 
-// Passes on what the starting daemon says. True if its last word was that it is ready.
-bool hear(int fd, std::string& why_not) {
+enum class Heard { nothing, ready, already };
+
+// Passes on what the starting daemon says, to its last word.
+Heard hear(int fd, std::string& why_not) {
   std::string all;
   char buffer[4096];
   ssize_t length;
@@ -70,16 +72,18 @@ bool hear(int fd, std::string& why_not) {
     if (length > 0) all.append(buffer, static_cast<std::size_t>(length));
   std::istringstream lines(all);
   std::string line;
-  bool ready = false;
+  Heard heard = Heard::nothing;
   while (std::getline(lines, line)) {
     if (line == kReady)
-      ready = true;
+      heard = Heard::ready;
+    else if (line == kAlready)
+      heard = Heard::already;
     else if (line.starts_with(kErrorPrefix))
       why_not = line.substr(strlen(kErrorPrefix));
     else
       fmt::print("{}\n", line);
   }
-  return ready;
+  return heard;
 }
 
 // Is there a gateway without a daemon?
@@ -97,7 +101,7 @@ int up(const Config& config) {
     return 0;
   }
   if (Status status = make_run_folder(); !status) return fail(status.error().sentence);
-  std::string path = run_file("config.toml");
+  std::string path = run_file(fmt::format("config.{}.toml", getpid()));
   {
     std::ofstream file(path);
     file << to_toml(config);
@@ -114,9 +118,11 @@ int up(const Config& config) {
   close(pipe_fds[1]);
   if (first > 0) waitpid(first, nullptr, 0);
   std::string why_not = "masqd ended before it was ready; see " + run_file("log") + ".";
-  bool ready = hear(pipe_fds[0], why_not);
+  Heard heard = hear(pipe_fds[0], why_not);
   close(pipe_fds[0]);
-  if (!ready) {
+  unlink(path.c_str());  // if the daemon has not made it its own
+  if (heard == Heard::already) return 0;
+  if (heard == Heard::nothing) {
     if (daemon_process() == 0) {
       if (!gateway_is_left_over()) remove_run_folder();
     }
@@ -154,7 +160,7 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
   if (!datapath) return fail(datapath.error().sentence);
   nlohmann::json out = make_json(*datapath);
   if (as_json)
-    fmt::print("{}\n", out.dump(2));
+    fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   else
     fmt::print("{}", make_text(out));
   return 0;
@@ -166,8 +172,9 @@ int run(int argc, char** argv) {
   Config config;
   std::string config_path, filtering = "apdf", ipv6 = "auto", datapath, checked;
   std::vector<std::string> external, internal;
-  u32 flows_max = 0;
+  u32 flows_max = 0, host_flows = 0, host_ports = 0;
   bool as_json = false;
+  app.set_version_flag("--version", "masq " MASQ_VERSION);
 
   CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
   up_command->add_option("--external", external, "Interface to the outside; may be given again")
@@ -181,6 +188,9 @@ int run(int argc, char** argv) {
   up_command
       ->add_option("--flows-max", flows_max, "Flows that the table holds; by memory if not given")
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
+  up_command->add_option("--host-flows", host_flows, "Flows per inner host; 0 for no limit");
+  up_command->add_option("--host-ports", host_ports,
+                         "External ports per inner host; 0 for no limit");
   up_command->add_option("--ipv6", ipv6, "IPv6 between inside and outside: auto, block or leave")
       ->check(CLI::IsMember({"auto", "block", "leave"}));
   up_command->add_option("--config", config_path, "Configuration in TOML; options given here win")
@@ -218,6 +228,8 @@ int run(int argc, char** argv) {
   }
   if (filtering != "apdf")
     return fail(fmt::format("Filtering \"{}\" is not there yet; only apdf is.", filtering));
+  if (host_flows != 0 || host_ports != 0)
+    return fail("Limits per inner host are not there yet; only 0, no limit, is.");
   if (!external.empty()) config.external = external;
   if (!internal.empty()) config.internal = internal;
   if (!datapath.empty()) config.datapath = datapath;

@@ -39,7 +39,7 @@ MASQ_INLINE bool rewrite_ipv4(Bytes bytes, const Packet& p, const Verdict& v) {
 // caller (in the kernel it may be one that is completed later).
 MASQ_INLINE bool rewrite_transport(Bytes bytes, const Packet& p, const Verdict& v, bool whole) {
   UdpHeader* ports = header_at<UdpHeader>(bytes, p.l4);  // the first words of TCP too
-  if (ports == nullptr) return false;
+  if (ports == nullptr || (p.kind != Kind::tcp && p.kind != Kind::udp)) return false;
   u64 delta = checksum_difference(v.direction == kOut ? p.source : p.destination, v.address);
   u16 port = v.direction == kOut ? ports->source.be : ports->destination.be;
   change(port, v.port.be, delta);

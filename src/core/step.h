@@ -146,6 +146,10 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
     index = fragment_find(w, p, kOut);
     return index == kNoRecord ? Reason::fragment_without_first : Reason::none;
   }
+  State state = State::udp;
+  Reason reason = opens_flow(p, state);
+  // What has no endpoints of its own must not be taken for a flow whose ports are zero too.
+  if (p.kind == Kind::other || p.kind == Kind::icmp_reply) return reason;
   Key key = outgoing_key(p);
   // An empty remote endpoint is the key of a mapping, never of a packet.
   if (key.remote_address.be == 0) return Reason::malformed;
@@ -155,8 +159,6 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   if (r != nullptr && in_force(w.settings, *r, w.now) && r->external == external)
     return Reason::none;
   index = kNoRecord;
-  State state = State::udp;
-  Reason reason = opens_flow(p, state);
   if (reason != Reason::none) return reason;
   if (!(flags & kFlagLocal)) {
     Route back;

@@ -347,7 +347,9 @@ Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
   const Interface* origin = find_interface(settings_, from);
   if (interface == nullptr || origin == nullptr || origin->zone != Zone::outside)
     return untouched();
-  const bool ipv6 = ether_type_of(frame, interface->link_header_length) == kEtherTypeIpv6;
+  const u16 type = ether_type_of(frame, interface->link_header_length);
+  if (type == kEtherTypeIpv4) return drop(Reason::not_for_us);  // by the kernel's own path: never
+  const bool ipv6 = type == kEtherTypeIpv6;
   return ipv6 && settings_.block_ipv6 ? drop(Reason::ipv6_blocked) : untouched();
 }
 

@@ -68,7 +68,7 @@ void follow(Gateway& gateway, const Fd& signals, const Fd& monitor) {
 
 }  // namespace
 
-int run_daemon(const Config& config, int ready_fd) {
+int run_daemon(const Config& config, const std::string& config_file, int ready_fd) {
   signal(SIGPIPE, SIG_IGN);
   if (Status status = make_run_folder(); !status) return give_up(ready_fd, status.error());
   Result<DaemonLock> lock = take_daemon_lock();
@@ -77,8 +77,10 @@ int run_daemon(const Config& config, int ready_fd) {
     say(ready_fd,
         fmt::format("masq is running here already (masqd is process {}); nothing is changed.",
                     lock->owner));
+    if (ready_fd != STDERR_FILENO) say(ready_fd, kAlready);
     return 0;
   }
+  if (!config_file.empty()) rename(config_file.c_str(), run_file("config.toml").c_str());
   Result<Fd> signals = open_signals();
   if (!signals) return give_up(ready_fd, signals.error());
   Result<Fd> monitor = open_network_monitor();

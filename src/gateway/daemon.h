@@ -12,9 +12,13 @@ namespace masq {
 // says why it does not.
 inline constexpr const char* kReady = "ready";
 inline constexpr const char* kErrorPrefix = "error: ";
+// Likewise when a daemon is running here already.
+inline constexpr const char* kAlready = "already";
 
 // Runs until SIGTERM or SIGINT. Remarks, one a line, go to `ready_fd`, and later ones to standard
 // error. Returns the exit code.
-int run_daemon(const Config& config, int ready_fd);
+// `config_file`, if not empty, is a file of `masq up`'s own: it becomes the configuration of this
+// namespace once the daemon has the lock.
+int run_daemon(const Config& config, const std::string& config_file, int ready_fd);
 
 }  // namespace masq

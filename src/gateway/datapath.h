@@ -68,6 +68,9 @@ class Datapath {
   // Makes the programs forget what they know of routes.
   void routes_changed() { settings().route_generation += 1; }
 
+  // Sets the programs' clock by CLOCK_MONOTONIC, from which jiffies drift.
+  Status set_clock();
+
   Status start_sweeper();
   CounterTotals counters() const;
   Ticks now() const;
@@ -78,7 +81,6 @@ class Datapath {
   Status open_maps_of(int program_fd);
   Status load_missing();
   Status prepare_pools();
-  Status set_clock();
 
   std::array<Fd, static_cast<u32>(Program::count)> programs_;
   std::array<Fd, static_cast<u32>(MapName::count)> maps_;

@@ -65,7 +65,7 @@ void undo(const NetworkState& network, const SavedState& state) {
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
   for (const std::string& name : state.qdiscs)
     if (const Link* link = network.link_named(name)) remove_qdisc(link->ifindex);
-  end_holder(state.holder);
+  end_holders();
   restore_sysctls(state);
   if (state.belt) take_off_belt();
   remove_run_folder();
@@ -81,6 +81,27 @@ std::vector<u32> attached_programs(const NetworkState& network) {
           id && !std::count(ids.begin(), ids.end(), *id))
         ids.push_back(*id);
   return ids;
+}
+
+// The link of this name. A link that is ours stays ours under another name: what it is connected to
+// has not changed.
+const Link* Gateway::our_link(const NetworkState& network, const std::string& name) {
+  if (const Link* link = network.link_named(name)) {
+    indexes_[name] = link->ifindex;
+    return link;
+  }
+  auto known = indexes_.find(name);
+  return known == indexes_.end() ? nullptr : network.link_at(known->second);
+}
+
+Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
+  for (const std::string& name : interfaces_.external)
+    if (const Link* ours = our_link(network, name); ours && ours->ifindex == link.ifindex)
+      return Zone::outside;
+  for (const std::string& name : interfaces_.internal)
+    if (const Link* ours = our_link(network, name); ours && ours->ifindex == link.ifindex)
+      return Zone::inside;
+  return Zone::other;
 }
 
 Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& remarks) {
@@ -131,12 +152,15 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   return gateway;
 }
 
+Status Gateway::keep_holder() {
+  if (holder_lives(state_.holder)) return Done{};
+  Result<int> holder = start_holder(datapath_.map_fds());
+  if (!holder) return holder.error();
+  state_.holder = *holder;
+  return Done{};
+}
+
 Status Gateway::begin(std::vector<std::string>& remarks) {
-  if (!holder_lives(state_.holder)) {
-    Result<int> holder = start_holder(datapath_.map_fds());
-    if (!holder) return holder.error();
-    state_.holder = *holder;
-  }
   if (Status status = datapath_.start_sweeper(); !status) return status;
   return reconcile(remarks);
 }
@@ -146,22 +170,38 @@ Status Gateway::begin(std::vector<std::string>& remarks) {
 Status Gateway::close_kernel_path(const NetworkState& network) {
   bool forwards = machine_forwards();
   if (forwards) {
-    if (Status status = put_on_belt(interfaces_.internal, interfaces_.external); !status)
-      return status;
-    state_.belt = true;
+    // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a
+    // default route is another way out, and closed.
+    std::vector<std::string> inside, others;
+    for (const Link& link : network.links) {
+      Zone zone = zone_of(network, link);
+      bool uplink = std::any_of(network.default_routes.begin(), network.default_routes.end(),
+                                [&](const DefaultRoute& r) { return r.ifindex == link.ifindex; });
+      if (zone == Zone::inside) inside.push_back(link.name);
+      if (zone == Zone::other && !uplink) others.push_back(link.name);
+    }
+    if (inside != belted_inside_ || others != belted_others_ || !state_.belt) {
+      if (Status status = put_on_belt(inside, others); !status) return status;
+      belted_inside_ = inside;
+      belted_others_ = others;
+      state_.belt = true;
+    }
   }
   for (const auto* names : {&interfaces_.internal, &interfaces_.external}) {
     for (const std::string& name : *names) {
-      if (network.link_named(name) == nullptr || forwards) continue;
-      if (Status status = set_sysctl(state_, sysctl_of(name, "forwarding"), "0"); !status)
-        return status;
+      const Link* link = our_link(network, name);
+      if (link == nullptr || forwards) continue;
+      Status status = set_sysctl(state_, sysctl_of(link->name, "forwarding"), "0");
+      if (!status) return status;
     }
   }
-  for (const std::string& name : interfaces_.external)
-    if (network.link_named(name) !=
-        nullptr)  // never the inner address as the sender of an ARP request
-      if (Status status = set_sysctl(state_, sysctl_of(name, "arp_announce"), "2"); !status)
-        return status;
+  for (const std::string& name : interfaces_.external) {
+    const Link* link = our_link(network, name);
+    if (link == nullptr) continue;
+    // Never the inner address as the sender of an ARP request.
+    Status status = set_sysctl(state_, sysctl_of(link->name, "arp_announce"), "2");
+    if (!status) return status;
+  }
   return set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
 }
 
@@ -197,7 +237,7 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
   std::vector<bool> wanted(kExternalsMax, false);
   for (const Address& address : network.addresses) {
     const Link* link = network.link_at(address.ifindex);
-    bool outer = link != nullptr && contains(interfaces_.external, link->name);
+    bool outer = link != nullptr && zone_of(network, *link) == Zone::outside;
     bpf::OwnAddress kind = outer ? bpf::kOwnOuter : bpf::kOwnOther;
     for (Ipv4 each : {address.address, address.broadcast})
       if (each.be != 0 && !(own.contains(each.be) && own[each.be] == bpf::kOwnOuter))
@@ -256,18 +296,14 @@ Status Gateway::attach(const Link& link, TcHook hook, Program program) {
 
 // Takes masq off interfaces that are ours no longer.
 void Gateway::remove_others(const NetworkState& network) {
-  auto zone_of = [&](const Link& link) {
-    if (contains(interfaces_.external, link.name)) return Zone::outside;
-    return contains(interfaces_.internal, link.name) ? Zone::inside : Zone::other;
-  };
   for (const Link& link : network.links) {
     for (const Hooked& each : kHooks)
-      if (zone_of(link) == Zone::other && attached_program(link.ifindex, each.hook))
+      if (zone_of(network, link) == Zone::other && attached_program(link.ifindex, each.hook))
         detach_program(link.ifindex, each.hook);
   }
   for (const Interface& interface : datapath_.interfaces()) {
     const Link* link = network.link_at(interface.ifindex);
-    if (link == nullptr || zone_of(*link) == Zone::other)
+    if (link == nullptr || zone_of(network, *link) == Zone::other)
       datapath_.remove_interface(interface.ifindex);
   }
 }
@@ -276,12 +312,14 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
   std::vector<std::string> found;
-  Status result = close_kernel_path(*network);
+  Status result = keep_holder();
+  if (Status status = close_kernel_path(*network); !status) result = status;
+  if (Status status = datapath_.set_clock(); !status) result = status;
   update_addresses(*network, found);
   for (const Hooked& each : kHooks) {
     const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
     for (const std::string& name : names) {
-      const Link* link = network->link_named(name);
+      const Link* link = our_link(*network, name);
       if (link == nullptr) {
         found.push_back(fmt::format("{} has gone; masq waits for it to come back.", name));
         continue;
@@ -312,6 +350,11 @@ Result<std::vector<std::string>> take_down() {
     }
     if (daemon_process() != 0) kill(daemon, SIGKILL);
   }
+  // Held to the end, so that no daemon starts over what is being taken away.
+  if (Status status = make_run_folder(); !status) return status.error();
+  Result<DaemonLock> lock = take_daemon_lock();
+  if (!lock) return lock.error();
+  if (lock->owner != 0) return error("masqd (process {}) does not end.", lock->owner);
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
   Result<SavedState> saved = load_state();
@@ -320,10 +363,9 @@ Result<std::vector<std::string>> take_down() {
     state = *saved;
   } else {
     remarks.push_back(saved.error().sentence);
-    state.holder = find_holder();
   }
   bool running = !attached_programs(*network).empty();
-  if (!running && !holder_lives(state.holder)) {
+  if (!running && find_holder() == 0) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");
     return remarks;

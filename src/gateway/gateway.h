@@ -7,6 +7,7 @@
 // then the external hooks are put on, then the internal ones.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ class Gateway {
 
   explicit Gateway(Datapath datapath) : datapath_(std::move(datapath)) {}
 
+  Status keep_holder();
+  const Link* our_link(const NetworkState& network, const std::string& name);
+  Zone zone_of(const NetworkState& network, const Link& link);
   Status close_kernel_path(const NetworkState& network);
   Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
                          std::vector<std::string>& remarks);
@@ -45,6 +49,8 @@ class Gateway {
   Datapath datapath_;
   ChosenInterfaces interfaces_;
   SavedState state_;
+  std::map<std::string, u32> indexes_;  // of our interfaces, as last seen under their own name
+  std::vector<std::string> belted_inside_, belted_others_;
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 

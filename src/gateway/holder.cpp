@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -24,12 +26,20 @@ namespace {
 
 constexpr const char* kName = "masq-holder";
 constexpr unsigned kNobody = 65534;
+#if defined(__x86_64__)
+constexpr unsigned kArchitecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr unsigned kArchitecture = AUDIT_ARCH_AARCH64;
+#endif
 
 // Everything but waiting and ending kills the process.
 bool allow_only_pause() {
   sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_pause, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ppoll, 3, 0),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_exit_group, 2, 0),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_rt_sigreturn, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
@@ -40,10 +50,11 @@ bool allow_only_pause() {
          prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
-// Leaves open only the maps, and from then on does nothing.
-[[noreturn]] void hold(std::vector<int> fds) {
+// Leaves open only the maps, says that it stands, and from then on does nothing.
+[[noreturn]] void hold(std::vector<int> fds, int report) {
   setsid();
   prctl(PR_SET_NAME, kName);
+  fds.push_back(report);
   std::sort(fds.begin(), fds.end());
   unsigned from = 0;
   for (int fd : fds) {
@@ -56,10 +67,12 @@ bool allow_only_pause() {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  pid_t self = getpid();
   if (chdir("/") != 0 || setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 ||
-      setuid(kNobody) != 0 || !allow_only_pause())
+      setuid(kNobody) != 0 || write(report, &self, sizeof self) != sizeof self ||
+      close(report) != 0 || !allow_only_pause())
     _exit(1);
-  for (;;) pause();
+  for (;;) ppoll(nullptr, 0, nullptr, nullptr);
 }
 
 }  // namespace
@@ -70,9 +83,7 @@ Result<int> start_holder(const std::vector<int>& fds) {
   if (pipe2(report, O_CLOEXEC) != 0) return error("No pipe can be made ({}).", strerror(errno));
   pid_t first = fork();
   if (first == 0) {
-    pid_t second = fork();
-    if (second == 0) hold(fds);
-    if (write(report[1], &second, sizeof second) != sizeof second) _exit(1);
+    if (fork() == 0) hold(fds, report[1]);
     _exit(0);
   }
   close(report[1]);
@@ -106,8 +117,13 @@ int find_holder() {
   return 0;
 }
 
-void end_holder(int process) {
-  if (holder_lives(process)) kill(process, SIGKILL);
+void end_holders() {
+  for (int tries = 0; tries < 100; ++tries) {
+    int process = find_holder();
+    if (process == 0) return;
+    kill(process, SIGKILL);
+    usleep(5000);
+  }
 }
 
 }  // namespace masq

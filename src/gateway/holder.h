@@ -14,8 +14,8 @@ Result<int> start_holder(const std::vector<int>& fds);
 
 // Is it there, and in this network namespace?
 bool holder_lives(int process);
-void end_holder(int process);
-// The holder of this network namespace, when its number has been lost; 0 if there is none.
+// A holder of this network namespace, or 0.
 int find_holder();
+void end_holders();
 
 }  // namespace masq

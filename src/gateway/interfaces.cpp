@@ -6,6 +6,7 @@
 #include <linux/if_arp.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace masq {
 namespace {
@@ -26,6 +27,14 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+// Names stand in rules, files and reports; what could mean something there is not taken.
+bool is_plain_name(const std::string& name) {
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           strchr("._-:@", c) != nullptr;
+  });
+}
+
 Status check_named(const std::vector<std::string>& names, const NetworkState& network) {
   for (const std::string& name : names) {
     const Link* link = network.link_named(name);
@@ -36,6 +45,10 @@ Status check_named(const std::vector<std::string>& names, const NetworkState& ne
       return error("There is no interface {}; this machine has {}.", name,
                    known.empty() ? "none but the loopback" : known);
     }
+    if (!is_plain_name(name))
+      return error(
+          "An interface whose name has other characters than letters, digits and . _ - : @ "
+          "cannot be used; `ip link set` gives it another.");
     if (link->loopback) return error("{} is the loopback interface; name another.", name);
     if (link_header_length(*link) < 0)
       return error("{} is neither an Ethernet nor a plain IP device; masq cannot use it yet.",
@@ -99,6 +112,8 @@ Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkSt
   chosen.internal = config.internal;
   if (chosen.internal.empty())
     if (Status status = find_internal(network, chosen); !status) return status.error();
+  for (const auto* names : {&chosen.external, &chosen.internal})
+    if (Status status = check_named(*names, network); !status) return status.error();
   for (const std::string& name : chosen.external)
     if (contains(chosen.internal, name))
       return error("{} cannot be external and internal at once.", name);

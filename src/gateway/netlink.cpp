@@ -152,7 +152,9 @@ const Link* NetworkState::link_at(u32 ifindex) const {
   return nullptr;
 }
 
-Result<NetworkState> read_network() {
+namespace {
+
+Result<NetworkState> dump_network() {
   NetworkState state;
   Status status = dump(RTM_GETLINK, AF_UNSPEC, sizeof(ifinfomsg), on_link, state, "interfaces");
   if (!status) return status.error();
@@ -161,6 +163,16 @@ Result<NetworkState> read_network() {
   status = dump(RTM_GETROUTE, AF_INET, sizeof(rtmsg), on_route, state, "routes");
   if (!status) return status.error();
   return state;
+}
+
+}  // namespace
+
+Result<NetworkState> read_network() {
+  // A dump that a change has interrupted is begun anew.
+  for (int tries = 0;; ++tries) {
+    Result<NetworkState> state = dump_network();
+    if (state || errno != EINTR || tries == 10) return state;
+  }
 }
 
 Result<Fd> open_network_monitor() {

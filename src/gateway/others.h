@@ -12,9 +12,9 @@ namespace masq {
 // One sentence for each rule set that packets between inside and outside pass by.
 std::vector<std::string> remarks_on_other_filters();
 
-// The nftables table "inet masq_belt": nothing passes between these interfaces by the kernel's own
-// forwarding. Replaces what was there.
-Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& outside);
+// The nftables table "inet masq_belt": by the kernel's own forwarding, nothing passes between the
+// inner interfaces and any that is not named here as one of the others. Replaces what was there.
+Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others);
 void take_off_belt();
 
 }  // namespace masq

@@ -46,7 +46,7 @@ Status make_run_folder() {
 
 void remove_run_folder() {
   std::error_code ignored;
-  for (const char* name : {"state.json", "config.toml", "log", "lock"})
+  for (const char* name : {"state.json", "state.json.new", "config.toml", "log", "lock"})
     std::filesystem::remove(run_file(name), ignored);
   std::filesystem::remove(run_folder(), ignored);
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
@@ -57,18 +57,18 @@ Result<SavedState> load_state() {
   SavedState state;
   std::ifstream file(run_file("state.json"));
   if (!file) return state;
-  json saved = json::parse(file, nullptr, false);
   try {
+    json saved = json::parse(file);
     state.sysctls = saved.at("sysctls").get<std::map<std::string, std::string>>();
     state.qdiscs = saved.at("qdiscs").get<std::set<std::string>>();
     state.holder = saved.at("holder").get<int>();
     state.belt = saved.at("belt").get<bool>();
     state.ipv6_left = saved.at("ipv6_left").get<bool>();
-  } catch (const json::exception&) {
+  } catch (const std::exception&) {
     return damaged();
   }
   for (const auto& [path, value] : state.sysctls)
-    if (!path.starts_with("net/") || path.find("..") != std::string::npos) return damaged();
+    if (!path.starts_with("net/ipv4/") || path.find("/../") != std::string::npos) return damaged();
   return state;
 }
 
@@ -89,15 +89,34 @@ Status save_state(const SavedState& state) {
   return Done{};
 }
 
+namespace {
+
+bool is_file_at(const Fd& fd, const std::string& path) {
+  struct stat opened {
+  }, there{};
+  return fstat(fd.get(), &opened) == 0 && stat(path.c_str(), &there) == 0 &&
+         opened.st_ino == there.st_ino && opened.st_dev == there.st_dev;
+}
+
+}  // namespace
+
 Result<DaemonLock> take_daemon_lock() {
   DaemonLock lock;
-  lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (!lock.fd) return error("{} cannot be opened ({}).", run_file("lock"), strerror(errno));
-  if (flock(lock.fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    lock.owner = daemon_process();
-    if (lock.owner == 0) lock.owner = -1;
-    return lock;
+  for (int tries = 0;; ++tries) {
+    lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    if (!lock.fd) return error("{} cannot be opened ({}).", run_file("lock"), strerror(errno));
+    if (flock(lock.fd.get(), LOCK_EX | LOCK_NB) == 0) {
+      // The file may have been removed, and made anew by others, since it was opened.
+      if (is_file_at(lock.fd, run_file("lock"))) break;
+      if (Status status = make_run_folder(); !status) return status.error();
+    } else if (lock.owner = daemon_process(); lock.owner > 0) {
+      return lock;
+    }
+    // Somebody looks, ends or starts at this moment.
+    if (tries == 100) return error("{} is held by an unknown process.", run_file("lock"));
+    usleep(20000);
   }
+  lock.owner = 0;
   std::string number = fmt::format("{}\n", getpid());
   if (ftruncate(lock.fd.get(), 0) != 0 ||
       write(lock.fd.get(), number.data(), number.size()) != static_cast<ssize_t>(number.size()))
@@ -150,10 +169,12 @@ std::string read_sysctl(const std::string& path) {
 Status set_sysctl(SavedState& state, const std::string& path, const std::string& value) {
   std::string before = read_sysctl(path);
   if (before == value) return Done{};
+  // Saved before it is changed: whenever we are killed, what was there is known.
+  if (state.sysctls.emplace(path, before).second)
+    if (Status status = save_state(state); !status) return status;
   std::ofstream file("/proc/sys/" + path);
   file << value << "\n";
   if (!file.flush()) return error("/proc/sys/{} cannot be set to {}.", path, value);
-  state.sysctls.emplace(path, before);
   return Done{};
 }
 

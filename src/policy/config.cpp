@@ -4,6 +4,8 @@
 #include <sys/random.h>
 #include <sys/sysinfo.h>
 
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <sstream>
@@ -18,19 +20,17 @@ using Report = std::function<void(const toml::node&, std::string)>;
 std::vector<std::string> read_names(const toml::node& node, const std::string& key,
                                     const Report& wrong) {
   std::vector<std::string> names;
-  if (const auto* one = node.as_string()) return {one->get()};
-  const auto* many = node.as_array();
-  if (many == nullptr) {
-    wrong(node, fmt::format("`{}` must be the name of an interface, or a list of names.", key));
-    return names;
-  }
-  for (const toml::node& each : *many) {
+  auto take = [&](const toml::node& each) {
     const auto* name = each.as_string();
     if (name == nullptr || name->get().empty() || name->get().size() > 15)
-      wrong(each, fmt::format("`{}` must list names of interfaces (1 to 15 characters).", key));
+      wrong(each, fmt::format("`{}` must name interfaces (1 to 15 characters).", key));
     else
       names.push_back(name->get());
-  }
+  };
+  if (const auto* many = node.as_array())
+    for (const toml::node& each : *many) take(each);
+  else
+    take(node);
   return names;
 }
 
@@ -190,14 +190,19 @@ ParsedConfig parse_config(const std::string& text) {
 }
 
 ParsedConfig load_config(const std::string& path) {
+  constexpr std::uintmax_t kBytesMax = 1 << 20;
+  auto unreadable = [&](const std::string& why) {
+    return ParsedConfig{Config{},
+                        {{0, fmt::format("This cannot be read as a configuration: {}.", why)}}};
+  };
+  std::error_code failure;
+  if (!std::filesystem::exists(path, failure)) return unreadable("there is no such file");
+  if (!std::filesystem::is_regular_file(path, failure)) return unreadable("it is not a plain file");
+  if (std::filesystem::file_size(path, failure) > kBytesMax || failure)
+    return unreadable("it is larger than a megabyte");
   std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    // An empty file is read as nothing at all, and is a configuration.
-    if (!file || file.peek() != std::ifstream::traits_type::eof())
-      return {Config{}, {{0, fmt::format("{} cannot be read.", path)}}};
-  }
-  return parse_config(text.str());
+  if (!file) return unreadable(strerror(errno));
+  return parse_config(std::string(std::istreambuf_iterator<char>(file), {}));
 }
 
 std::string to_toml(const Config& config) {

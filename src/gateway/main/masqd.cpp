@@ -5,7 +5,9 @@
 
 #include "gateway/daemon.h"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app{
       "The daemon of masq, an IP masquerading gateway. `masq up` starts it in the background."};
   std::string path;
@@ -26,5 +28,18 @@ int main(int argc, char** argv) {
   for (const masq::ConfigMistake& mistake : parsed.mistakes)
     fmt::print(stderr, "{}\n", masq::to_text(path, mistake));
   if (!parsed.mistakes.empty()) return 1;
-  return masq::run_daemon(parsed.config, ready_fd);
+  // Started by `masq up`, which has written the file for this daemon alone.
+  std::string own_file = ready_fd == STDERR_FILENO ? "" : path;
+  return masq::run_daemon(parsed.config, own_file, ready_fd);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& surprise) {
+    fmt::print(stderr, "masqd: this should not have happened: {}.\n", surprise.what());
+    return 1;
+  }
 }
