@@ -1,0 +1,52 @@
+"""What the machine and its neighbours may do to the gateway: nothing untranslated crosses all the same."""
+
+import json
+import time
+
+from frames import inner_addresses_in
+from lab import ADDRESS, GATEWAY_OUTER
+
+PORT = 7777
+
+
+def test_a_renamed_outer_interface_stays_the_outside_where_the_kernel_forwards(lab):
+    """The names in the configuration are gone, but what the link leads to is not."""
+    lab.run("B", ["sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    capture = lab.capture("S1", "eth0", "udp port 7777")
+    try:
+        lab.ip("B", "link set out0 down", "link set out0 name wan0", "link set wan0 up",
+               f"route replace default via {ADDRESS['A']} dev wan0")
+        time.sleep(0.5)
+        for _ in range(20):
+            lab.run("S4", ["bash", "-c", f"echo x >/dev/udp/{ADDRESS['S1']}/{PORT}"])
+        time.sleep(0.3)
+        capture.stop()
+        assert capture.frames(), "traffic goes on under the new name"
+        assert not inner_addresses_in(capture)
+    finally:
+        lab.ip("B", "link set wan0 down", "link set wan0 name out0", "link set out0 up",
+               f"route replace default via {ADDRESS['A']} dev out0")
+        lab.run("B", ["sysctl", "-qw", "net.ipv4.ip_forward=0"], check=True)
+        lab.masq("down")
+
+
+def test_a_priority_tag_opens_nothing(lab):
+    """The kernel takes VLAN 0 for no VLAN, after tc has seen the frame: so must masq."""
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    inside = lab.capture("S4", "eth0", "udp port 7777")
+    try:
+        lab.run("S1", ["/usr/bin/python3", "-c", f"""
+from scapy.all import Dot1Q, Ether, IP, UDP, get_if_hwaddr, getmacbyip, sendp
+mac = getmacbyip("{GATEWAY_OUTER}")
+for target in ("192.168.2.1", "{ADDRESS['S4']}"):
+    for tag in (0, 0x8000):
+        sendp(Ether(dst=mac) / Dot1Q(vlan=0, prio=tag >> 13) / IP(dst=target) /
+              UDP(sport=5, dport={PORT}) / b"vid0", iface="eth0", verbose=False)
+"""], check=True)
+        time.sleep(0.3)
+        dropped = json.loads(lab.masq("status", "--json").stdout)["dropped"]
+        assert dropped["not_for_us"] >= 4, dropped
+        assert not inside.stop().frames()
+    finally:
+        lab.masq("down")
