@@ -166,35 +166,66 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
   return 0;
 }
 
+// What can be said to `masq up`.
+struct UpOptions {
+  std::string config_path, filtering = "apdf", ipv6 = "auto", datapath;
+  std::vector<std::string> external, internal;
+  u32 flows_max = 0, host_flows = 0, host_ports = 0;
+};
+
+void add_options(CLI::App& command, UpOptions& o) {
+  command.add_option("--external", o.external, "Interface to the outside; may be given again")
+      ->type_name("IF");
+  command.add_option("--internal", o.internal, "Interface to the inside; may be given again")
+      ->type_name("IF");
+  command.add_option("--datapath", o.datapath, "auto or tc")
+      ->check(CLI::IsMember({"auto", "tc", "xdp", "user"}));
+  command.add_option("--filtering", o.filtering, "Who may answer: apdf (only who was asked)")
+      ->check(CLI::IsMember({"apdf", "adf", "eif"}));
+  command
+      .add_option("--flows-max", o.flows_max, "Flows that the table holds; by memory if not given")
+      ->check(CLI::Range(kFlowsMin, kFlowsMax));
+  command.add_option("--host-flows", o.host_flows, "Flows per inner host; 0 for no limit");
+  command.add_option("--host-ports", o.host_ports, "External ports per inner host; 0 for no limit");
+  command.add_option("--ipv6", o.ipv6, "IPv6 between inside and outside: auto, block or leave")
+      ->check(CLI::IsMember({"auto", "block", "leave"}));
+  command.add_option("--config", o.config_path, "Configuration in TOML; options given here win")
+      ->type_name("FILE");
+}
+
+int up_with(UpOptions o) {
+  Config config;
+  // A gateway whose daemon has gone keeps the configuration that it had.
+  std::string kept = run_file("config.toml");
+  if (o.config_path.empty() && gateway_is_left_over() && access(kept.c_str(), R_OK) == 0)
+    o.config_path = kept;
+  if (!o.config_path.empty()) {
+    ParsedConfig parsed = load_config(o.config_path);
+    if (!parsed.mistakes.empty()) return check(o.config_path);
+    config = parsed.config;
+  }
+  if (o.filtering != "apdf")
+    return fail(fmt::format("Filtering \"{}\" is not there yet; only apdf is.", o.filtering));
+  if (o.host_flows != 0 || o.host_ports != 0)
+    return fail("Limits per inner host are not there yet; only 0, no limit, is.");
+  if (!o.external.empty()) config.external = o.external;
+  if (!o.internal.empty()) config.internal = o.internal;
+  if (!o.datapath.empty()) config.datapath = o.datapath;
+  if (o.flows_max != 0) config.flows_max = o.flows_max;
+  if (o.ipv6 != "auto") config.ipv6 = o.ipv6 == "block" ? Ipv6Mode::block : Ipv6Mode::leave;
+  for (const ConfigMistake& mistake : check_config(config)) return fail(mistake.sentence);
+  return up(config);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"masq: many hosts share one address. An IP masquerading gateway."};
   app.require_subcommand(1);
-  Config config;
-  std::string config_path, filtering = "apdf", ipv6 = "auto", datapath, checked;
-  std::vector<std::string> external, internal;
-  u32 flows_max = 0, host_flows = 0, host_ports = 0;
-  bool as_json = false;
   app.set_version_flag("--version", "masq " MASQ_VERSION);
-
+  UpOptions up_options;
+  std::string checked;
+  bool as_json = false;
   CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
-  up_command->add_option("--external", external, "Interface to the outside; may be given again")
-      ->type_name("IF");
-  up_command->add_option("--internal", internal, "Interface to the inside; may be given again")
-      ->type_name("IF");
-  up_command->add_option("--datapath", datapath, "auto or tc")
-      ->check(CLI::IsMember({"auto", "tc", "xdp", "user"}));
-  up_command->add_option("--filtering", filtering, "Who may answer: apdf (only who was asked)")
-      ->check(CLI::IsMember({"apdf", "adf", "eif"}));
-  up_command
-      ->add_option("--flows-max", flows_max, "Flows that the table holds; by memory if not given")
-      ->check(CLI::Range(kFlowsMin, kFlowsMax));
-  up_command->add_option("--host-flows", host_flows, "Flows per inner host; 0 for no limit");
-  up_command->add_option("--host-ports", host_ports,
-                         "External ports per inner host; 0 for no limit");
-  up_command->add_option("--ipv6", ipv6, "IPv6 between inside and outside: auto, block or leave")
-      ->check(CLI::IsMember({"auto", "block", "leave"}));
-  up_command->add_option("--config", config_path, "Configuration in TOML; options given here win")
-      ->type_name("FILE");
+  add_options(*up_command, up_options);
   CLI::App* down_command = app.add_subcommand("down", "End the gateway and remove every trace");
   CLI::App* status_command =
       app.add_subcommand("status", "How the gateway is, and what it refused");
@@ -216,27 +247,7 @@ int run(int argc, char** argv) {
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);
   if (*mappings_command) return show(as_json, mappings_json, mappings_text);
-
-  // A gateway whose daemon has gone keeps the configuration that it had.
-  std::string kept = run_file("config.toml");
-  if (config_path.empty() && gateway_is_left_over() && access(kept.c_str(), R_OK) == 0)
-    config_path = kept;
-  if (!config_path.empty()) {
-    ParsedConfig parsed = load_config(config_path);
-    if (!parsed.mistakes.empty()) return check(config_path);
-    config = parsed.config;
-  }
-  if (filtering != "apdf")
-    return fail(fmt::format("Filtering \"{}\" is not there yet; only apdf is.", filtering));
-  if (host_flows != 0 || host_ports != 0)
-    return fail("Limits per inner host are not there yet; only 0, no limit, is.");
-  if (!external.empty()) config.external = external;
-  if (!internal.empty()) config.internal = internal;
-  if (!datapath.empty()) config.datapath = datapath;
-  if (flows_max != 0) config.flows_max = flows_max;
-  if (ipv6 != "auto") config.ipv6 = ipv6 == "block" ? Ipv6Mode::block : Ipv6Mode::leave;
-  for (const ConfigMistake& mistake : check_config(config)) return fail(mistake.sentence);
-  return up(config);
+  return up_with(up_options);
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ os.environ["PATH"] += ":/usr/sbin:/sbin"
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARIES = pathlib.Path(os.environ.get("MASQ_BIN_DIR", REPOSITORY / "build" / "bin"))
 
+TCX = REPOSITORY / "tests" / "netns" / "tcx.py"
 OUTER_HOSTS = {"S1": "192.168.1.1", "S2": "192.168.1.2", "S3": "192.168.1.3", "A": "192.168.1.250"}
 INNER_HOSTS = {"S4": "192.168.2.4", "S5": "192.168.2.5", "S6": "192.168.2.6"}
 SECOND_INNER_HOST = {"S7": "192.168.3.7"}
@@ -432,6 +433,15 @@ class Lab:
         if not namespace.exists():
             return None
         return pathlib.Path(f"/run/masq/net-{namespace.stat().st_ino}")
+
+    def programs(self, interface):
+        """Identifiers of the BPF programs on the tc hooks of an interface of the gateway."""
+        return {int(line) for hook in ("ingress", "egress")
+                for line in self.run("B", [TCX, "list", interface, hook]).stdout.split()}
+
+    def take_programs_off(self, interface):
+        for hook in ("ingress", "egress"):
+            self.run("B", [TCX, "clear", interface, hook], check=True)
 
     def masq(self, *args, timeout_s=30, **options):
         """`build/bin/masq` on the gateway."""

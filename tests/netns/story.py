@@ -285,8 +285,7 @@ def state_of_gateway(lab):
     """What masq changes on its machine while it runs."""
     def run(*argv):
         return lab.run("B", argv).stdout
-    hooks = [run("tc", "filter", "show", "dev", dev, hook)
-             for dev in ("out0", "in0") for hook in ("ingress", "egress")]
+    hooks = [lab.programs(dev) for dev in ("out0", "in0")]
     keys = ["net.ipv4.ip_forward", "net.ipv4.conf.lo.forwarding", "net.ipv4.conf.all.forwarding",
             "net.ipv4.ip_local_reserved_ports"]
     return {"hooks": hooks, "qdiscs": run("tc", "qdisc", "show"),

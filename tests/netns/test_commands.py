@@ -20,10 +20,7 @@ def one_sentence(text):
 
 
 def programs_on(lab, interface):
-    """Identifiers of the BPF programs on an interface's tc hooks."""
-    text = "".join(lab.run("B", ["tc", "filter", "show", "dev", interface, hook]).stdout
-                   for hook in ("ingress", "egress"))
-    return set(map(int, re.findall(r"\bid (\d+)\b", text)))
+    return lab.programs(interface)
 
 
 def maps_of(lab, programs):
@@ -60,6 +57,7 @@ def world(lab):
         "qdiscs": run("tc", "qdisc", "show"),
         "nftables": run("nft", "list", "ruleset"),
         "processes": sorted(lab.pids("B")),
+        "programs": [lab.programs(dev) for dev in ("out0", "in0")],
         "filters": [run("tc", "filter", "show", "dev", dev, hook)
                     for dev in ("out0", "in0") for hook in ("ingress", "egress")],
     }

@@ -117,9 +117,10 @@ def test_links_go_down_and_up(lab, very_restless):
 
 
 def test_somebody_takes_the_programs_off(lab, restless):
-    """`tc qdisc del` by another hand: closed, and put right by the next `masq up` at the latest."""
+    """By another hand: closed, and put right by the next `masq up` at the latest."""
     for interface in ("in0", "out0"):
-        lab.run("B", ["tc", "qdisc", "del", "dev", interface, "clsact"], check=True)
+        assert lab.programs(interface)
+        lab.take_programs_off(interface)
     time.sleep(0.5)
     lab.kill_daemon()
     up(lab)

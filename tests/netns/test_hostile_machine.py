@@ -1,4 +1,4 @@
-"""What the machine and its neighbours may do to the gateway: nothing untranslated crosses all the same."""
+"""What the machine and its neighbours may do to the gateway: still nothing untranslated crosses."""
 
 import json
 import time
