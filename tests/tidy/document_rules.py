@@ -112,7 +112,7 @@ def configuration(tree):
             findings.append(f"{where}:1: the default of `{key}` is {value}")
     options = set()
     for path in ("src/cli/masq.cpp", "src/gateway/main/masqd.cpp"):
-        calls = re.findall(r'\b(?:up_command|app)\s*->?\.?add_option\(\s*"(--[\w-]+)"([^;]*)',
+        calls = re.findall(r'\b\w+\s*(?:->|\.)add_option\(\s*"(--[\w-]+)"([^;]*)',
                            tree.get(path, ""))
         # An option with an empty group is between the two programs, not for people.
         options |= {name for name, rest in calls if '->group("")' not in rest}
