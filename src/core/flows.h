@@ -109,7 +109,7 @@ MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Por
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
   fill_deltas(r, s.externals[external].address);
-  r.state = state;
+  set_state(r, state);
 }
 
 MASQ_INLINE Key inner_key(const Record& r) {
@@ -138,8 +138,11 @@ MASQ_INLINE void unlink_record(World& w, u32 index, Record& r) {
   u64 outer = key_hash(w.settings, outer_key(w.settings, r), kIn);
   slots_remove(w.tables.inner_slots, inner, index, w.tables.records_max);
   slots_remove(w.tables.outer_slots, outer, index, w.tables.records_max);
+  // Out of force before the time is set anew: else a look-up between the two would find an expired
+  // record revived. Dead only after: the pause must be counted from now.
+  set_state(r, State::ending);
   r.last_seen = w.now;
-  r.state = State::dead;
+  set_state(r, State::dead);
 }
 
 // Under the lock. Unlinks a flow, and its mapping with it if this was the last flow to hold it.
@@ -286,7 +289,7 @@ MASQ_INLINE void sweep_record(World& w, u32 index) {
   u64 word = atomic_load(&w.tables.record_used[(index & (w.tables.records_max - 1)) >> 6]);
   if (!((word >> (index & 63)) & 1)) return;
   State state = r->state;
-  if (state == State::free || state == State::mapping) return;
+  if (state == State::free || state == State::ending || state == State::mapping) return;
   if (state == State::dead) {
     if (!elapsed(w.now, r->last_seen, kPause)) return;
     r->state = State::free;

@@ -17,6 +17,7 @@ namespace masq {
 // What a record is, and for TCP where its connection stands (RFC 7857 figure 1).
 enum class State : u8 {
   free = 0,         // not in use
+  ending,           // being unlinked at this moment: out of force already, not yet dead
   dead,             // unlinked; its place is given back after a pause, see table.h
   mapping,          // no remote endpoint; lives while flows hold it
   udp,              //
@@ -74,5 +75,14 @@ static_assert(__builtin_offsetof(Record, window) == 40);
 static_assert(__builtin_offsetof(Record, policy_generation) == 46);
 static_assert(__builtin_offsetof(Record, external) == 56);
 static_assert(__builtin_offsetof(Record, version) == 62);  // and no padding: 62 + 2 = 64
+
+// Sets the state after everything that was written before, and before everything that is written
+// after, as processors see it that keep the order of stores (x86). Others look at a record without
+// a lock, and judge it by its state.
+MASQ_INLINE void set_state(Record& r, State state) {
+  asm volatile("" ::: "memory");
+  r.state = state;
+  asm volatile("" ::: "memory");
+}
 
 }  // namespace masq
