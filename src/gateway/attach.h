@@ -1,5 +1,5 @@
-// Putting the programs on the interfaces' tc hooks, and finding them there. tc filters outlive the
-// process that made them, which is what keeps masq forwarding while its daemon is away.
+// Putting the programs on the interfaces' tc hooks, and finding them there. What is
+// attached outlives the process that did it, which keeps masq forwarding while its daemon is away.
 #pragma once
 
 #include <optional>

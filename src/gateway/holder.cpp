@@ -1,4 +1,4 @@
-// A fork that closes everything but the maps, gives up every right, and pauses for ever.
+// A fork that closes everything but the maps, gives up every right, and waits for ever.
 #include "gateway/holder.h"
 
 #include <fcntl.h>
@@ -33,7 +33,7 @@ constexpr unsigned kArchitecture = AUDIT_ARCH_AARCH64;
 #endif
 
 // Everything but waiting and ending kills the process.
-bool allow_only_pause() {
+bool allow_only_waiting() {
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
@@ -70,7 +70,7 @@ bool allow_only_pause() {
   pid_t self = getpid();
   if (chdir("/") != 0 || setgroups(0, nullptr) != 0 || setgid(kNobody) != 0 ||
       setuid(kNobody) != 0 || write(report, &self, sizeof self) != sizeof self ||
-      close(report) != 0 || !allow_only_pause())
+      close(report) != 0 || !allow_only_waiting())
     _exit(1);
   for (;;) ppoll(nullptr, 0, nullptr, nullptr);
 }

@@ -1,6 +1,6 @@
 // A small process without rights that keeps the maps open. The kernel stops a map's timer, and with
 // it the sweeper, when no descriptor of the map is left; so somebody must hold one while the daemon
-// is away. It owns nothing, may call nothing but pause, and ends with `masq down`.
+// is away. It owns nothing, may do nothing but wait, and ends with `masq down`.
 #pragma once
 
 #include <vector>
