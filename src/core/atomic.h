@@ -1,5 +1,6 @@
 // The atomic operations of the core. Both worlds compile them to one instruction each; tests
-// replace this header to enumerate interleavings. All are sequentially consistent.
+// replace this header to enumerate interleavings. All that return what was there are sequentially
+// consistent.
 #pragma once
 
 #include "wire/types.h"
@@ -11,6 +12,15 @@ MASQ_INLINE u32 atomic_load(const u32* at) {
 }
 MASQ_INLINE u64 atomic_load(const u64* at) {
   return *static_cast<const volatile u64*>(at);
+}
+
+// Stores after everything that was written before, and before everything that is written after, as
+// processors see it that keep the order of stores (x86); BPF has no other store before version 4.
+template <class T>
+MASQ_INLINE void atomic_store(T* at, T value) {
+  asm volatile("" ::: "memory");
+  *static_cast<volatile T*>(at) = value;
+  asm volatile("" ::: "memory");
 }
 
 // Returns what was there; the exchange has happened if that equals `expected`.

@@ -10,6 +10,7 @@
 // that share that port with others (RFC 7857 section 3).
 #pragma once
 
+#include "core/atomic.h"
 #include "wire/types.h"
 
 namespace masq {
@@ -76,13 +77,9 @@ static_assert(__builtin_offsetof(Record, policy_generation) == 46);
 static_assert(__builtin_offsetof(Record, external) == 56);
 static_assert(__builtin_offsetof(Record, version) == 62);  // and no padding: 62 + 2 = 64
 
-// Sets the state after everything that was written before, and before everything that is written
-// after, as processors see it that keep the order of stores (x86). Others look at a record without
-// a lock, and judge it by its state.
+// Others look at a record without a lock, and judge it by its state.
 MASQ_INLINE void set_state(Record& r, State state) {
-  asm volatile("" ::: "memory");
-  r.state = state;
-  asm volatile("" ::: "memory");
+  atomic_store(&r.state, state);
 }
 
 }  // namespace masq

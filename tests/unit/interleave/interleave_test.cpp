@@ -340,5 +340,26 @@ TEST_F(FlowOrders, TwoSweepers) {
       });
 }
 
+// A look-up that found an expired flow must not see it revived while it is being unlinked.
+TEST_F(FlowOrders, LookUpAndSweeper) {
+  const Key key = key_of(1, 5000, 1, 9);
+  u32 old = kNoRecord;
+  run(
+      "one looks at an expired flow that another sweeps", 2,
+      [&](Processor& p) {
+        p.make(key);
+        old = p.index;
+      },
+      [&](Processor& p) {
+        const u32 found = find_inner(p.tables, key, key_hash(p.settings, key, kOut));
+        interleave_here();  // any time may pass between the index and the record
+        p.index = kNoRecord;
+        if (found != kNoRecord && in_force(p.settings, p.tables.records[found], p.now))
+          p.index = found;
+      },
+      [&](Processor& p) { sweep_record(p, old); }, settings.udp,
+      [](Processor& a, Processor&) { EXPECT_EQ(a.index, kNoRecord) << "an expired flow revived"; });
+}
+
 }  // namespace
 }  // namespace masq

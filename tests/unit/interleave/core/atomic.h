@@ -16,6 +16,11 @@ inline u64 atomic_load(const u64* at) {
   interleave_here();
   return *at;
 }
+template <class T>
+void atomic_store(T* at, T value) {
+  interleave_here();
+  *at = value;
+}
 inline u32 atomic_exchange_if(u32* at, u32 expected, u32 desired) {
   interleave_here();
   const u32 before = *at;
