@@ -269,6 +269,16 @@ TEST_F(Flows, ExpiredFlowIsReplacedInPlace) {
   EXPECT_EQ(world->tables.shared->flows, 1u);
   EXPECT_EQ(world->tables.shared->mappings, 1u);
   audit();
+  // With a port that would not be chosen again, too: the mapping has it as long as it is there.
+  start();
+  PortPool& pool = pool_of(world->tables, 0, kProtocolUdp);
+  EXPECT_TRUE(port_take(pool, p));
+  const u16 other = port(flow(key));
+  EXPECT_NE(other, p);
+  port_give(pool, p);
+  world->now += settings.udp + 5;
+  EXPECT_EQ(port(flow(key)), other);
+  audit();
   // Also when no second port could be had.
   set_pool(40000, 40000);
   start();
