@@ -36,7 +36,8 @@ struct Interface {
   u32 ifindex;  // 0: this place is free
   Zone zone;
   u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
-  u8 reserved[2];
+  u8 kernel_forwards;     // the kernel forwards what comes in here, as it did before masq
+  u8 reserved;
   u32 external;  // outside: which external address new mappings get; kExternalsMax: none yet
   Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
   u32 mtu;
