@@ -58,6 +58,7 @@ Result<Settings> settings_for(const Config& config);
 
 // A part of to_text for `status`.
 std::string filtering_name(Filtering filtering);
+std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 
 inline constexpr u32 kFlowsMin = 16;
