@@ -71,6 +71,24 @@ void undo(const NetworkState& network, const SavedState& state) {
   remove_run_folder();
 }
 
+// What cannot be undone when nobody knows how it was, while the programs still show where.
+std::string what_may_be_left(const NetworkState& network) {
+  std::vector<std::string> ours;
+  for (const Link& link : network.links)
+    if (attached_program(link.ifindex, TcHook::ingress) ||
+        attached_program(link.ifindex, TcHook::egress))
+      ours.push_back(link.name);
+  std::vector<std::string> sysctls{"net.ipv4.conf.lo.forwarding"};
+  for (const std::string& name : ours)
+    for (const char* key : {"forwarding", "arp_announce"})
+      sysctls.push_back(fmt::format("net.ipv4.conf.{}.{}", name, key));
+  return fmt::format(
+      "what it may have left and nobody can put back but you: the sysctls {}, clsact qdiscs on {}, "
+      "and the nftables table inet masq_belt.",
+      fmt::join(sysctls, ", "),
+      ours.empty() ? "its interfaces" : fmt::format("{}", fmt::join(ours, ", ")));
+}
+
 }  // namespace
 
 std::vector<u32> attached_programs(const NetworkState& network) {
@@ -304,7 +322,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
         interface.external = i;
     if (!address)
       remarks.push_back(fmt::format(
-          "{} has no IPv4 address yet: nothing passes until it has one, then all by itself.",
+          "{} has no IPv4 address: nothing passes until it has one, then all by itself.",
           link.name));
   }
   return datapath_.set_interface(interface);
@@ -405,10 +423,9 @@ Result<std::vector<std::string>> take_down() {
     remarks.push_back("masq was not running here.");
     return remarks;
   }
+  std::string left = saved ? "" : what_may_be_left(*network);
   undo(*network, state);
-  remarks.push_back(
-      saved ? "masq is down; every trace is removed."
-            : "masq is down; its sysctls, qdiscs and nftables table are left as they were.");
+  remarks.push_back(saved ? "masq is down; every trace is removed." : "masq is down; " + left);
   if (machine_forwards())
     remarks.push_back(
         "The kernel forwards on this machine, as it did before masq: inner hosts are no "
