@@ -66,18 +66,19 @@ std::vector<std::string> remarks_on_other_filters() {
   }
   for (const auto& [table, table_hooks] : hooks) {
     std::string bare = table.substr(table.find(' ') + 1);
-    remarks.push_back(
-        fmt::format("nftables table {}{} hooks {}: packets between inside and outside pass it by.",
-                    table, owner_of(bare, chains[table]), list(table_hooks)));
+    remarks.push_back(fmt::format(
+        "nftables table {}{} hooks {}: packets between inside and outside do not go through it.",
+        table, owner_of(bare, chains[table]), list(table_hooks)));
   }
   std::ifstream legacy("/proc/net/ip_tables_names");
   std::string name;
   std::set<std::string> names;
   while (std::getline(legacy, name)) names.insert(name);
   if (!names.empty())
-    remarks.push_back(fmt::format(
-        "Legacy iptables rules exist (tables {}): packets between inside and outside pass them by.",
-        list(names)));
+    remarks.push_back(
+        fmt::format("Legacy iptables rules exist (tables {}): packets between inside and outside "
+                    "do not go through them.",
+                    list(names)));
   return remarks;
 }
 

@@ -9,7 +9,7 @@
 
 namespace masq {
 
-// One sentence for each rule set that packets between inside and outside pass by.
+// One sentence for each rule set that packets between inside and outside do not go through.
 std::vector<std::string> remarks_on_other_filters();
 
 // The nftables table "inet masq_belt": by the kernel's own forwarding, nothing passes between the
