@@ -241,7 +241,7 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
     return to_stack();
   }
   bool other = route.kind == RouteKind::forward && route.zone == Zone::other;
-  if (other && w.interface.kernel_forwards) return to_stack();
+  if (other && w.interface.kernel.forwards) return to_stack();
   if (other || route.kind == RouteKind::none)
     return refuse_and_tell(w, p, other ? Reason::other_interface : no_way(w.settings),
                            kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);

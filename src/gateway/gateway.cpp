@@ -311,7 +311,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   interface.link_header_length = static_cast<u8>(header);
   interface.mtu = link.mtu;
   interface.external = kExternalsMax;
-  interface.kernel_forwards = read_sysctl(sysctl_of(link.name, "forwarding")) == "1";
+  interface.kernel.forwards = read_sysctl(sysctl_of(link.name, "forwarding")) == "1";
   std::optional<Address> address = first_address(network, link.ifindex);
   if (address) interface.address = address->address;
   if (zone == Zone::outside) {

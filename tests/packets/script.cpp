@@ -77,13 +77,8 @@ class Player {
   Player(const Plan& plan, Worlds worlds)
       : plan_(plan), worlds_(worlds), settings_(default_settings(plan)) {
     for (const PortPlan& port : plan_)
-      interfaces_[port.name] = {port.ifindex,
-                                port.zone,
-                                kEthernetHeaderLength,
-                                0,
-                                0,
-                                port.external,
-                                address_of(port.address),
+      interfaces_[port.name] = {port.ifindex, port.zone,     kEthernetHeaderLength,
+                                {0, 0},       port.external, address_of(port.address),
                                 1500};
   }
 
@@ -240,7 +235,7 @@ class Player {
     } else if (what == "address") {
       interface.address = value == "none" ? Ipv4{0} : address_of(value);
     } else if (what == "kernel_forwards") {
-      interface.kernel_forwards = static_cast<u8>(number(value));
+      interface.kernel.forwards = static_cast<u8>(number(value));
     } else if (what == "external") {
       play_external(port, interface, value);
     } else {
