@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <sstream>
+#include <tuple>
 #define TOML_EXCEPTIONS 1
 #include <toml++/toml.h>
 
@@ -226,8 +227,9 @@ ParsedConfig parse_config(const std::string& text) {
   }
   for (ConfigMistake& mistake : check_names(parsed.config, lines))
     parsed.mistakes.push_back(mistake);
-  std::stable_sort(parsed.mistakes.begin(), parsed.mistakes.end(),
-                   [](const auto& a, const auto& b) { return a.line < b.line; });
+  std::sort(parsed.mistakes.begin(), parsed.mistakes.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.line, a.sentence) < std::tie(b.line, b.sentence);
+  });
   return parsed;
 }
 
