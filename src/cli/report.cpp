@@ -270,7 +270,7 @@ std::string headline(const json& status) {
     for (const json& each : status["interfaces"])
       if (each["zone"] == "external")
         troubles.push_back(each["name"].get<std::string>() + " " + trouble_of(each));
-    return fmt::format("masq is up and closed: {}.",
+    return fmt::format("masq is up and closed, waiting: {}.",
                        troubles.empty() ? "there is no external interface"
                                         : fmt::format("{}", fmt::join(troubles, ", ")));
   }
