@@ -17,6 +17,8 @@ nlohmann::json status_json(const Datapath& datapath);
 nlohmann::json flows_json(const Datapath& datapath);
 nlohmann::json mappings_json(const Datapath& datapath);
 
+// The first sentence of `masq status`: does it translate, and if not, why.
+std::string headline(const nlohmann::json& status);
 std::string status_text(const nlohmann::json& status);
 std::string flows_text(const nlohmann::json& flows);
 std::string mappings_text(const nlohmann::json& mappings);

@@ -297,6 +297,14 @@ MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route,
   return v;
 }
 
+// Why there is no route: with the last external address its routes go too.
+MASQ_INLINE Reason no_way(const Settings& s) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    if (s.externals[i].state == kExternalLive) return Reason::no_route;
+  return Reason::no_external_address;
+}
+
 template <class World>
 MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
@@ -312,9 +320,11 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
     if (route.external >= kExternalsMax) return refuse(Reason::no_mapping);
   }
   if (route.kind == RouteKind::local && !hairpin) return to_stack();
-  if (route.kind == RouteKind::none)
-    return refuse_and_tell(w, p, Reason::no_route, kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
-  if (route.zone == Zone::other) return to_stack();
+  bool other = route.kind == RouteKind::forward && route.zone == Zone::other;
+  if (other && w.interface.kernel.forwards) return to_stack();
+  if (other || route.kind == RouteKind::none)
+    return refuse_and_tell(w, p, other ? Reason::other_interface : no_way(w.settings),
+                           kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
   Verdict v{};
   if (route.zone == Zone::inside) return can_go_on(w, p, route, v) ? send(route, v) : v;
   if (parsed != Reason::none) return refuse(parsed);

@@ -74,6 +74,24 @@ void undo(const NetworkState& network, const SavedState& state) {
   remove_run_folder();
 }
 
+// What cannot be undone when nobody knows how it was, while the programs still show where.
+std::string what_may_be_left(const NetworkState& network) {
+  std::vector<std::string> ours;
+  for (const Link& link : network.links)
+    if (attached_program(link.ifindex, TcHook::ingress) ||
+        attached_program(link.ifindex, TcHook::egress))
+      ours.push_back(link.name);
+  std::vector<std::string> sysctls{"net.ipv4.conf.lo.forwarding"};
+  for (const std::string& name : ours)
+    for (const char* key : {"forwarding", "arp_announce"})
+      sysctls.push_back(fmt::format("net.ipv4.conf.{}.{}", name, key));
+  return fmt::format(
+      "what it may have left and nobody can put back but you: the sysctls {}, clsact qdiscs on {}, "
+      "and the nftables table inet masq_belt.",
+      fmt::join(sysctls, ", "),
+      ours.empty() ? "its interfaces" : fmt::format("{}", fmt::join(ours, ", ")));
+}
+
 }  // namespace
 
 std::vector<u32> attached_programs(const NetworkState& network) {
@@ -90,11 +108,11 @@ std::vector<u32> attached_programs(const NetworkState& network) {
 // has not changed.
 const Link* Gateway::our_link(const NetworkState& network, const std::string& name) {
   if (const Link* link = network.link_named(name)) {
-    indexes_[name] = link->ifindex;
+    interfaces_.indexes[name] = link->ifindex;
     return link;
   }
-  auto known = indexes_.find(name);
-  return known == indexes_.end() ? nullptr : network.link_at(known->second);
+  auto known = interfaces_.indexes.find(name);
+  return known == interfaces_.indexes.end() ? nullptr : network.link_at(known->second);
 }
 
 Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
@@ -110,14 +128,14 @@ Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
 Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& remarks) {
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
-  Result<ChosenInterfaces> chosen = choose_interfaces(config, *network);
-  if (!chosen) return chosen.error();
   Result<SavedState> saved = load_state();
   if (!saved)
     return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
   SavedState state = *saved;
   std::vector<u32> running = attached_programs(*network);
   if (running.empty() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+  Result<ChosenInterfaces> chosen = choose_interfaces(config, *network, state.interfaces);
+  if (!chosen) return chosen.error();
 
   Config decided = config;
   if (config.ipv6 == Ipv6Mode::automatic) {
@@ -145,10 +163,15 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   Gateway gateway(std::move(*datapath));
   gateway.interfaces_ = *chosen;
   gateway.state_ = state;
+  gateway.state_.interfaces = *chosen;
   if (Status status = gateway.begin(remarks); !status) {
     if (running.empty()) undo(*network, gateway.state_);  // nothing half done
     return status.error();
   }
+  if (gateway.state_.belt)
+    remarks.push_back(
+        "The kernel forwards on this machine, and masq leaves that on; the nftables table "
+        "masq_belt keeps inside and outside apart.");
   if (state.ipv6_left)
     remarks.push_back("IPv6 between inside and outside is left to the kernel, as it was before.");
   for (const std::string& remark : remarks_on_other_filters()) remarks.push_back(remark);
@@ -168,6 +191,23 @@ Status Gateway::begin(std::vector<std::string>& remarks) {
   return reconcile(remarks);
 }
 
+// Who is found to be inside is so only until a default route leads there: then the outside may be
+// behind it. It stays out of the inside, whatever becomes of the route, until somebody names it.
+void Gateway::take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks) {
+  std::vector<std::string> stay;
+  for (const std::string& name : interfaces_.internal) {
+    const Link* link = our_link(network, name);
+    bool out = interfaces_.internal_found && link != nullptr && network.is_uplink(link->ifindex);
+    (out ? interfaces_.closed : stay).push_back(name);
+  }
+  interfaces_.internal = stay;
+  for (const std::string& name : interfaces_.closed)
+    remarks.push_back(fmt::format(
+        "A default route leads through {}, which was only found to be internal: it is closed until "
+        "`masq down` and a `masq up` that names it with --external or --internal.",
+        name));
+}
+
 // Nothing between our interfaces by the kernel's own forwarding; the loopback interface is the one
 // that route look-ups are made for.
 Status Gateway::close_kernel_path(const NetworkState& network) {
@@ -175,22 +215,25 @@ Status Gateway::close_kernel_path(const NetworkState& network) {
   if (forwards) {
     // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a
     // default route is another way out, and closed.
-    std::vector<std::string> inside, others;
+    std::vector<std::string> inside, others, closed;
     for (const Link& link : network.links) {
       Zone zone = zone_of(network, link);
-      bool uplink = std::any_of(network.default_routes.begin(), network.default_routes.end(),
-                                [&](const DefaultRoute& r) { return r.ifindex == link.ifindex; });
+      bool uplink = network.is_uplink(link.ifindex);
       if (zone == Zone::inside) inside.push_back(link.name);
       if (zone == Zone::other && !uplink) others.push_back(link.name);
     }
-    if (inside != belted_inside_ || others != belted_others_ || !state_.belt) {
-      if (Status status = put_on_belt(inside, others); !status) return status;
+    for (const std::string& name : interfaces_.closed)
+      if (const Link* link = our_link(network, name)) closed.push_back(link->name);
+    if (inside != belted_inside_ || others != belted_others_ || closed != belted_closed_ ||
+        !state_.belt) {
+      if (Status status = put_on_belt(inside, others, closed); !status) return status;
       belted_inside_ = inside;
       belted_others_ = others;
+      belted_closed_ = closed;
       state_.belt = true;
     }
   }
-  for (const auto* names : {&interfaces_.internal, &interfaces_.external}) {
+  for (const auto* names : {&interfaces_.internal, &interfaces_.external, &interfaces_.closed}) {
     for (const std::string& name : *names) {
       const Link* link = our_link(network, name);
       if (link == nullptr || forwards) continue;
@@ -271,6 +314,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   interface.link_header_length = static_cast<u8>(header);
   interface.mtu = link.mtu;
   interface.external = kExternalsMax;
+  interface.kernel.forwards = read_sysctl(sysctl_of(link.name, "forwarding")) == "1";
   std::optional<Address> address = first_address(network, link.ifindex);
   if (address) interface.address = address->address;
   if (zone == Zone::outside) {
@@ -281,7 +325,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
         interface.external = i;
     if (!address)
       remarks.push_back(fmt::format(
-          "{} has no IPv4 address yet: nothing passes until it has one, then all by itself.",
+          "{} has no IPv4 address: nothing passes until it has one, then all by itself.",
           link.name));
   }
   return datapath_.set_interface(interface);
@@ -316,8 +360,10 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   if (!network) return network.error();
   std::vector<std::string> found;
   Status result = keep_holder();
+  take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network); !status) result = status;
   if (Status status = datapath_.set_clock(); !status) result = status;
+  remove_others(*network);
   update_addresses(*network, found);
   for (const Hooked& each : kHooks) {
     const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
@@ -332,8 +378,8 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
       if (Status status = attach(*link, each.hook, each.program); !status) result = status;
     }
   }
-  remove_others(*network);
   datapath_.routes_changed();
+  state_.interfaces = interfaces_;
   if (Status status = save_state(state_); !status) result = status;
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -341,6 +387,13 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
     if (!contains(said_, remark)) remarks.push_back(remark);
   said_ = found;
   return result;
+}
+
+std::string kept_config() {
+  std::string kept = run_file("config.toml");
+  Result<NetworkState> network = read_network();
+  bool there = network && !attached_programs(*network).empty();
+  return there && access(kept.c_str(), R_OK) == 0 ? kept : "";
 }
 
 Result<std::vector<std::string>> take_down() {
@@ -373,10 +426,9 @@ Result<std::vector<std::string>> take_down() {
     remarks.push_back("masq was not running here.");
     return remarks;
   }
+  std::string left = saved ? "" : what_may_be_left(*network);
   undo(*network, state);
-  remarks.push_back(
-      saved ? "masq is down; every trace is removed."
-            : "masq is down; its sysctls, qdiscs and nftables table are left as they were.");
+  remarks.push_back(saved ? "masq is down; every trace is removed." : "masq is down; " + left);
   if (machine_forwards())
     remarks.push_back(
         "The kernel forwards on this machine, as it did before masq: inner hosts are no "

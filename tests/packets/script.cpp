@@ -254,6 +254,8 @@ class Player {
                                             : Zone::other;
     } else if (what == "address") {
       interface.address = value == "none" ? Ipv4{0} : address_of(value);
+    } else if (what == "kernel_forwards") {
+      interface.kernel.forwards = static_cast<u8>(number(value));
     } else if (what == "external") {
       play_external(port, interface, value);
     } else {

@@ -64,7 +64,7 @@ def json_fields(tree):
     for name in ("status", "flows", "mappings"):
         written = json_keys(tree["src/cli/report.cpp"], f"{name}_json")
         if name == "status":
-            written |= traffic
+            written |= traffic | json_keys(tree["src/cli/report.cpp"], "interface_json")
         words = set()
         for path in first_column(parts.get(name, "")):
             words |= {word for word in re.split(r"[.\[\]]+", path) if word and word != "REASON"}
