@@ -50,8 +50,8 @@ int measure(masq::u32 records_max, unsigned& over) {
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object) {
     logs.emplace_back(65536);
-    bpf_program__set_log_level(program, kLogStatistics);
-    bpf_program__set_log_buf(program, logs.back().data(), logs.back().size());
+    if (!getenv("X")) {bpf_program__set_log_level(program, kLogStatistics);
+    bpf_program__set_log_buf(program, logs.back().data(), logs.back().size());}
   }
   if (int error = bpf_object__load(object); error != 0)
     return refuse(error == -EPERM ? "this needs root" : std::strerror(-error));
@@ -74,7 +74,7 @@ int measure(masq::u32 records_max, unsigned& over) {
 }  // namespace
 
 int main() {
-  libbpf_set_print([](libbpf_print_level, const char*, va_list) { return 0; });
+  libbpf_set_print([](libbpf_print_level l, const char* f, va_list a) { return l==LIBBPF_DEBUG?0:vfprintf(stderr,f,a); });
   unsigned over = 0;
   for (const masq::u32 records_max : {masq::kRecordsMin, masq::kRecordsMax}) {
     std::printf("table of %u records\n", records_max);
