@@ -32,7 +32,7 @@ inline constexpr u32 kOwnAddressesMax = 1024;
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 5;
+inline constexpr u32 kLayoutVersion = 6;
 
 // Known when the programs are loaded and never changed after.
 struct Constants {

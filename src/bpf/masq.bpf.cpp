@@ -353,6 +353,7 @@ __attribute__((noinline)) u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifinde
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
   KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex, {});
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(may_open(w, scratch->packet));
 }
 

@@ -11,9 +11,9 @@
 //
 // Inside to outside is translated or refused; inside to inside is routed; whatever is for the
 // gateway itself goes to its stack. From outside only what a flow asked for goes in (address- and
-// port-dependent filtering, RFC 4787 REQ-8); a port of the pool that no socket of the gateway has
-// answers nothing at all (RFC 5382 REQ-4a).
-// RFC 4787, 5382 (REQ-8 for hairpinning), 5508 (REQ-3 to REQ-8, REQ-10), 3022.
+// port-dependent filtering, RFC 4787 REQ-8), or what the filtering of its mapping lets in; a port
+// of the pool that no socket of the gateway has answers nothing at all (RFC 5382 REQ-4a). RFC 4787,
+// 5382 (REQ-8 for hairpinning), 5508 (REQ-3 to REQ-8, REQ-10), 3022.
 #pragma once
 
 #include "core/flows.h"
@@ -87,6 +87,7 @@ MASQ_INLINE Verdict translation(const Settings& s, const Record& r, u8 direction
 // A packet of a known flow: its state and its timer.
 template <class World>
 MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
+  if (r.state < State::udp) return;  // let in by a mapping alone: that has no timer
   bool refresh = direction == kOut;
   State before = r.state;
   if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p);
@@ -142,17 +143,59 @@ MASQ_INLINE Key incoming_key(const Packet& p) {
   return Key{p.destination, p.source, p.destination_port, p.source_port, p.protocol};
 }
 
-// May the packet begin the flow w.new_flow? Strictly (RFC 3704 section 2.2): only if an answer
-// would go back to where it came from.
+// Could this be an inner host's answer to what its filtering let in without a flow? Then it makes
+// one, or is an error about it.
+MASQ_INLINE bool answers_stranger(const Packet& p) {
+  return p.kind == Kind::icmp_error ||
+         (p.kind == Kind::tcp &&
+          (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == (kTcpSyn | kTcpAck));
+}
+
+// The mapping of an internal endpoint, if it lets in others than those that were asked.
+template <class World>
+MASQ_INLINE u32 open_mapping_of(World& w, const Key& flow, u32 external) {
+  Key key = mapping_key(flow);
+  u32 index = find_mapping(w.tables, key, key_hash(w.settings, key, kOut), external);
+  Record* m = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  return m != nullptr && (m->flags & (kFlagOpenToAddress | kFlagOpenToAll)) ? index : kNoRecord;
+}
+
+// May the packet begin the flow w.new_flow, whose state this sets? Strictly (RFC 3704 section 2.2):
+// only if an answer would go back to where it came from. An error about what came in by a mapping
+// alone begins none: w.making.flow is then that mapping.
 template <class World>
 MASQ_INLINE Reason may_open(World& w, const Packet& p) {
-  if (w.new_flow.flags & kFlagLocal) return Reason::none;
+  NewFlow& n = w.new_flow;
+  w.making.flow = kNoRecord;
+  Reason reason = opens_flow(p, n.state);
+  if (w.settings.filters_open && answers_stranger(p)) {
+    u32 mapping = open_mapping_of(w, n.inner, n.external);
+    if (mapping != kNoRecord) reason = Reason::none;
+    if (p.kind == Kind::icmp_error) w.making.flow = mapping;
+  }
+  if (reason != Reason::none || (n.flags & kFlagLocal)) return reason;
   Route back;
   w.route(p.source, p.destination, back);
   return back.kind == RouteKind::forward && back.zone == Zone::inside &&
                  back.ifindex == w.ifindex && is_plain_unicast(p.source)
              ? Reason::none
              : Reason::spoofed_source;
+}
+
+// The mapping by which a packet comes in that belongs to no flow: nothing is made for it, and it
+// keeps nothing alive (RFC 4787 REQ-6). An answer makes the flow.
+template <class World>
+MASQ_INLINE u32 mapping_open_to(World& w, const Packet& p, const Key& flow) {
+  if (p.kind != Kind::tcp && p.kind != Kind::udp) return kNoRecord;
+  Key key{flow.near_address, Ipv4{0}, flow.near_port, Port{0}, flow.protocol};
+  u32 index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+  Record* m = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  if (m == nullptr) return kNoRecord;
+  if (m->flags & kFlagOpenToAll) return index;
+  if (!(m->flags & kFlagOpenToAddress)) return kNoRecord;
+  key.remote_address = flow.remote_address;
+  u32 permission = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+  return permission == kNoRecord ? kNoRecord : index;
 }
 
 // The flow of an outgoing packet, made if need be; kNoRecord with a reason.
@@ -162,24 +205,21 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
     index = fragment_find(w, p, kOut);
     return index == kNoRecord ? Reason::fragment_without_first : Reason::none;
   }
-  State state = State::udp;
-  Reason reason = opens_flow(p, state);
   // What has no endpoints of its own must not be taken for a flow whose ports are zero too.
-  if (p.kind == Kind::other || p.kind == Kind::icmp_reply) return reason;
+  State state = State::udp;
+  if (p.kind == Kind::other || p.kind == Kind::icmp_reply) return opens_flow(p, state);
   Key key = outgoing_key(p);
-  // An empty remote endpoint is the key of a mapping, never of a packet.
-  if (key.remote_address.be == 0) return Reason::malformed;
+  if (!is_flow_key(key)) return Reason::malformed;
   u64 hash = key_hash(w.settings, key, kOut);
   index = find_inner(w.tables, key, hash);
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
   if (r != nullptr && in_force(w.settings, *r, w.now) && r->external == external)
     return Reason::none;
   index = kNoRecord;
-  if (reason != Reason::none) return reason;
   w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
   w.making.hash = hash;
-  reason = w.may_open(p);
-  if (reason == Reason::none) reason = make_flow(w);
+  Reason reason = w.may_open(p);
+  if (reason == Reason::none && w.making.flow == kNoRecord) reason = make_flow(w);
   if (reason != Reason::none) return reason;
   index = w.making.flow;
   r = record_at(w.tables, index);
@@ -196,7 +236,8 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
   if (p.kind == Kind::icmp_error) {
     // RFC 5508 REQ-6: says nothing about the session. It must go to the end that the quoted packet
     // came from, else it is a forgery.
-    Ipv4 expected = direction == kOut
+    Ipv4 expected = r->state == State::mapping ? p.quoted_source
+                    : direction == kOut
                         ? r->remote_address
                         : w.settings.externals[r->external & (kExternalsMax - 1)].address;
     if (!same(p.destination, expected)) return Reason::icmp_orphan;
@@ -315,10 +356,15 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
     index = fragment_find(w, p, kIn);
   } else if (parsed == Reason::none && p.kind != Kind::other && p.kind != Kind::icmp_query) {
     Key key = incoming_key(p);
-    index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+    if (is_flow_key(key))
+      index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+    Record* found = index == kNoRecord ? nullptr : record_at(w.tables, index);
+    if (w.settings.filters_open && is_flow_key(key) &&
+        (found == nullptr || !in_force(w.settings, *found, w.now)))
+      index = mapping_open_to(w, p, key);
   }
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
-  if (r == nullptr || !in_force(w.settings, *r, w.now) || r->state == State::mapping ||
+  if (r == nullptr || !in_force(w.settings, *r, w.now) ||
       w.settings.externals[r->external & (kExternalsMax - 1)].ifindex != w.ifindex)
     return unclaimed(w, p, parsed);
   bool local = r->flags & kFlagLocal;
