@@ -84,19 +84,25 @@ MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
 }
 
 // Says whether the kernel keeps account of a checksum of this packet: one that is still to be
-// completed (kPartial) or one of all bytes (kComplete). Unknown on kernels that do not let programs
-// ask.
+// completed (kPartial) or one of all bytes (kComplete). Unknown where neither way of asking is
+// there.
 enum class Checksum : u32 { none = 0, unnecessary, complete, partial, unknown };
 
 MASQ_INLINE Checksum checksum_state(__sk_buff* skb) {
-  if (bpf_cast_to_kern_ctx == nullptr) return Checksum::unknown;
-  sk_buff* kernel = static_cast<sk_buff*>(bpf_cast_to_kern_ctx(skb));
+  sk_buff* kernel = reinterpret_cast<sk_buff*>(skb);
   if (__builtin_preserve_field_info(kernel->ip_summed, 1) != 1) return Checksum::unknown;
   u32 offset = __builtin_preserve_field_info(kernel->ip_summed, 0);
   u32 left = __builtin_preserve_field_info(kernel->ip_summed, 4);
   u32 right = __builtin_preserve_field_info(kernel->ip_summed, 5);
-  u64 value = *(reinterpret_cast<const u8*>(kernel) + offset);
-  return static_cast<Checksum>(value << left >> right);
+  u8 byte = 0;
+  if (bpf_cast_to_kern_ctx != nullptr) {
+    byte = *(static_cast<const u8*>(bpf_cast_to_kern_ctx(skb)) + offset);
+  } else if (probe_read_kernel(&byte, 1, reinterpret_cast<const u8*>(skb) + offset)) {
+    // Before Linux 6.2 the context of a program at tc is the kernel's packet as well, but may only
+    // be looked at from afar.
+    return Checksum::unknown;
+  }
+  return static_cast<Checksum>(static_cast<u64>(byte) << left >> right);
 }
 
 MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verdict& v) {
@@ -160,7 +166,10 @@ MASQ_INLINE u32 again(__sk_buff* skb, const Settings& s, u32 ifindex) {
   return kAgain;
 }
 
-MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 ifindex, Ipv4 next_hop) {
+// What came without a link header gets an empty one: the redirect takes one off, and loses packets
+// that have none.
+MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 l3, u32 ifindex, Ipv4 next_hop) {
+  if (l3 == 0 && change_head(skb, kEthernetHeaderLength, 0)) return drop(Reason::internal_error);
   mark_passed(skb, s);
   bpf_redir_neigh neighbour = {};
   neighbour.nh_family = kAddressFamilyIpv4;
@@ -227,7 +236,7 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
       external_of(w.settings, v.icmp_source, back.ifindex) == kExternalsMax)
     return drop(Reason::egress_guard);
   count(Traffic::icmp_errors_sent, 1);
-  return send_to(skb, w.settings, back.ifindex, back.next_hop);
+  return send_to(skb, w.settings, l3, back.ifindex, back.next_hop);
 }
 
 MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
@@ -265,7 +274,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
   if (!last_check(skb, w.settings, p.l3, v)) return drop(Reason::egress_guard);
   count_translated(skb, v, p.l3);
   if (v.action == Action::hairpin) return again(skb, w.settings, v.ifindex);
-  return send_to(skb, w.settings, v.ifindex, v.next_hop);
+  return send_to(skb, w.settings, p.l3, v.ifindex, v.next_hop);
 }
 
 // A frame with a VLAN tag belongs to the VLAN's own interface. But the tag of VLAN 0 only carries a

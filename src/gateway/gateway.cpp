@@ -8,6 +8,7 @@
 
 #include "gateway/holder.h"
 #include "gateway/others.h"
+#include "gateway/requirements.h"
 
 namespace masq {
 namespace {
@@ -146,6 +147,8 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   }
   Result<Settings> settings = settings_for(decided);
   if (!settings) return settings.error();
+  if (running.empty())
+    if (Status status = check_kernel(this_kernel()); !status) return status.error();
   Result<Datapath> datapath =
       running.empty() ? Datapath::load(*settings) : Datapath::adopt(running);
   if (!datapath) return datapath.error();

@@ -1,0 +1,41 @@
+"""A kernel that lacks what the programs need is refused in one sentence, and nothing is changed.
+
+The functions that an older kernel lacks are taken away by a library before libbpf
+(tests/netns/older_kernel.cpp), the kernel's types by a mount that only the command sees.
+"""
+
+import pytest
+
+from lab import BINARIES
+
+HIDE_TYPES = 'mount --bind /dev/null /sys/kernel/btf/vmlinux && exec "$0" "$@"'
+
+
+def up(lab, *before):
+    return lab.run("B", [*before, BINARIES / "masq", "up"])
+
+
+@pytest.mark.parametrize(("before", "missing"), [
+    (["env", f"LD_PRELOAD={BINARIES / 'older_kernel.so'}"], "lacks bpf_loop"),
+    (["unshare", "--mount", "sh", "-c", HIDE_TYPES], "does not tell its types"),
+])
+def test_it_is_refused_in_one_sentence_and_nothing_is_changed(lab, before, missing):
+    def state():
+        return [lab.run("B", argv).stdout for argv in (
+            ["ip", "link"], ["tc", "qdisc"], ["sysctl", "net.ipv4.conf.lo.forwarding"],
+            ["sysctl", "net.ipv4.ip_local_reserved_ports"])] + [lab.programs("out0")]
+
+    was = state()
+    refused = up(lab, *before)
+    assert refused.returncode == 1
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("masq: This kernel (Linux ") and missing in line, line
+    assert "masq needs Linux 6.1 or newer" in line
+    assert state() == was
+    assert not lab.processes("B", "masqd") and not lab.processes("B", "masq-holder")
+
+
+def test_the_kernel_at_hand_is_taken(lab):
+    taken = up(lab)
+    assert taken.returncode == 0, taken.stderr
+    lab.masq("down")
