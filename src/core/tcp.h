@@ -9,6 +9,7 @@
 //   RST, FIN      exact: RST at the next number expected or the next to be sent; FIN right behind
 //                 what was sent, or its retransmission. A FIN that overtakes data is not counted
 //                 when it comes; the connection then ends by its timer.
+//   SYN           on an open connection says nothing, whatever its number (RFC 5961 section 4).
 //
 // opening -SYN,ACK from remote-> established -FIN-> fin_out | fin_in -FIN of the other-> closing
 // any -RST-> transitory -data-> established. Nothing is removed here: timers do that, 240 s later.
@@ -115,12 +116,12 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p) {
     tcp_begin(r, p);  // the inner host uses the same endpoints again
     return true;
   }
+  if ((p.tcp_flags & kTcpSyn) && r.state >= State::tcp_established) return false;
   if (!tcp_in_sequence(r, d, p)) return false;
   if (p.tcp_flags & kTcpFin) {
     u32 fin = p.sequence + p.segment_length;
-    if (p.sequence != r.sequence_end[d] && fin != r.sequence_end[d] &&
-        after(p.sequence, r.sequence_end[d]))
-      return false;  // ahead of data that we have not seen
+    // Ahead of data that we have not seen, or in the middle of what was sent: a guess.
+    if (after(p.sequence, r.sequence_end[d]) || after(r.sequence_end[d], fin)) return false;
     tcp_learn(r, d, p);
     if (r.state >= State::tcp_established) r.state = tcp_after_fin(r.state, d);
     return true;
