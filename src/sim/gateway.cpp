@@ -152,10 +152,12 @@ void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
   const u32 pool = pool_protocol(packet[9]);
   const bool wan2 = packet[16] == 100 && packet[17] == 64;
   const u32 external = find_interface(settings(), wan2 ? kWan2 : kWan)->external;
-  // A port from 1024 on never becomes a low one (RFC 4787 REQ-3a).
-  const bool low = packet[9] == kIcmp || packet[20] < 4;
+  // A port from 1024 on never becomes a low one (RFC 4787 REQ-3a). Of the other parity only some
+  // are tried, and a socket may have just those.
+  const bool icmp = packet[9] == kIcmp, low = icmp || packet[20] < 4;
+  const u32 wanted = packet[icmp ? 25 : 21];
   for (u32 port = low ? 0 : 1024; port < 65536; ++port) {
-    if (!is_mappable(settings(), pool, port)) continue;
+    if ((port & 1) != (wanted & 1) || !is_mappable(settings(), pool, port)) continue;
     all += 1;
     taken += port_is_used(engine_->tables().ports[external * kPoolProtocols + pool],
                           static_cast<u16>(port));
