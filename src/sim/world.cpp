@@ -90,8 +90,11 @@ World::World(u64 seed, const Modes& modes)
   }
   for (u32 i = 1; i <= 4; ++i) servers_.push_back(address(198, 51, 100, i));
   for (u32 i = 1; i <= 2; ++i) servers_.push_back(address(100, 64, 0, i));
-  gateway_.open_socket(kUdp, static_cast<u16>(shape_.gateway.pool[1].first + 5));
-  gateway_.open_socket(kTcp, static_cast<u16>(shape_.gateway.pool[1].first + 7));
+  for (u32 i = 0; i < 8; ++i) {
+    const bool wide = shape_.gateway.pool[1].first == 30000;  // a narrow pool is not for sockets too
+    gateway_.open_socket(i % 2 == 0 ? kUdp : kTcp,
+                         static_cast<u16>(wide ? random_.between(30000, 65535) : 20000 + i));
+  }
 }
 
 World::~World() = default;
