@@ -58,9 +58,12 @@ void Attack::send_inert(const Data& packet, const Talk& talk, const char* what) 
   const auto after = w_.gateway_.record_of(kTcp, c.client, c.server);
   if (!before || !after) return;
   require(std::memcmp(&*before, &*after, sizeof(Record)) == 0, Invariant::attack_changes_nothing,
-          std::string(what) + " changed " + text_of(c.client) + " <-> " + text_of(c.server) +
-              ", state " + std::to_string(static_cast<u32>(before->state)) + " to " +
-              std::to_string(static_cast<u32>(after->state)));
+          [&] {
+            return std::string(std::string(what) + " changed " + text_of(c.client) + " <-> " +
+                               text_of(c.server) + ", state " +
+                               std::to_string(static_cast<u32>(before->state)) + " to " +
+                               std::to_string(static_cast<u32>(after->state)));
+          });
 }
 
 void Attack::forge_segment() {

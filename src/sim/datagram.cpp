@@ -31,12 +31,12 @@ void set32(Data& d, std::size_t at, u32 v) {
   set16(d, at + 2, v);
 }
 
-u32 sum_of(const Data& d, std::size_t from, std::size_t to, u32 sum = 0) {
-  for (std::size_t i = from; i < to; ++i) {
-    sum += (i - from) % 2 == 0 ? d[i] * 256u : d[i];
-    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-  }
-  return sum;
+u32 sum_of(const Data& d, std::size_t from, std::size_t to, u64 sum = 0) {
+  std::size_t i = from;
+  for (; i + 1 < to; i += 2) sum += d[i] * 256u + d[i + 1];
+  if (i < to) sum += d[i] * 256u;
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<u32>(sum);
 }
 
 u32 header_length(const Data& d) {

@@ -122,9 +122,10 @@ Passage GatewayNode::pass(const Data& packet, Action action) {
   Passage p{o.action, o.reason, o.ifindex,
             Data(buffer.begin() + l3_, buffer.begin() + frame.length)};
   const bool refused = o.action == masq::Action::drop || o.action == masq::Action::icmp_error;
-  require(!refused || o.reason != Reason::none, Invariant::refused_has_reason, "none is given");
+  require(!refused || o.reason != Reason::none, Invariant::refused_has_reason,
+          [&] { return std::string("none is given"); });
   require(counted == (refused ? 1 : 0), Invariant::refused_has_reason,
-          "counted " + std::to_string(counted) + " times");
+          [&] { return std::string("counted " + std::to_string(counted) + " times"); });
   (refused ? refused_ : o.action == masq::Action::forward ? forwarded_ : to_stack_) += 1;
   check_counts(p);
   return p;
@@ -132,21 +133,26 @@ Passage GatewayNode::pass(const Data& packet, Action action) {
 
 void GatewayNode::check_counts(const Passage& p) const {
   const EngineCounters c = engine_->counters();
-  require(sum_of(c) == refused_, Invariant::counts_agree,
-          std::to_string(refused_) + " refused, counted " + std::to_string(sum_of(c)));
+  require(sum_of(c) == refused_, Invariant::counts_agree, [&] {
+    return std::string(std::to_string(refused_) + " refused, counted " + std::to_string(sum_of(c)));
+  });
   const u64 carried = traffic_of(c, Traffic::translated_out) +
                       traffic_of(c, Traffic::translated_in) + traffic_of(c, Traffic::routed);
-  require(carried == forwarded_, Invariant::counts_agree,
-          std::to_string(forwarded_) + " forwarded, counted " + std::to_string(carried));
-  require(p.reason != Reason::internal_error, Invariant::refused_has_reason, "internal_error");
-  require(flows() <= settings().flows_max, Invariant::counts_agree, "more flows than allowed");
+  require(carried == forwarded_, Invariant::counts_agree, [&] {
+    return std::string(std::to_string(forwarded_) + " forwarded, counted " +
+                       std::to_string(carried));
+  });
+  require(p.reason != Reason::internal_error, Invariant::refused_has_reason,
+          [&] { return std::string("internal_error"); });
+  require(flows() <= settings().flows_max, Invariant::counts_agree,
+          [&] { return std::string("more flows than allowed"); });
 }
 
 // Nothing is said to be full that is not: RFC 6888 REQ-13 in reverse.
 void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
   if (p.reason == Reason::flow_table_full)
     require(flows() * 10 >= settings().flows_max * 9, Invariant::refused_for_cause,
-            std::to_string(flows()) + " flows: " + text_of(packet));
+            [&] { return std::string(std::to_string(flows()) + " flows: " + text_of(packet)); });
   if (p.reason != Reason::ports_exhausted) return;
   u32 taken = 0, all = 0;
   const u32 pool = pool_protocol(packet[9]);
@@ -162,8 +168,9 @@ void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
     taken += port_is_used(engine_->tables().ports[external * kPoolProtocols + pool],
                           static_cast<u16>(port));
   }
-  require(taken * 10 >= all * 9, Invariant::refused_for_cause,
-          std::to_string(taken) + " of " + std::to_string(all) + " ports taken");
+  require(taken * 10 >= all * 9, Invariant::refused_for_cause, [&] {
+    return std::string(std::to_string(taken) + " of " + std::to_string(all) + " ports taken");
+  });
 }
 
 Passage GatewayNode::inside(u32 ifindex, const Data& packet, const Note& note) {
@@ -196,9 +203,10 @@ void GatewayNode::sweep() {
     const Record& r = t.records[i];
     if (r.state < State::udp) continue;
     const bool gone = settings().externals[r.external].state != kExternalLive;
-    require(!gone, Invariant::expired_is_gone, "a flow of an address that is gone");
+    require(!gone, Invariant::expired_is_gone,
+            [&] { return std::string("a flow of an address that is gone"); });
     require(!elapsed(now, r.last_seen, timeout_of(settings(), r) + overdue),
-            Invariant::expired_is_gone, "record " + std::to_string(i));
+            Invariant::expired_is_gone, [&] { return std::string("record " + std::to_string(i)); });
   }
   sweep_before_ = last_sweep_;
   last_sweep_ = now_;
@@ -206,7 +214,7 @@ void GatewayNode::sweep() {
 
 void GatewayNode::audit() {
   const auto found = engine_->verify(ticks_from_ns(now_ - last_sweep_) + 2);
-  require(found.empty(), Invariant::table_is_sound, describe(found));
+  require(found.empty(), Invariant::table_is_sound, [&] { return std::string(describe(found)); });
 }
 
 void GatewayNode::change_external(u32 ifindex, u32 to) {

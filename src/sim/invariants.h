@@ -57,8 +57,10 @@ struct Broken {
   std::string what;
 };
 
-inline void require(bool holds, Invariant invariant, const std::string& what) {
-  if (!holds) throw Broken{invariant, what};
+// `what` makes the words, only when they are needed.
+template <class Words>
+void require(bool holds, Invariant invariant, Words what) {
+  if (!holds) throw Broken{invariant, what()};
 }
 
 // How the gateway under test is allowed to behave.

@@ -96,18 +96,21 @@ void Ledger::forget(Nanos now) {
 
 void Ledger::check_no_inner(const Datagram& out, const Data& packet) const {
   const bool header = is_inner(out.source) || is_inner(out.destination);
-  require(!header, Invariant::no_inner_address_outside, "leaves: " + text_of(packet));
+  require(!header, Invariant::no_inner_address_outside,
+          [&] { return std::string("leaves: " + text_of(packet)); });
   Datagram quoted;
   if (!is_icmp_error(out) || !decode_quoted(out.payload, quoted)) return;
   require(!is_inner(quoted.source) && !is_inner(quoted.destination),
-          Invariant::no_inner_address_outside, "an error quotes one: " + text_of(packet));
+          Invariant::no_inner_address_outside,
+          [&] { return std::string("an error quotes one: " + text_of(packet)); });
 }
 
 // Against the twin: everything as it came, but for what translation must change.
 void Ledger::check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const {
   require(p.packet.size() == in.size(), Invariant::only_endpoints_change,
-          "the length has changed" + story(in, p));
-  require(p.packet[8] + 1 == in[8], Invariant::ttl_decremented_once, story(in, p));
+          [&] { return std::string("the length has changed" + story(in, p)); });
+  require(p.packet[8] + 1 == in[8], Invariant::ttl_decremented_once,
+          [&] { return std::string(story(in, p)); });
   std::vector<u32> unsure;
   Data wanted = translated(in, outward, near, unsure);
   if (modes_.ids_rewritten)
@@ -119,18 +122,20 @@ void Ledger::check_change(const Data& in, bool outward, Endpoint near, const Pas
   bool right_before = false, right_after = false;
   decode(in, before, right_before);
   require(decode(p.packet, after, right_after), Invariant::checksums_right,
-          "the header is broken" + story(in, p));
-  require(right_before == right_after, Invariant::checksums_right, story(in, p));
+          [&] { return std::string("the header is broken" + story(in, p)); });
+  require(right_before == right_after, Invariant::checksums_right,
+          [&] { return std::string(story(in, p)); });
   require(wanted == p.packet, Invariant::only_endpoints_change,
-          "expected " + text_of(wanted) + story(in, p));
+          [&] { return std::string("expected " + text_of(wanted) + story(in, p)); });
 }
 
 void Ledger::check_routed(const Data& in, const Passage& p) const {
   Data back = p.packet;
   require(back.size() == in.size() && back[8] + 1 == in[8], Invariant::ttl_decremented_once,
-          "routed" + story(in, p));
+          [&] { return std::string("routed" + story(in, p)); });
   for (u32 at : {8u, 10u, 11u}) back[at] = in[at];
-  require(back == in, Invariant::only_endpoints_change, "routed" + story(in, p));
+  require(back == in, Invariant::only_endpoints_change,
+          [&] { return std::string("routed" + story(in, p)); });
 }
 
 void Ledger::check_error(u32 from, const Data& in, const Passage& p) const {
@@ -140,13 +145,14 @@ void Ledger::check_error(u32 from, const Data& in, const Passage& p) const {
   const bool sound = decode(p.packet, error, right) && right && is_icmp_error(error);
   require(sound && error.destination == cause.source && p.ifindex == from &&
               error.source == places.at(from).own,
-          Invariant::error_is_sound, "is badly made" + story(in, p));
+          Invariant::error_is_sound, [&] { return std::string("is badly made" + story(in, p)); });
   require(!is_icmp_error(cause) && cause.offset == 0, Invariant::error_is_sound,
-          "answers what must not be answered" + story(in, p));
+          [&] { return std::string("answers what must not be answered" + story(in, p)); });
   const std::size_t n = error.payload.size();
   require(n >= 28 && n <= in.size() &&
               std::equal(error.payload.begin(), error.payload.end(), in.begin()),
-          Invariant::error_is_sound, "does not quote its packet" + story(in, p));
+          Invariant::error_is_sound,
+          [&] { return std::string("does not quote its packet" + story(in, p)); });
 }
 
 void Ledger::check_stack(const Datagram& d, bool inward) const {
@@ -157,7 +163,7 @@ void Ledger::check_stack(const Datagram& d, bool inward) const {
   }
   const bool dhcp = d.protocol == kUdp && d.source_port == 67 && d.destination_port == 68;
   require(own || (inward && dhcp && !is_inner(d.destination)), Invariant::stack_gets_its_own,
-          "got a packet for " + text_of(d.destination));
+          [&] { return std::string("got a packet for " + text_of(d.destination)); });
 }
 
 const Ledger::First* Ledger::first_of(Nanos now, const Datagram& d, bool outward) const {
@@ -169,10 +175,12 @@ const Ledger::First* Ledger::first_of(Nanos now, const Datagram& d, bool outward
 // `inner`: the session as the inner side names it.
 void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const Note& note,
                            const Passage& p, bool outward) const {
-  require(p.reason != Reason::none, Invariant::refused_has_reason, "a packet vanished");
+  require(p.reason != Reason::none, Invariant::refused_has_reason,
+          [&] { return std::string("a packet vanished"); });
   if (!note.honest) return;
-  require(!is_bad(p.reason), Invariant::honest_is_not_called_bad,
-          "refused for reason " + std::to_string(static_cast<u32>(p.reason)));
+  require(!is_bad(p.reason), Invariant::honest_is_not_called_bad, [&] {
+    return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)));
+  });
   if (p.reason == Reason::too_big || p.reason == Reason::fragment_table_full) return;
   Key key = inner;
   if (d.offset != 0) {
@@ -182,9 +190,10 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
   }
   const auto at = sessions_.find(key);
   if (at == sessions_.end()) return;
-  require(at->second.floor <= now, Invariant::established_survives,
-          "refused for reason " + std::to_string(static_cast<u32>(p.reason)) +
-              " within its timer: " + text_of(key.near) + " <-> " + text_of(key.remote));
+  require(at->second.floor <= now, Invariant::established_survives, [&] {
+    return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)) +
+                       " within its timer: " + text_of(key.near) + " <-> " + text_of(key.remote));
+  });
 }
 
 // --- sessions ------------------------------------------------------------------------------------
@@ -194,7 +203,12 @@ void Ledger::extend(Nanos now, Session& s, const Key& key, const Note& note, boo
     const Nanos closing = nanos_of(std::min(settings_.tcp_closing, settings_.tcp_opening));
     const bool open = note.honest && note.established && !*note.ended;
     const Nanos timer = open ? nanos_of(settings_.tcp_established) : closing;
-    if (note.honest || (outward && s.ceiling == 0)) s.floor = now + timer - kSlackTcp;
+    const Nanos floor = now + timer - kSlackTcp;
+    // What comes after the end may prolong nothing: a RST is no part of the stream.
+    if (note.honest && *note.ended)
+      s.floor = std::min(s.floor, floor);
+    else if (note.honest || (outward && s.ceiling == 0))
+      s.floor = floor;
     s.ceiling = now + nanos_of(settings_.tcp_established) + kSlackTcp;
     return;
   }
@@ -213,27 +227,32 @@ void Ledger::check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint r
     in_pool |= external.port >= r.first && external.port <= r.last;
   for (const auto& [its_protocol, port] : sockets)
     if (its_protocol == protocol && port == external.port) in_pool = false;
-  require(in_pool, Invariant::port_may_be_mapped, text_of(external));
+  require(in_pool, Invariant::port_may_be_mapped, [&] { return std::string(text_of(external)); });
   const bool shared = protocol == kTcp && modes_.tcp_ports_shared;
   Endpoint& known = mappings_[MappingKey{protocol, internal, external.address}];
   require(shared || known == external || known == Endpoint{} ||
               floor_of(protocol, internal, known) <= now,
-          Invariant::mapping_is_endpoint_independent,
-          text_of(internal) + " was " + text_of(known) + " and is " + text_of(external));
+          Invariant::mapping_is_endpoint_independent, [&] {
+            return std::string(text_of(internal) + " was " + text_of(known) + " and is " +
+                               text_of(external));
+          });
   known = external;
   Endpoint& holder = holders_[{protocol, external}];
   require(shared || holder == internal || holder == Endpoint{} ||
               floor_of(protocol, holder, external) <= now,
-          Invariant::no_port_shared,
-          text_of(external) + " is " + text_of(holder) + " and " + text_of(internal));
+          Invariant::no_port_shared, [&] {
+            return std::string(text_of(external) + " is " + text_of(holder) + " and " +
+                               text_of(internal));
+          });
   holder = internal;
   Endpoint& owner = by_external_[Key{protocol, external, remote}];
   const auto other = sessions_.find(Key{protocol, owner, remote});
   require(owner == internal || other == sessions_.end() || other->second.external != external ||
               other->second.floor <= now,
-          Invariant::no_port_shared,
-          text_of(external) + " to " + text_of(remote) + " is " + text_of(owner) + " and " +
-              text_of(internal));
+          Invariant::no_port_shared, [&] {
+            return std::string(text_of(external) + " to " + text_of(remote) + " is " +
+                               text_of(owner) + " and " + text_of(internal));
+          });
   owner = internal;
 }
 
@@ -269,21 +288,22 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
   if (d.offset != 0) {
     const First* first = first_of(now, d, true);
     require(first != nullptr && first->near.address == out.source, Invariant::only_endpoints_change,
-            "a fragment left and its first one did not");
+            [&] { return std::string("a fragment left and its first one did not"); });
     return;
   }
   if (is_icmp_error(d)) {
     const bool readable = quoted_ends(d, true, key.protocol, key.near, key.remote);
     const auto at = sessions_.find(key);
     require(readable && at != sessions_.end() && at->second.ceiling > now,
-            Invariant::source_is_external, "an ICMP error about no session left");
+            Invariant::source_is_external,
+            [&] { return std::string("an ICMP error about no session left"); });
     return;
   }
   auto at = sessions_.find(key);
   const bool open = at != sessions_.end() && at->second.ceiling > now;
   const bool belongs = (d.source & 0xffffff00) == link.network;
   require(belongs || (open && !modes_.inner_link_is_checked_always),
-          Invariant::source_belongs_to_its_link, text_of(d.source));
+          Invariant::source_belongs_to_its_link, [&] { return std::string(text_of(d.source)); });
   check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
   Session& s = sessions_[key];
   if (s.external != source_of(out)) s = Session{source_of(out)};
@@ -295,13 +315,16 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
 void Ledger::hairpinned(Nanos now, const Datagram& d, const Datagram& out) {
   const auto live = outer.find(out.source);
   require(live != outer.end() && live->second && is_inner(out.destination),
-          Invariant::source_is_external, "hairpin from " + text_of(out.source));
-  require(out.ttl + 1 == d.ttl, Invariant::ttl_decremented_once, "hairpin");
+          Invariant::source_is_external,
+          [&] { return std::string("hairpin from " + text_of(out.source)); });
+  require(out.ttl + 1 == d.ttl, Invariant::ttl_decremented_once,
+          [&] { return std::string("hairpin"); });
   if (d.offset != 0 || is_icmp_error(d)) return;
   const Key key{d.protocol, source_of(d), destination_of(d)};
   const Key other{d.protocol, destination_of(out), source_of(out)};
   require(!modes_.hairpin_is_filtered || allowed_in(now, other, destination_of(d)) != nullptr,
-          Invariant::nothing_inward_without_flow, "hairpin to " + text_of(other.near));
+          Invariant::nothing_inward_without_flow,
+          [&] { return std::string("hairpin to " + text_of(other.near)); });
   check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
   Session& s = sessions_[key];
   if (s.external != source_of(out)) s = Session{source_of(out)};
@@ -322,13 +345,13 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
     if (sound) check_stack(d, false);
   } else {
     require(sound && decode(p.packet, out, ignored), Invariant::only_endpoints_change,
-            "a broken packet was passed on" + story(in, p));
+            [&] { return std::string("a broken packet was passed on" + story(in, p)); });
     const Place& to = places.at(p.ifindex);
     if (to.zone == Zone::inside)
       return outer.count(d.destination) != 0 ? hairpinned(now, d, out) : check_routed(in, p);
     check_no_inner(out, p.packet);
     require(out.source == to.external && to.external != 0, Invariant::source_is_external,
-            story(in, p));
+            [&] { return std::string(story(in, p)); });
     Endpoint near = source_of(out);
     u8 protocol = 0;
     Endpoint remote;
@@ -344,8 +367,9 @@ void Ledger::passed_in(Nanos now, const Datagram& d, const Datagram& out, const 
   if (d.offset != 0) {
     const First* first = first_of(now, d, false);
     require(first != nullptr, Invariant::nothing_inward_without_flow,
-            "a fragment came in and its first one did not");
-    require(first->near.address == out.destination, Invariant::reply_reaches_its_host, "fragment");
+            [&] { return std::string("a fragment came in and its first one did not"); });
+    require(first->near.address == out.destination, Invariant::reply_reaches_its_host,
+            [&] { return std::string("fragment"); });
     return;
   }
   Key outside{d.protocol, destination_of(d), source_of(d)};
@@ -354,18 +378,19 @@ void Ledger::passed_in(Nanos now, const Datagram& d, const Datagram& out, const 
     const bool readable = quoted_ends(d, false, outside.protocol, outside.near, outside.remote) &&
                           quoted_ends(out, false, inside.protocol, inside.near, inside.remote);
     require(readable && inside.near.address == out.destination, Invariant::reply_reaches_its_host,
-            "an error for another");
+            [&] { return std::string("an error for another"); });
   }
   const bool allowed = allowed_in(now, inside, outside.near) != nullptr;
   const auto owner = by_external_.find(outside);
   if (!allowed && owner != by_external_.end() && owner->second != inside.near)
     require(allowed_in(now, Key{inside.protocol, owner->second, inside.remote}, outside.near) ==
                 nullptr,
-            Invariant::reply_reaches_its_host,
-            text_of(outside.near) + " belongs to " + text_of(owner->second) + ", went to " +
-                text_of(inside.near));
+            Invariant::reply_reaches_its_host, [&] {
+              return std::string(text_of(outside.near) + " belongs to " + text_of(owner->second) +
+                                 ", went to " + text_of(inside.near));
+            });
   require(allowed, Invariant::nothing_inward_without_flow,
-          text_of(outside.remote) + " > " + text_of(inside.near));
+          [&] { return std::string(text_of(outside.remote) + " > " + text_of(inside.near)); });
   if (is_icmp_error(d)) return;
   const auto at = sessions_.find(inside);
   if (at != sessions_.end()) extend(now, at->second, inside, note, false);
@@ -384,10 +409,11 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
     if (!note.honest) return;
   } else if (p.action == Action::forward) {
     require(sound && decode(p.packet, out, ignored), Invariant::only_endpoints_change,
-            "a broken packet was passed on" + story(in, p));
+            [&] { return std::string("a broken packet was passed on" + story(in, p)); });
     const Place* to = place_of(out.destination);
     require(to != nullptr && to->zone == Zone::inside && to->ifindex == p.ifindex,
-            Invariant::reply_reaches_its_host, "it left by a wrong link" + story(in, p));
+            Invariant::reply_reaches_its_host,
+            [&] { return std::string("it left by a wrong link" + story(in, p)); });
     Endpoint near = destination_of(out), remote;
     u8 protocol = 0;
     if (is_icmp_error(out)) quoted_ends(out, false, protocol, near, remote);
@@ -416,7 +442,8 @@ void Ledger::judge_leaving(u32 to, const Data& in, const Passage& p) {
   bool right = false;
   if (!decode(p.packet, out, right)) return;
   check_no_inner(out, p.packet);
-  require(out.source == places.at(to).external, Invariant::source_is_external, story(in, p));
+  require(out.source == places.at(to).external, Invariant::source_is_external,
+          [&] { return std::string(story(in, p)); });
 }
 
 }  // namespace masq::sim

@@ -46,8 +46,8 @@ class Ledger {
  public:
   Ledger(const Settings& settings, const Modes& modes) : settings_(settings), modes_(modes) {}
 
-  std::map<u32, Place> places;    // by interface
-  std::map<u32, bool> outer;      // addresses that are or were the gateway's, and if live
+  std::map<u32, Place> places;              // by interface
+  std::map<u32, bool> outer;                // addresses that are or were the gateway's, and if live
   std::vector<std::pair<u8, u16>> sockets;  // of the gateway: protocol, port
 
   // Came from inside, came from outside, was sent by the gateway itself.

@@ -178,9 +178,10 @@ void TcpEnd::take_data(const Datagram& d) {
   if (!after(d.sequence, expected) && !far_done_ && skip <= d.payload.size()) {
     for (std::size_t i = skip; i < d.payload.size(); ++i, ++received_)
       require(d.payload[i] == byte_of(c_.number, !is_client_, received_),
-              Invariant::reply_reaches_its_host,
-              "connection " + std::to_string(c_.number) + " got a wrong byte at " +
-                  std::to_string(received_));
+              Invariant::reply_reaches_its_host, [&] {
+                return std::string("connection " + std::to_string(c_.number) +
+                                   " got a wrong byte at " + std::to_string(received_));
+              });
     if (d.flags & kFin) far_done_ = 1;
   }
   acknowledge();

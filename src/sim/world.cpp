@@ -91,7 +91,8 @@ World::World(u64 seed, const Modes& modes)
   for (u32 i = 1; i <= 4; ++i) servers_.push_back(address(198, 51, 100, i));
   for (u32 i = 1; i <= 2; ++i) servers_.push_back(address(100, 64, 0, i));
   for (u32 i = 0; i < 8; ++i) {
-    const bool wide = shape_.gateway.pool[1].first == 30000;  // a narrow pool is not for sockets too
+    const bool wide =
+        shape_.gateway.pool[1].first == 30000;  // a narrow pool is not for sockets too
     gateway_.open_socket(i % 2 == 0 ? kUdp : kTcp,
                          static_cast<u16>(wide ? random_.between(30000, 65535) : 20000 + i));
   }
@@ -153,8 +154,10 @@ void World::change_address() {
 void World::check_ends() {
   for (const Talk& talk : talks_) {
     const Connection& c = talk.connection;
-    require(!c.given_up || c.may_fail, Invariant::connection_completes,
-            text_of(c.client) + " <-> " + text_of(c.server) + " has stalled");
+    require(!c.given_up || c.may_fail, Invariant::connection_completes, [&] {
+      return std::string(sim::text_of(c.client) + " <-> " + sim::text_of(c.server) +
+                         " has stalled");
+    });
   }
 }
 
@@ -169,6 +172,9 @@ void World::coming(const char* where, const Data& packet) {
 void World::gone(const Passage& p) {
   last_.back().done = true;
   last_.back().out = p;
+  if (about_.empty()) return;
+  const std::string text = text_of(last_.back());
+  if (text.find(about_) != std::string::npos) std::printf("%s", text.c_str());
 }
 
 void World::from_inner(u32 link, const Data& packet, const Note& note) {
@@ -255,7 +261,7 @@ bool World::whole(std::map<std::array<u32, 3>, std::map<u32, Data>>& pieces, con
   all[11] = static_cast<u8>(~sum);
   if (!decode(all, d, right)) return false;
   require(right || d.id >= 0x8000, Invariant::checksums_right,
-          "a datagram put together again: " + text_of(all));
+          [&] { return std::string("a datagram put together again: " + sim::text_of(all)); });
   return right;
 }
 
@@ -295,8 +301,10 @@ void World::inner_receives(const Datagram& d) {
     for (std::size_t i = 8; i < d.payload.size(); ++i)
       intact &= d.payload[i] == byte_of(x.number, true, i);
     require(destination_of(d) == x.client && d.source == x.server.address && intact,
-            Invariant::reply_reaches_its_host,
-            "the answer for " + text_of(x.client) + " came to " + text_of(destination_of(d)));
+            Invariant::reply_reaches_its_host, [&] {
+              return std::string("the answer for " + sim::text_of(x.client) + " came to " +
+                                 sim::text_of(destination_of(d)));
+            });
     x.answered += 1;
     answers_ += 1;
   }
@@ -349,20 +357,18 @@ void World::answer(const Datagram& d) {
 
 // --- what is said at the end ---------------------------------------------------------------------
 
+std::string World::text_of(const Seen& s) {
+  char head[64];
+  std::snprintf(head, sizeof(head), "  %10.3f %-8s", static_cast<double>(s.at) / 1e9, s.where);
+  std::string text = head + sim::text_of(s.packet) + "\n             ";
+  if (!s.done) return text + "here\n";
+  if (s.out.reason == Reason::none) return text + "-> " + sim::text_of(s.out.packet) + "\n";
+  return text + "refused: " + kReasonNames[static_cast<u32>(s.out.reason)] + "\n";
+}
+
 std::string World::last_packets() const {
   std::string text;
-  for (const Seen& s : last_) {
-    char head[64];
-    std::snprintf(head, sizeof(head), "  %10.3f %-8s", static_cast<double>(s.at) / 1e9, s.where);
-    text += head + text_of(s.packet) + "\n";
-    if (!s.done)
-      text += "             here\n";
-    else if (s.out.reason != Reason::none)
-      text += std::string("             refused: ") + kReasonNames[static_cast<u32>(s.out.reason)] +
-              "\n";
-    else
-      text += "             -> " + text_of(s.out.packet) + "\n";
-  }
+  for (const Seen& s : last_) text += text_of(s);
   return text;
 }
 

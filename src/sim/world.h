@@ -57,6 +57,9 @@ class World {
   World(u64 seed, const Modes& modes);
   ~World();
 
+  // Prints every packet in whose words this text occurs.
+  void show(const std::string& about) { about_ = about; }
+
   // Throws Broken.
   void run(u32 time_s);
 
@@ -90,6 +93,7 @@ class World {
   void at_inner(const Data& packet);
   void at_outer(const Data& packet);
   void over_path(const Data& packet);
+  static std::string text_of(const Seen& s);
   void coming(const char* where, const Data& packet);
   void gone(const Passage& p);
   void check_ends();
@@ -121,6 +125,7 @@ class World {
   std::deque<Seen> last_;
   std::unique_ptr<class Traffic> traffic_;
   std::unique_ptr<class Attack> attack_;
+  std::string about_;
   u64 packets_ = 0, answers_ = 0, bytes_ = 0;
   u16 server_ids_ = 0;
   Nanos end_ = 0;

@@ -4,6 +4,8 @@
 //   masq_sim --seeds A-B --time_s S       one after another
 //   masq_sim --from N --for_s T --time_s S   as many seeds as go into T seconds of real time
 //
+//   --about TEXT     also prints the packets in whose words this occurs, such as 192.168.2.10:40000
+//
 // A run in which something does not hold prints the seed, the step, the invariant and the last
 // packets; the same seed and time repeat it exactly. Exit code 0 if all held.
 #include <chrono>
@@ -22,10 +24,12 @@ struct Options {
   u64 first = 1, last = 1;
   u32 time_s = 7440;
   u32 for_s = 0;
+  std::string about;
 };
 
-bool run(u64 seed, u32 time_s) {
+bool run(u64 seed, u32 time_s, const std::string& about) {
   sim::World world(seed, sim::Modes{});
+  world.show(about);
   try {
     world.run(time_s);
   } catch (const sim::Broken& broken) {
@@ -56,6 +60,8 @@ bool read(int argc, char** argv, Options& o) {
       o.for_s = static_cast<u32>(value);
     } else if (name == "--time_s") {
       o.time_s = static_cast<u32>(value);
+    } else if (name == "--about") {
+      o.about = argv[i + 1];
     } else {
       return false;
     }
@@ -70,7 +76,7 @@ int main(int argc, char** argv) {
   if (!read(argc, argv, o)) {
     std::fprintf(stderr,
                  "usage: masq_sim [--seed N | --seeds A-B | --from N --for_s T] "
-                 "[--time_s S]\n");
+                 "[--time_s S] [--about TEXT]\n");
     return 2;
   }
   const auto began = std::chrono::steady_clock::now();
@@ -80,7 +86,7 @@ int main(int argc, char** argv) {
   u64 runs = 0;
   bool good = true;
   for (u64 seed = o.first; o.for_s != 0 ? !is_late() : seed <= o.last; ++seed, ++runs)
-    if (!run(seed, o.time_s)) {
+    if (!run(seed, o.time_s, o.about)) {
       good = false;
       break;
     }
