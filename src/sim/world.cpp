@@ -134,6 +134,8 @@ void World::act() {
 void World::sweep_later() {
   gateway_.set_time(events_.now());
   gateway_.sweep();
+  inner_pieces_.clear();  // hosts do not wait long for the rest of a datagram
+  outer_pieces_.clear();
   if (random_.below(kSweepsPerAudit) == 0) {
     gateway_.audit();
     check_ends();
