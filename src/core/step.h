@@ -160,6 +160,7 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
     return Reason::none;
   index = kNoRecord;
   if (reason != Reason::none) return reason;
+  if (p.options) return Reason::ip_options;  // as in follow(); nothing is made for it
   if (!(flags & kFlagLocal)) {
     Route back;
     w.route(p.source, p.destination, back);

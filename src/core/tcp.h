@@ -61,6 +61,7 @@ MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
   r.sequence_end[kOut] = p.sequence + p.segment_length;
   r.acknowledged[kOut] = p.sequence;
   r.window[kOut] = p.window;
+  r.window[kIn] = 0;  // of the life before
   r.flags = static_cast<u8>((r.flags & kFlagLocal) | kFlagSeenOut);
   r.scales = 0;
   if (p.window_scale != 0xff) {

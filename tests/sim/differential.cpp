@@ -98,7 +98,7 @@ class Run {
       step();
       compare_sessions();
       if (gateways_.size() > 1) compare_tables(gateways_[0]->tables(), gateways_[1]->tables());
-      if (step_ % 64 == 0 || step_ == steps) audit();
+      if (step_ % 256 == 0 || step_ == steps) audit();
     }
   }
 
@@ -301,6 +301,7 @@ class Run {
     if (d.protocol == kTcp) fill_tcp(d, s, outward ? kOut : kIn);
     if (random_.chance(120)) make_fragment(d);
     sim::Data packet = encode(d);
+    if (random_.chance(20)) add_options(packet);
     if (random_.chance(70)) damage(packet, outward);
     if (random_.chance(20)) packet.resize(packet.size() + random_.below(8));
     return packet;
@@ -381,6 +382,26 @@ class Run {
     return encode(d);
   }
 
+  // Record route, with room for nothing, and the end.
+  static void add_options(sim::Data& packet) {
+    const sim::Data options = {7, 3, 4, 0};
+    packet.insert(packet.begin() + 20, options.begin(), options.end());
+    packet[0] = 0x46;
+    packet[2] = static_cast<u8>(packet.size() >> 8);
+    packet[3] = static_cast<u8>(packet.size());
+    fill_header_checksum(packet);
+  }
+
+  static void fill_header_checksum(sim::Data& packet) {
+    packet[10] = packet[11] = 0;
+    const std::size_t end = std::min<std::size_t>((packet[0] & 15) * 4u, packet.size());
+    u32 sum = 0;
+    for (std::size_t i = 0; i + 1 < end; i += 2) sum += packet[i] * 256u + packet[i + 1];
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+    packet[10] = static_cast<u8>(~sum >> 8);
+    packet[11] = static_cast<u8>(~sum);
+  }
+
   bool is_outer(u32 address) const {
     return std::find(model_.outer.begin(), model_.outer.end(), address) != model_.outer.end();
   }
@@ -390,15 +411,7 @@ class Run {
     if (outward && at >= 16 && at < 20) at = 8;  // where it goes stays known
     packet[at] = static_cast<u8>(random_.next());
     if (random_.chance(200)) packet.resize(random_.between(1, static_cast<u32>(packet.size())));
-    if (packet.size() < 20 || random_.chance(200)) return;
-    packet[10] = packet[11] = 0;
-    u32 sum = 0;
-    for (std::size_t i = 0; i + 1 < std::min<std::size_t>((packet[0] & 15) * 4u, packet.size());
-         i += 2)
-      sum += packet[i] * 256u + packet[i + 1];
-    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-    packet[10] = static_cast<u8>(~sum >> 8);
-    packet[11] = static_cast<u8>(~sum);
+    if (packet.size() >= 20 && random_.chance(800)) fill_header_checksum(packet);
   }
 
   // --- afterwards --------------------------------------------------------------------------------
