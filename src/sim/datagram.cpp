@@ -116,7 +116,7 @@ void read_transport(const Data& b, std::size_t l4, Datagram& d) {
     d.flags = b[l4 + 13];
     d.window = static_cast<u16>(get16(b, l4 + 14));
     body = l4 + (b[l4 + 12] >> 4) * 4u;
-    if (body == l4 + 24 && b[l4 + 21] == 3) d.scale = b[l4 + 23];
+    if (body == l4 + 24 && body <= b.size() && b[l4 + 21] == 3) d.scale = b[l4 + 23];
   } else if (d.protocol == kIcmp && l4 + 8 <= b.size()) {
     d.type = b[l4];
     d.code = b[l4 + 1];

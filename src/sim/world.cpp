@@ -42,34 +42,33 @@ u32 word_of(const Data& d, std::size_t at) {
 }  // namespace
 
 Shape shape_of(u64 seed) {
-  Random random(seed ^ 0x5eed);
+  Random dice(seed ^ 0x5eed);
   Shape s;
-  s.gateway.secret = random.next();
+  s.gateway.secret = dice.next();
   const std::vector<u32> sizes = {150, 600, 2000, 2000, 5000};
-  s.gateway.flows_max = random.one_of(sizes);
-  if (random.chance(300))
-    s.gateway.pool[1] = {40000, static_cast<u16>(40000 + random.between(60, 400))};
-  s.gateway.refresh_s = random.chance(500) ? 1 : 0;
-  s.gateway.mtu_wan = random.chance(400) ? random.between(1280, 1499) : 1500;
-  s.gateway.link_header_length = random.chance(500) ? 14 : 0;
-  s.gateway.udp_refresh_inbound = random.chance(300) ? 1 : 0;
+  s.gateway.flows_max = dice.one_of(sizes);
+  if (dice.chance(300))
+    s.gateway.pool[1] = {40000, static_cast<u16>(40000 + dice.between(60, 400))};
+  s.gateway.refresh_s = dice.chance(500) ? 1 : 0;
+  s.gateway.mtu_wan = dice.chance(400) ? dice.between(1280, 1499) : 1500;
+  s.gateway.link_header_length = dice.chance(500) ? 14 : 0;
+  s.gateway.udp_refresh_inbound = dice.chance(300) ? 1 : 0;
   // The core's clock wraps every 52 days: often in the middle of a run.
   const u64 wrap = u64{1} << (32 + kTickShift);
-  s.gateway.clock_ns =
-      random.chance(500) ? wrap - random.below(20000) * kSecond : random.next() % wrap;
-  s.inner.loss = random.chance(500) ? random.below(10) : 0;
-  s.inner.doubling = random.below(10);
-  s.inner.lateness = random.below(30);
-  s.inner.delay = random.between(50, 2000) * kMicrosecond;
+  s.gateway.clock_ns = dice.chance(500) ? wrap - dice.below(20000) * kSecond : dice.next() % wrap;
+  s.inner.loss = dice.chance(500) ? dice.below(10) : 0;
+  s.inner.doubling = dice.below(10);
+  s.inner.lateness = dice.below(30);
+  s.inner.delay = dice.between(50, 2000) * kMicrosecond;
   s.inner.late = 5 * kMillisecond;
-  s.outer.loss = random.below(60);
-  s.outer.doubling = random.below(30);
-  s.outer.lateness = random.below(200);
-  s.outer.delay = random.between(1, 80) * kMillisecond;
-  s.outer.late = random.between(1, 300) * kMillisecond;
-  s.path_mtu = random.chance(400) ? random.between(600, 1499) : 1500;
-  s.addresses_change = random.chance(400);
-  s.attacks = random.between(0, 600);
+  s.outer.loss = dice.below(60);
+  s.outer.doubling = dice.below(30);
+  s.outer.lateness = dice.below(200);
+  s.outer.delay = dice.between(1, 80) * kMillisecond;
+  s.outer.late = dice.between(1, 300) * kMillisecond;
+  s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
+  s.addresses_change = dice.chance(400);
+  s.attacks = dice.between(0, 600);
   return s;
 }
 
