@@ -410,7 +410,8 @@ class Run {
     u32 at = random_.below(std::min<u32>(static_cast<u32>(packet.size()), 48));
     if (outward && at >= 16 && at < 20) at = 8;  // where it goes stays known
     packet[at] = static_cast<u8>(random_.next());
-    if (random_.chance(200)) packet.resize(random_.between(1, static_cast<u32>(packet.size())));
+    // The kernel runs no program on less than an IPv4 header.
+    if (random_.chance(200)) packet.resize(random_.between(20, static_cast<u32>(packet.size())));
     if (packet.size() >= 20 && random_.chance(800)) fill_header_checksum(packet);
   }
 
