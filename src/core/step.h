@@ -90,7 +90,7 @@ MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
   if (r.state < State::udp) return;  // let in by a mapping alone: that has no timer
   bool refresh = direction == kOut;
   State before = r.state;
-  if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p);
+  if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p, w.settings.filters_open != 0);
   if (p.kind == Kind::udp && direction == kIn) refresh = w.settings.udp_refresh_inbound != 0;
   // A new state's timer runs from this packet; otherwise the line is left alone for a while.
   if (refresh && (r.state != before || elapsed(w.now, r.last_seen, w.settings.refresh)))
@@ -173,7 +173,9 @@ MASQ_INLINE Reason may_open(World& w, const Packet& p) {
     if (mapping != kNoRecord) reason = Reason::none;
     if (p.kind == Kind::icmp_error) w.making.flow = mapping;
   }
-  if (reason != Reason::none || (n.flags & kFlagLocal)) return reason;
+  if (reason != Reason::none) return reason;
+  if (p.options) return Reason::ip_options;  // as in follow(); nothing is made for it
+  if (n.flags & kFlagLocal) return Reason::none;
   Route back;
   w.route(p.source, p.destination, back);
   return back.kind == RouteKind::forward && back.zone == Zone::inside &&

@@ -220,7 +220,10 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   hop.route(p.source, v.icmp_source, back);
   if (hop.hairpin) {  // the error goes to the external address that an inner host has lent
     count(Traffic::icmp_errors_sent, 1);
-    return from_outside(frame, hop.ifindex, p.l3, true);
+    Outcome back_inside = from_outside(frame, hop.ifindex, p.l3, true);
+    if (back_inside.action == Action::forward) back_inside.action = Action::icmp_error;
+    back_inside.reason = v.reason;
+    return back_inside;
   }
   if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex) return o;
   count(Traffic::icmp_errors_sent, 1);

@@ -57,6 +57,10 @@ enum class Worlds { engine, engine_without_link_header, engine_and_kernel };
 // Plays the script; throws Failure, TextError, CannotRun or Slipped. Returns the packets played.
 u32 play(const std::string& path, const Plan& plan, Worlds worlds);
 
+// Both worlds have the same secret and the same clock, so they must have made the same choices:
+// their memory is equal byte for byte, but for the cursor of the kernel's sweeper. Throws Failure.
+void compare_tables(const Tables& engine, const Tables& kernel);
+
 // The reasons that a script's expectations name.
 std::set<std::string> reasons_of(const std::string& path);
 
