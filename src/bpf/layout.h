@@ -42,6 +42,31 @@ struct Constants {
   u32 loopback_ifindex;
 };
 
+// What the kernel says of a route.
+enum class FibAnswer : u32 {
+  none,           // no route, or none that we can use
+  not_forwarded,  // an address of the gateway's own, or no route: the kernel does not say which
+  forward,        // params.ifindex and params.ipv4_dst say where to
+};
+
+// A question to the kernel, and its answer: what lies in the test packet of masq_ask, behind the
+// link header. For a socket: would a packet from `source` to `destination` find one?
+struct Question {
+  u32 about_socket;  // else about the route from `source` to `destination`
+  u32 loopback_ifindex;
+  Ipv4 destination;
+  Ipv4 source;
+  Port destination_port;
+  Port source_port;
+  u8 protocol;
+  u8 reserved[3];
+  u32 answer;   // a FibAnswer; of a socket: 0 or 1
+  u32 ifindex;  // where the route leads
+  Ipv4 next_hop;
+};
+
+static_assert(sizeof(Question) == 36);
+
 // Per processor.
 struct Counters {
   u64 reasons[kReasonCount];

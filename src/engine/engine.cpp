@@ -13,14 +13,12 @@ namespace masq {
 
 namespace {
 
-constexpr u32 kIcmpBurst = 50;
-constexpr u32 kIcmpPerSecond = 200;
-
 Bytes bytes_of(Frame& frame) {
   return {frame.data, frame.data + frame.length};
 }
 
-// 0 if the frame is too short to say.
+}  // namespace
+
 u16 ether_type_of(const Frame& frame, u32 l3) {
   if (l3 == 0) {
     return frame.length != 0 && frame.data[0] >> 4 == 6 ? kEtherTypeIpv6 : kEtherTypeIpv4;
@@ -36,6 +34,11 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p) {
     p.window_scale = tcp_window_scale(bytes_of(frame), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
   return reason;
 }
+
+namespace {
+
+constexpr u32 kIcmpBurst = 50;
+constexpr u32 kIcmpPerSecond = 200;
 
 bool translate_transport(Frame& frame, const Packet& p, const Verdict& v) {
   const Bytes bytes = bytes_of(frame);

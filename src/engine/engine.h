@@ -37,6 +37,12 @@ struct Frame {
   u32 segments = 0;      // and how many there will be
 };
 
+// In network order; 0 if the frame is too short to say.
+u16 ether_type_of(const Frame& frame, u32 l3);
+
+// Reads the packet whose IPv4 header is at `l3`.
+Reason read_packet(Frame& frame, u32 l3, Packet& p);
+
 // What became of a frame; its bytes are changed accordingly unless it was dropped.
 struct Outcome {
   Action action;    // icmp_error: the frame is now the error, to be sent to `ifindex`
