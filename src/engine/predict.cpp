@@ -91,8 +91,8 @@ Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32
     towards = it.flow_before->record.internal_address;
   engine.route(towards, p.source, it.route);
   if (p.kind == Kind::tcp || p.kind == Kind::udp)
-    it.socket = engine.has_socket(p.protocol, p.destination, p.destination_port, p.source,
-                                  p.source_port);
+    it.socket =
+        engine.has_socket(p.protocol, p.destination, p.destination_port, p.source, p.source_port);
 
   it.outcome = pass(engine, frame, side, ifindex, from);
 

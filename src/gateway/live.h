@@ -1,8 +1,8 @@
 // The live gateway for `masq explain`: a copy of its tables, and answers of the kernel that it runs
 // on. Nothing here writes to anything that the gateway uses.
 //
-// The copy is not of one moment: while packets pass, a flow that is being made may be in it in part.
-// Then the core takes it for one that is not there, as it may at any time.
+// The copy is not of one moment: while packets pass, a flow that is being made may be in it in
+// part. Then the core takes it for one that is not there, as it may at any time.
 #pragma once
 
 #include <string>
