@@ -25,6 +25,7 @@ using nlohmann::json;
 
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+constexpr const char* kSaid = "as you said";
 constexpr u32 kRoomForIcmpError = 64;  // behind a frame; it may become an ICMP error
 
 int fail(const std::string& sentence) {
@@ -70,15 +71,16 @@ class Session {
                      datapath.settings().time_offset_ns);
   }
 
-  const NetworkState& network() const { return network_; }
+  // Why the kernel has not answered a question; empty if it has answered all.
+  const std::string& failure() const { return questions_.failure(); }
 
   Result<Place> place(const std::string& said, const Ends& ends, u16 ether_type) {
     if (said == "gateway" || said == "masq") return from_gateway(ends);
-    if (said == "inside") return inside(ends);
-    if (said == "outside") return outside(ends, "as you said");
+    if (said == "inside") return inside(ends, kSaid);
+    if (said == "outside") return outside(ends, kSaid);
     if (!said.empty()) return on_interface(said);
     if (ether_type == kEtherTypeArp) return outside(ends, "");
-    if (ether_type != kEtherTypeIpv4) return inside(ends);
+    if (ether_type != kEtherTypeIpv4) return inside(ends, "");
     if (datapath_.own_address(ends.source)) return from_gateway(ends);
     Route back;
     engine_.route(ends.source, ends.destination, back);
@@ -128,13 +130,13 @@ class Session {
     return nullptr;
   }
 
-  Result<Place> inside(const Ends& ends) {
+  Result<Place> inside(const Ends& ends, const std::string& why) {
     Route back;
     engine_.route(ends.source, ends.destination, back);
     const Interface* first = first_of(Zone::inside);
     if (first == nullptr) return error("The gateway has no inner interface at the moment.");
     bool reached = back.kind == RouteKind::forward && back.zone == Zone::inside;
-    return Place{DropSide::inside, reached ? back.ifindex : first->ifindex, 0, "as you said"};
+    return Place{DropSide::inside, reached ? back.ifindex : first->ifindex, 0, why};
   }
 
   // The external interface that has the address, or by which the sender is reached.
@@ -174,7 +176,7 @@ class Session {
         link == nullptr ? nullptr : find_interface(datapath_.settings(), link->ifindex);
     if (interface != nullptr)
       return Place{interface->zone == Zone::inside ? DropSide::inside : DropSide::outside,
-                   interface->ifindex, 0, "as you said"};
+                   interface->ifindex, 0, kSaid};
     std::string ours;
     for (const Interface& each : datapath_.interfaces())
       if (const Link* known = network_.link_at(each.ifindex))
@@ -197,6 +199,7 @@ int explain_words(Session& session, const ExplainOptions& o) {
       session.place(said, ends_of(packet->bytes, packet->ether_type), packet->ether_type);
   if (!place) return fail(place.error().sentence);
   json out = session.explain(packet->bytes, packet->ether_type, packet->segment_size, *place);
+  if (!session.failure().empty()) return fail(session.failure());
   fmt::print("{}", o.as_json ? as_text(out) : explanation_text(out, true));
   return 0;
 }
@@ -217,6 +220,7 @@ int explain_capture(Session& session, const ExplainOptions& o, const Capture& ca
     } else {
       out = {{"packet", "a packet that masq does not see"}, {"sentence", place.error().sentence}};
     }
+    if (!session.failure().empty()) return fail(session.failure());
     out["number"] = number;
     if (out.contains("reason") && out["reason"].is_string()) reasons.push_back(out["reason"]);
     if (o.as_json) {
@@ -288,8 +292,7 @@ int explain(const ExplainOptions& o) {
   Result<Questions> questions = Questions::open(*datapath);
   if (!questions) return fail(questions.error().sentence);
   Session session(*datapath, std::move(*network), *snapshot, *questions);
-  int code = capture ? explain_capture(session, o, *capture) : explain_words(session, o);
-  return questions->failure().empty() ? code : fail(questions->failure());
+  return capture ? explain_capture(session, o, *capture) : explain_words(session, o);
 }
 
 }  // namespace masq

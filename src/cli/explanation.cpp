@@ -229,6 +229,7 @@ std::string left_to_kernel(const Prediction& it, const NetworkState& network) {
     return "It is left to the kernel: masq translates IPv4 alone.";
   if (it.side == DropSide::leaving) {
     if (it.from != 0) return "It leaves as it is, on the kernel's own way from another interface.";
+    if (it.flow_after) return "It leaves as it is: the gateway's own flow keeps its port.";
     if (p.kind == Kind::tcp || p.kind == Kind::udp)
       return fmt::format(
           "It leaves as it is: the gateway's own packets from {} port {} need no mapping.",
@@ -271,7 +272,7 @@ std::string came_in(const Prediction& it, const Place& place, const NetworkState
   std::string why = place.why.empty() ? "" : ", " + place.why;
   if (it.side == DropSide::inside || it.side == DropSide::outside)
     return fmt::format("on {} ({}){}", name, zone, why);
-  return it.from == 0 ? fmt::format("nowhere: the gateway sends it by {} ({}){}", name, zone, why)
+  return it.from == 0 ? fmt::format("not at all: the gateway itself sends it by {} ({}){}", name, zone, why)
                       : fmt::format("on {}, to leave on the kernel's own way by {} ({}){}",
                                     interface_name(network, it.from), name, zone, why);
 }

@@ -86,6 +86,10 @@ Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32
   it.flow_before = find_flow(engine, p, it.parsed, out);
   it.mapping_before = find_mapping_of(engine, p, it.parsed, out);
   it.flows = engine.tables().shared->flows;
+  if (it.ether_type != kEtherTypeIpv4) {
+    it.outcome = pass(engine, frame, side, ifindex, from);
+    return it;
+  }
   Ipv4 towards = p.destination;
   if (!out && it.flow_before && it.flow_before->in_force)
     towards = it.flow_before->record.internal_address;
