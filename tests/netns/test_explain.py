@@ -465,3 +465,255 @@ def check_on_the_wire(capture, said):
     assert packets, said["after"]
     if port:
         assert any(getattr(p.payload, "sport", None) == int(port) for p in packets), said["after"]
+
+
+# --- states that stand at the end ------------------------------------------------------------------
+
+
+def judged(lab, maps, words, sentence, *counts, frame):
+    """Asks, finds nothing changed, sends, and finds that it was so."""
+    said = unchanged(maps, lambda: explain(lab, *words.split()))
+    assert said["sentence"] == sentence
+    before = counters(lab)
+    lab.send_frame("S1" if "from outside" in words else "S4", bytes(frame))
+    for name in counts:
+        wait_until(lambda: counters(lab)[name] > before[name], f"{name} is counted", timeout_s=3)
+    return said
+
+
+def test_a_mapping_whose_host_has_gone_elsewhere(lab, gateway):
+    _, ext = endpoint(lab, f"{S4}:5001")
+    lab.ip("B", f"route add {S4}/32 dev vpn0")
+    try:
+        time.sleep(0.5)  # the programs remember a route for a quarter of a second
+        judged(lab, gateway, f"from outside udp {QUIET}:9 {GATEWAY_OUTER}:{ext}",
+               refused("wrong_zone", "its mapping leads to an address that is not reached through "
+                       "an inner interface"), "wrong_zone",
+               frame=from_outside("S1") / IP(src=QUIET, dst=GATEWAY_OUTER) / UDP(sport=9, dport=ext))
+    finally:
+        lab.ip("B", f"route del {S4}/32 dev vpn0")
+        time.sleep(0.5)
+
+
+def test_a_dead_daemon_is_not_missed(lab, gateway):
+    lab.kill_daemon()
+    assert explain(lab, *f"udp {S4}:5001 {QUIET}:9".split())["sentence"] == SENT
+    assert lab.masq("up").returncode == 0
+    assert explain(lab, *f"udp {S4}:5001 {QUIET}:9".split())["sentence"] == SENT
+
+
+def test_a_full_table(lab, gateway):
+    with lab.udp("S5") as s:
+        for port in range(2 * FLOWS_MAX):
+            s.sendto(b"x", (QUIET, 20000 + port))
+    wait_until(lambda: counters(lab)["flow_table_full"] > 0, "the table is full")
+    said = judged(lab, gateway, f"udp {S4}:5999 {QUIET}:9",
+                  refused("flow_table_full", "the flow table is full; raise --flows-max",
+                          icmp_error("communication administratively prohibited")),
+                  "flow_table_full", frame=from_inside("S4") / to_quiet() / UDP(sport=5999, dport=9))
+    assert said["flows_now"] == said["flows_max"] == FLOWS_MAX
+    assert "Raise `flows_max`" in said["advice"]
+    assert explain(lab, *f"udp {S4}:5001 {QUIET}:9".split())["sentence"] == SENT
+
+
+def test_no_external_address(lab, gateway):
+    lab.ip("B", f"addr del {GATEWAY_OUTER}/24 dev out0", "route add default dev out0")
+    try:
+        wait_until(lambda: not json.loads(lab.masq("status", "--json").stdout)["translating"],
+                   "masq knows that its address is gone")
+        judged(lab, gateway, f"udp {S4}:5001 {QUIET}:9",
+               refused("no_external_address", "the external interface has no address yet"),
+               "no_external_address",
+               frame=from_inside("S4") / to_quiet() / UDP(sport=5001, dport=9))
+    finally:
+        lab.ip("B", "route del default dev out0", f"addr add {GATEWAY_OUTER}/24 dev out0",
+               "route add default via 192.168.1.250")
+        wait_until(lambda: json.loads(lab.masq("status", "--json").stdout)["translating"],
+                   "masq has its address again")
+
+
+# --- the last refusals ----------------------------------------------------------------------------
+
+
+def last(lab, *host):
+    done = lab.masq("explain", "--json", "--last", *host)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_scan_from_outside_does_not_push_out_what_inner_hosts_ask_about(lab, gateway):
+    gre = from_inside("S5") / IP(src=S5, dst=OTHER, proto=47) / (b"\0" * 8)
+    before = counters(lab)
+    lab.send_frame("S5", gre)
+    scan = [bytes(from_outside("S1") / IP(src=f"192.168.1.{n % 200 + 20}", dst=GATEWAY_OUTER)
+                  / TCP(sport=n, dport=3000 + n, flags="S")) for n in range(900)]
+    for frame in scan:
+        lab.send_frame("S1", frame)
+    wait_until(lambda: counters(lab)["no_mapping"] >= before["no_mapping"] + len(scan),
+               "the scan is counted")
+    mine = [each for each in last(lab, S5) if each["reason"] == "unsupported_protocol"]
+    assert mine and mine[-1]["packet"] == f"gre {S5} > {OTHER}"
+    assert mine[-1]["side"] == "inside" and mine[-1]["interface"] == "in0"
+    assert mine[-1]["ago_s"] < 60
+    # Of the scan itself the latest are remembered.
+    scanned = [each for each in last(lab) if each["reason"] == "no_mapping"
+               and each["side"] == "outside"]
+    assert any(":3899 " in each["packet"] for each in scanned)
+    assert len(scanned) <= 32
+
+
+def test_the_last_refusals_of_one_host_in_words(lab, gateway):
+    gre = from_inside("S5") / IP(src=S5, dst=OTHER, proto=47) / (b"\0" * 8)
+    lab.send_frame("S5", gre)
+    lab.send_frame("S4", from_inside("S4") / to_quiet(proto=50) / (b"\0" * 8))
+    wait_until(lambda: any("gre" in each["packet"] for each in last(lab, S5)), "it is remembered")
+    text = lab.masq("explain", "--last", S5).stdout
+    assert re.search(rf"^ +\d+ s ago, inside in0: gre {S5} > {OTHER}$", text, re.MULTILINE)
+    assert ("refused (unsupported_protocol): only TCP, UDP and ICMP queries and errors can be "
+            "translated.") in text
+    assert "IPsec works with NAT traversal" in " ".join(text.split())
+    assert S4 not in text
+    assert all(S5 in (each["source"], each["destination"]) for each in last(lab, S5))
+    ages = [each["ago_s"] for each in last(lab)]
+    assert ages == sorted(ages, reverse=True)
+    assert lab.masq("explain", "--last", "203.0.113.77").stdout == (
+        "No refused packet is remembered.\n")
+
+
+# --- captures -------------------------------------------------------------------------------------
+
+
+def syn_and_answer(ext=None):
+    syn = from_inside("S7") / IP(src=S7, dst=QUIET) / TCP(sport=5100, dport=80, flags="S")
+    answer = from_outside("S1") / IP(src=QUIET, dst=GATEWAY_OUTER) / TCP(
+        sport=80, dport=ext or 9, flags="SA", ack=1)
+    return [bytes(syn), bytes(answer)]
+
+
+@pytest.fixture
+def room(lab, gateway):
+    """A table with room in it again."""
+    lab.masq("down")
+    assert lab.masq("up", "--external", "out0", "--internal", "in0", "--internal", "in1",
+                    "--flows-max", str(FLOWS_MAX)).returncode == 0
+
+
+def test_an_answer_in_a_capture_finds_the_flow_that_its_question_would_make(lab, room):
+    path = lab.directory / "two.pcap"
+    [syn] = explain(lab, "--pcap", write_capture(path, syn_and_answer()[:1]))
+    ext = int(syn["mapping"]["external"].split(":")[1])
+    for order in "<>":
+        both = explain(lab, "--pcap", write_capture(path, syn_and_answer(ext), order=order))
+        assert [each["number"] for each in both] == [1, 2]
+        assert both[0]["flow"]["new"] and not both[1]["flow"]["new"]
+        assert both[1]["sentence"] == f"It is translated and sent by in1 to {S7}."
+    assert endpoint(lab, f"{S7}:5100", "tcp") is None
+    text = lab.masq("explain", "--pcap", path).stdout
+    assert "1. tcp " in text and "\n2. tcp " in text
+
+
+def test_raw_ip_and_pcapng(lab, room):
+    plain = write_capture(lab.directory / "plain.pcap", syn_and_answer())
+    wanted = [each["sentence"] for each in explain(lab, "--pcap", plain)]
+    raw = write_capture(lab.directory / "raw.pcap", [f[14:] for f in syn_and_answer()], 101)
+    assert [each["sentence"] for each in explain(lab, "--pcap", raw)] == wanted
+    newer = lab.directory / "newer.pcapng"
+    lab.run("B", ["editcap", "-F", "pcapng", plain, newer], check=True)
+    assert [each["sentence"] for each in explain(lab, "--pcap", newer)] == wanted
+    newer.write_bytes(newer.read_bytes()[:-7])
+    damaged = lab.masq("explain", "--pcap", newer)
+    assert damaged.returncode == 1
+    assert damaged.stderr.endswith("damaged or cut short behind packet 1.\n")
+
+
+# --- odd input ------------------------------------------------------------------------------------
+
+
+def one_sentence(text):
+    lines = text.strip().splitlines()
+    return len(lines) == 1 and lines[0].startswith("masq: ") and lines[0].endswith(".")
+
+
+@pytest.mark.parametrize("words", [
+    "", "nonsense", "udp", "udp 192.168.2.4", "udp 192.168.2.4:70000 198.51.100.1:53",
+    "udp 192.168.2.4:-1 198.51.100.1:53", "udp 192.168.2.4: 198.51.100.1:53",
+    "udp 192.168.2.4:x 198.51.100.1:53", "udp 192.168.2.4:1 198.51.100.1:53 10.0.0.1:1",
+    "udp 192.168.2.444:1 198.51.100.1:53", "udp example.org 198.51.100.1",
+    "udp 192.168.2.4:1 198.51.100.1:53 ttl", "udp 192.168.2.4:1 198.51.100.1:53 ttl 256",
+    "udp 192.168.2.4:1 198.51.100.1:53 ttl 99999999999999999999", "from", "udp from",
+    "tcp 192.168.2.4:1 198.51.100.1:53 flags SX", "tcp 192.168.2.4:1 198.51.100.1:53 flags",
+    "udp 192.168.2.4:1 198.51.100.1:53 flags S", "udp 192.168.2.4:1 198.51.100.1:53 code 3",
+    "udp 192.168.2.4 198.51.100.1 offset 7", "udp 192.168.2.4:1 198.51.100.1:53 size 70000",
+    "icmp 192.168.2.4 198.51.100.1 unreachable", "udp 192.168.2.4:1 198.51.100.1:53 about",
+    "icmp 192.168.2.4 198.51.100.1 unreachable about icmp 192.168.2.4 198.51.100.1 about",
+    "--nonsense", "--last nonsense", "--last 192.168.2.4 192.168.2.5",
+    "--pcap x udp 192.168.2.4:1 198.51.100.1:53", "--last --pcap x", "\u001b[2J\u0007", "x" * 5000])
+def test_nonsense_is_answered_with_one_sentence_and_2(lab, gateway, words):
+    done = lab.masq("explain", *words.split())
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert one_sentence(done.stderr), done.stderr
+    assert len(done.stderr) < 300 and done.stderr.isprintable() or done.stderr.endswith("\n")
+    assert "\u001b" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [
+    "from vpn0 udp 10.9.0.5:1 192.168.1.77:9", "from nosuch0 udp 192.168.2.4:1 192.168.1.77:9",
+    "udp 10.9.0.5:1 10.9.0.6:1", "--interface vpn0 udp 192.168.2.4:1 192.168.1.77:9"])
+def test_packets_that_masq_does_not_see(lab, gateway, words):
+    done = lab.masq("explain", *words.split())
+    assert done.returncode == 1
+    assert one_sentence(done.stderr), done.stderr
+
+
+CAPTURES = {
+    "nothing": b"",
+    "a header and no packet": struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1),
+    "half a header": struct.pack("<IHHi", 0xa1b2c3d4, 2, 4, 0),
+    "an unknown link type": struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 147)
+    + struct.pack("<IIII", 0, 0, 4, 4) + b"abcd",
+    "a length of 4 GiB": struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
+    + struct.pack("<IIII", 0, 0, 0xffffffff, 0xffffffff) + b"abcd",
+    "half a packet": struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
+    + struct.pack("<IIII", 0, 0, 60, 60) + b"abcd",
+    "a pcapng of one block": struct.pack("<IIIHHqI", 0x0a0d0d0a, 28, 0x1a2b3c4d, 1, 0, -1, 28),
+    "a pcapng with a wrong length": struct.pack("<IIIHHqI", 0x0a0d0d0a, 27, 0x1a2b3c4d, 1, 0, -1,
+                                                27),
+    "10 MB of noise": bytes(range(7, 256)) * 42000,
+}
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_what_is_no_capture_is_answered_with_one_sentence_and_1(lab, gateway, name):
+    path = lab.directory / "odd.pcap"
+    path.write_bytes(CAPTURES[name])
+    done = lab.masq("explain", "--pcap", path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert one_sentence(done.stderr), done.stderr
+
+
+def test_noise_in_the_packets_of_a_capture_is_explained(lab, gateway):
+    noise = [bytes((n * 37 + i * i) % 256 for i in range(n)) for n in range(0, 300, 7)]
+    path = write_capture(lab.directory / "noise.pcap", noise)
+    for interface in ("in0", "out0"):
+        answers = explain(lab, "--pcap", path, "--interface", interface)
+        assert len(answers) == len(noise)
+    raw = write_capture(lab.directory / "noise.pcap", noise, 101)
+    assert all(each["action"] in ("drop", "kernel") for each in
+               explain(lab, "--pcap", raw, "--interface", "out0"))
+
+
+@pytest.mark.parametrize("path", ["/nosuch.pcap", "/", "/dev/zero"])
+def test_a_capture_that_is_no_file(lab, gateway, path):
+    done = lab.masq("explain", "--pcap", path)
+    assert done.returncode == 1
+    assert one_sentence(done.stderr), done.stderr
+
+
+def test_masq_is_not_running(lab, gateway):
+    lab.masq("down")
+    for words in (f"udp {S4}:5001 {QUIET}:9", "--last"):
+        done = lab.masq("explain", *words.split())
+        assert done.returncode == 1
+        assert one_sentence(done.stderr) and "masq up" in done.stderr
