@@ -1,5 +1,5 @@
-// The program that `masq explain` runs to put the core's questions to the kernel. It has no maps, is
-// attached nowhere and changes nothing: the question comes in a test packet and leaves in it
+// The program that `masq explain` runs to put the core's questions to the kernel. It has no maps,
+// is attached nowhere and changes nothing: the question comes in a test packet and leaves in it
 // answered.
 // License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
 #include "bpf/questions.h"

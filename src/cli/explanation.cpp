@@ -272,9 +272,10 @@ std::string came_in(const Prediction& it, const Place& place, const NetworkState
   std::string why = place.why.empty() ? "" : ", " + place.why;
   if (it.side == DropSide::inside || it.side == DropSide::outside)
     return fmt::format("on {} ({}){}", name, zone, why);
-  return it.from == 0 ? fmt::format("not at all: the gateway itself sends it by {} ({}){}", name, zone, why)
-                      : fmt::format("on {}, to leave on the kernel's own way by {} ({}){}",
-                                    interface_name(network, it.from), name, zone, why);
+  return it.from == 0
+             ? fmt::format("not at all: the gateway itself sends it by {} ({}){}", name, zone, why)
+             : fmt::format("on {}, to leave on the kernel's own way by {} ({}){}",
+                           interface_name(network, it.from), name, zone, why);
 }
 
 const char* action_name(const Outcome& o) {
