@@ -86,6 +86,32 @@ struct Settings {
 static_assert(sizeof(Settings) ==
               104 + sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacePlaces);
 
+// May mappings have this port (host order)? Without branches, of which the verifier would walk
+// every combination.
+MASQ_INLINE bool in_pool(const Settings& s, u32 port) {
+  u32 inside = 0;
+#pragma clang loop unroll(full)
+  for (u32 i = 0; i < kPoolRangesMax; ++i) {
+    u32 below = (port - s.pool[i].first) >> 31;
+    u32 above = (s.pool[i].last - port) >> 31;
+    inside |= ~(below | above) & 1;
+  }
+  return inside != 0;
+}
+
+// Which live external address this is, or kExternalsMax if it is none. `ifindex` 0: of any
+// interface.
+MASQ_INLINE u32 external_of(const Settings& s, Ipv4 address, u32 ifindex) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    const External& e = s.externals[i];
+    if (same(e.address, address) && (ifindex == 0 || e.ifindex == ifindex) &&
+        e.state == kExternalLive)
+      return i;
+  }
+  return kExternalsMax;
+}
+
 // What is known of the interface with this index, or null if it is none of ours.
 MASQ_INLINE const Interface* find_interface(const Settings& s, u32 ifindex) {
 #pragma clang loop unroll(disable)

@@ -5,12 +5,15 @@
 //   step_outside   came in on an external interface
 //   step_leaving   about to leave on an external interface by the kernel's own path: the gateway's
 //                  own traffic, and what it forwards for other interfaces
+// What an inner host sends to another's external endpoint (hairpinning, RFC 4787 REQ-9) takes two
+// steps: step_inside translates its source, then step_outside looks at it as if it came from
+// outside.
 //
 // Inside to outside is translated or refused; inside to inside is routed; whatever is for the
 // gateway itself goes to its stack. From outside only what a flow asked for goes in (address- and
 // port-dependent filtering, RFC 4787 REQ-8); a port of the pool that no socket of the gateway has
 // answers nothing at all (RFC 5382 REQ-4a).
-// RFC 4787, 5382, 5508 (REQ-3 to REQ-8, REQ-10), 3022.
+// RFC 4787, 5382 (REQ-8 for hairpinning), 5508 (REQ-3 to REQ-8, REQ-10), 3022.
 #pragma once
 
 #include "core/flows.h"
@@ -139,6 +142,19 @@ MASQ_INLINE Key incoming_key(const Packet& p) {
   return Key{p.destination, p.source, p.destination_port, p.source_port, p.protocol};
 }
 
+// May the packet begin the flow w.new_flow? Strictly (RFC 3704 section 2.2): only if an answer
+// would go back to where it came from.
+template <class World>
+MASQ_INLINE Reason may_open(World& w, const Packet& p) {
+  if (w.new_flow.flags & kFlagLocal) return Reason::none;
+  Route back;
+  w.route(p.source, p.destination, back);
+  return back.kind == RouteKind::forward && back.zone == Zone::inside &&
+                 back.ifindex == w.ifindex && is_plain_unicast(p.source)
+             ? Reason::none
+             : Reason::spoofed_source;
+}
+
 // The flow of an outgoing packet, made if need be; kNoRecord with a reason.
 template <class World>
 MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 flags, u32& index) {
@@ -160,17 +176,10 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
     return Reason::none;
   index = kNoRecord;
   if (reason != Reason::none) return reason;
-  if (!(flags & kFlagLocal)) {
-    Route back;
-    w.route(p.source, p.destination, back);
-    // Strictly (RFC 3704 section 2.2): back to where it came from.
-    if (back.kind != RouteKind::forward || back.zone != Zone::inside || back.ifindex != w.ifindex ||
-        !is_plain_unicast(p.source))
-      return Reason::spoofed_source;
-  }
   w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
   w.making.hash = hash;
-  reason = make_flow(w);
+  reason = w.may_open(p);
+  if (reason == Reason::none) reason = make_flow(w);
   if (reason != Reason::none) return reason;
   index = w.making.flow;
   r = record_at(w.tables, index);
@@ -212,13 +221,39 @@ MASQ_INLINE Verdict cannot_open(World& w, const Packet& p, Reason reason) {
 template <class World>
 MASQ_INLINE bool is_pool_port(World& w, const Packet& p) {
   if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
-  u16 port = to_host(p.destination_port);
-  bool in_pool = false;
-#pragma clang loop unroll(full)
-  for (u32 i = 0; i < kPoolRangesMax; ++i)
-    if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
-  return in_pool &&
+  return in_pool(w.settings, to_host(p.destination_port)) &&
          !w.port_has_socket(p.protocol, p.destination, p.destination_port, p.source, p.source_port);
+}
+
+// Does a packet from inside to an external address want to go to an inner host (RFC 4787 REQ-9),
+// and not to the gateway itself?
+template <class World>
+MASQ_INLINE bool is_hairpin(World& w, const Packet& p) {
+  if (!w.is_outer_address(p.destination)) return false;
+  if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
+  if (p.kind != Kind::icmp_error) return is_pool_port(w, p);
+  Key key = outgoing_key(p);
+  return key.remote_address.be != 0 &&
+         find_inner(w.tables, key, key_hash(w.settings, key, kOut)) != kNoRecord;
+}
+
+// The way out to an external interface; with `hairpin`, only up to it.
+template <class World>
+MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route, bool hairpin) {
+  Verdict v{};
+  if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
+  if (!can_go_on(w, p, route, v)) return v;
+  u32 flow = kNoRecord;
+  Reason reason = outgoing_flow(w, p, route.external, 0, flow);
+  if (reason != Reason::none) return cannot_open(w, p, reason);
+  // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
+  const Record* r = record_at(w.tables, flow);
+  if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
+  reason = w.follow(p, flow, kOut, v);
+  if (reason != Reason::none) return refuse(reason);
+  v = send(route, v);
+  if (hairpin) v.action = Action::hairpin;
+  return v;
 }
 
 template <class World>
@@ -227,28 +262,22 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
   Route route;
   w.route(p.destination, p.source, route);
-  if (route.kind == RouteKind::local) {
-    // Hairpinning is not there yet: it must not end in the gateway's own stack, which would answer.
-    if (w.is_outer_address(p.destination) && is_pool_port(w, p)) return refuse(Reason::hairpin);
-    return to_stack();
+  bool hairpin = route.kind == RouteKind::local && is_hairpin(w, p);
+  if (hairpin) {
+    // The way out ends before the external link, whose size therefore does not matter.
+    route.zone = Zone::outside;
+    route.external = external_of(w.settings, p.destination, 0);
+    route.ifindex = w.settings.externals[route.external & (kExternalsMax - 1)].ifindex;
+    if (route.external >= kExternalsMax) return refuse(Reason::no_mapping);
   }
+  if (route.kind == RouteKind::local && !hairpin) return to_stack();
   if (route.kind == RouteKind::none)
     return refuse_and_tell(w, p, Reason::no_route, kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
   if (route.zone == Zone::other) return to_stack();
   Verdict v{};
   if (route.zone == Zone::inside) return can_go_on(w, p, route, v) ? send(route, v) : v;
   if (parsed != Reason::none) return refuse(parsed);
-  if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
-  if (!can_go_on(w, p, route, v)) return v;
-
-  u32 flow = kNoRecord;
-  Reason reason = outgoing_flow(w, p, route.external, 0, flow);
-  if (reason != Reason::none) return cannot_open(w, p, reason);
-  // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
-  const Record* r = record_at(w.tables, flow);
-  if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
-  reason = follow(w, p, flow, kOut, v);
-  return reason == Reason::none ? send(route, v) : refuse(reason);
+  return translate_out(w, p, route, hairpin);
 }
 
 // A DHCP server answers to the address that the gateway has or is about to get (RFC 2131
@@ -301,11 +330,17 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
       return refuse(Reason::wrong_zone);
     if (!can_go_on(w, p, route, v)) return v;
   }
-  Reason reason = follow(w, p, index, kIn, v);
+  Reason reason = w.follow(p, index, kIn, v);
   if (reason != Reason::none) return refuse(reason);
   if (!local) return send(route, v);
   v.action = Action::to_stack;
   return v;
+}
+
+// The second half of a hairpin goes back inside or nowhere: the gateway's own stack has nothing to
+// do with it.
+MASQ_INLINE Verdict stay_inside(Verdict v) {
+  return v.action == Action::to_stack ? refuse(Reason::no_mapping) : v;
 }
 
 // May the gateway itself send this without a mapping? Yes from ports that no mapping can have.
@@ -315,11 +350,7 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
   if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
   if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
   u16 port = to_host(p.source_port);
-  bool in_pool = false;
-#pragma clang loop unroll(full)
-  for (u32 i = 0; i < kPoolRangesMax; ++i)
-    if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
-  if (!in_pool) return false;
+  if (!in_pool(w.settings, port)) return false;
   // A socket keeps its port from being given to others, unless they had it before it was opened.
   if (w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0}))
     return port_is_used(pool_of(w.tables, external, p.protocol), port);
@@ -339,7 +370,7 @@ MASQ_INLINE Verdict step_leaving(World& w, const Packet& p, Reason parsed, u32 e
   if (reason == Reason::tcp_not_syn) return to_stack();
   if (reason != Reason::none) return refuse(reason);
   Verdict v{};
-  reason = follow(w, p, flow, kOut, v);
+  reason = w.follow(p, flow, kOut, v);
   if (reason != Reason::none) return refuse(reason);
   v.action = Action::to_stack;
   if (same(v.port, p.source_port)) v.translate = false;

@@ -80,6 +80,7 @@ struct Engine::Hop {
   u32 segment_size = 0;
   bool egress = false;
   u16 ether_type = 0;
+  u32 seen_on = 0;  // where it came in; differs from ifindex in the second half of a hairpin
   NewFlow new_flow{};
   Making making{};
   u32 held = 0;
@@ -100,6 +101,10 @@ struct Engine::Hop {
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }
   u32 take_port() { return take_external_port(*this); }
   Reason link_flow() { return masq::link_flow(*this); }
+  Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
+  Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
+    return masq::follow(*this, p, index, direction, v);
+  }
   u32 largest_datagram(const Packet& p) const {
     return segment_size == 0 ? p.total_length : p.headers + segment_size;
   }
@@ -186,8 +191,10 @@ bool Engine::is_outer_address(Ipv4 address) const {
 
 void Engine::count(Reason reason, const Hop& hop, const Packet& p) {
   reasons_[static_cast<u32>(reason)].fetch_add(1, std::memory_order_relaxed);
-  note_drop(*drops_, p, reason, drop_side(hop.interface.zone, hop.egress), hop.ifindex,
-            hop.ether_type, hop.now);
+  const Interface* on = find_interface(settings_, hop.seen_on);
+  if (on != nullptr)
+    note_drop(*drops_, p, reason, drop_side(on->zone, hop.egress), hop.seen_on, hop.ether_type,
+              hop.now);
 }
 
 void Engine::count(Traffic what, u64 n) {
@@ -216,14 +223,6 @@ Outcome Engine::drop_unread(Reason reason, const Hop& hop, Frame& frame) {
   if (hop.ether_type == kEtherTypeIpv4) read_packet(frame, l3, p);
   if (hop.ether_type == kEtherTypeArp) read_arp(bytes_of(frame), l3, p);
   return drop(reason, hop, p);
-}
-
-u32 Engine::external_of(Ipv4 address, u32 ifindex) const {
-  for (u32 i = 0; i < kExternalsMax; ++i) {
-    const External& e = settings_.externals[i];
-    if (same(e.address, address) && e.ifindex == ifindex && e.state == kExternalLive) return i;
-  }
-  return kExternalsMax;
 }
 
 bool Engine::icmp_allowed() {
@@ -261,6 +260,11 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   fill_icmp_error(*ip, *icmp, p, v, quoted, sum);
   Route back;
   hop.route(p.source, v.icmp_source, back);
+  if (hop.seen_on !=
+      hop.ifindex) {  // the error goes to the external address that an inner host has lent
+    count(Traffic::icmp_errors_sent, 1);
+    return from_outside(frame, hop.ifindex, p.l3, hop.seen_on);
+  }
   if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex) return o;
   count(Traffic::icmp_errors_sent, 1);
   o.action = Action::icmp_error;
@@ -281,6 +285,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
       if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error, hop, p);
       return o;
     case Action::forward:
+    case Action::hairpin:
       break;
     case Action::icmp_error:
       return send_icmp_error(frame, hop, p, v);
@@ -292,7 +297,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   // The last check: whatever the core said, nothing goes outside but from an external address.
   if (v.to_zone != Zone::inside) {
     const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), p.l3);
-    if (ip == nullptr || external_of(ip->source, v.ifindex) == kExternalsMax)
+    if (ip == nullptr || external_of(settings_, ip->source, v.ifindex) == kExternalsMax)
       return drop(Reason::egress_guard, hop, p);
   }
   const u64 packets = frame.segments > 1 ? frame.segments : 1;
@@ -305,6 +310,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
     count(Traffic::translated_in, packets);
     count(Traffic::translated_in_bytes, frame.length - p.l3);
   }
+  if (v.action == Action::hairpin) return from_outside(frame, v.ifindex, p.l3, hop.ifindex);
   o.ifindex = v.ifindex;
   o.next_hop = v.next_hop;
   return o;
@@ -326,6 +332,7 @@ Engine::Hop Engine::hop_at(const Frame& frame, u32 ifindex, bool egress) {
       tables(), settings_,          now(), ifindex, interface == nullptr ? Interface{} : *interface,
       *this,    frame.segment_size, egress};
   hop.ether_type = ether_type_of(frame, hop.interface.link_header_length);
+  hop.seen_on = ifindex;
   return hop;
 }
 
@@ -347,10 +354,18 @@ Outcome Engine::outside(Frame& frame, u32 ifindex) {
     return is_arp_for_others(frame, l3, false) ? drop_unread(Reason::arp_not_external, hop, frame)
                                                : untouched();
   if (hop.ether_type != kEtherTypeIpv4) return untouched();
+  return from_outside(frame, ifindex, l3, ifindex);
+}
+
+Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on) {
+  Hop hop = hop_at(frame, ifindex, false);
+  hop.seen_on = seen_on;
+  hop.ether_type = kEtherTypeIpv4;  // the link header is that of the other interface
+  if (hop.interface.ifindex == 0) return drop_unread(Reason::wrong_zone, hop, frame);
   Packet p;
   const Reason parsed = read_packet(frame, l3, p);
   const Verdict v = step_outside(hop, p, parsed);
-  return carry_out(frame, hop, p, v);
+  return carry_out(frame, hop, p, seen_on != ifindex ? stay_inside(v) : v);
 }
 
 Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
@@ -368,7 +383,7 @@ Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
   if (hop.ether_type != kEtherTypeIpv4) return untouched();
   const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), l3);
   if (ip == nullptr) return drop_unread(Reason::egress_guard, hop, frame);
-  const u32 external = external_of(ip->source, ifindex);
+  const u32 external = external_of(settings_, ip->source, ifindex);
   if (origin != nullptr)  // ours, already checked, or an ICMP error of ours
     return external < kExternalsMax ? untouched() : drop_unread(Reason::egress_guard, hop, frame);
   // A host that has no address yet asks for one (RFC 2131).

@@ -128,6 +128,7 @@ class Engine {
  private:
   struct Hop;  // one frame on its way through
   Hop hop_at(const Frame& frame, u32 ifindex, bool egress);
+  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on);
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome drop(Reason reason, const Hop& hop, const Packet& p);
@@ -136,7 +137,6 @@ class Engine {
   void count(Traffic what, u64 n);
   bool icmp_allowed();
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
-  u32 external_of(Ipv4 address, u32 ifindex) const;
 
   std::unique_ptr<TableMemory> memory_;  // none if the tables lie elsewhere
   Tables tables_;

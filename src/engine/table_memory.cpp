@@ -69,10 +69,7 @@ TableMemory::~TableMemory() {
 }
 
 bool is_mappable(const Settings& settings, u32 pool_protocol_index, u32 port) {
-  if (pool_protocol_index == 2) return true;
-  for (const PortRange& range : settings.pool)
-    if (port >= range.first && port <= range.last) return true;
-  return false;
+  return pool_protocol_index == 2 || in_pool(settings, port);
 }
 
 void TableMemory::exclude_ports(const Settings& settings) {
