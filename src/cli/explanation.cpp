@@ -256,6 +256,12 @@ std::string verdict_sentence(const Prediction& it, const NetworkState& network) 
     std::string way =
         fmt::format("by {} to {}", interface_name(network, o.ifindex), to_text(o.next_hop));
     if (!o.translated) return fmt::format("It is routed as it is, {}: both ends are inside.", way);
+    if (it.hairpin)
+      return fmt::format(
+          "It is translated twice, out and in again, to an inner host's external endpoint, and "
+          "sent "
+          "{}.",
+          way);
     return fmt::format("It is translated and sent {}.", way);
   }
   if (!o.translated) return left_to_kernel(it, network);

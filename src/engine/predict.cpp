@@ -56,6 +56,19 @@ std::optional<Known> find_mapping_of(const Engine& engine, const Packet& p, Reas
   return known(engine, index);
 }
 
+void become_icmp_error(Prediction& it, const Frame& frame, Reason reason) {
+  const IcmpHeader* icmp =
+      header_at<IcmpHeader>(Bytes{frame.data, frame.data + frame.length}, it.sent.l4);
+  it.outcome.action = it.outcome.verdict.action = Action::icmp_error;
+  it.outcome.reason = it.outcome.verdict.reason = reason;
+  it.outcome.translated = false;
+  if (icmp == nullptr) return;
+  it.outcome.verdict.icmp_type = icmp->type;
+  it.outcome.verdict.icmp_code = icmp->code;
+  it.outcome.verdict.icmp_mtu = swap16(icmp->tail);
+  it.outcome.verdict.icmp_source = it.sent.source;
+}
+
 Outcome pass(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32 from) {
   switch (side) {
     case DropSide::inside:
@@ -98,12 +111,21 @@ Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32
     it.socket =
         engine.has_socket(p.protocol, p.destination, p.destination_port, p.source, p.source_port);
 
+  const EngineCounters before = engine.counters();
   it.outcome = pass(engine, frame, side, ifindex, from);
+  const EngineCounters after = engine.counters();
 
   it.flow_after = find_flow(engine, p, it.parsed, out);
   it.mapping_after = find_mapping_of(engine, p, it.parsed, out);
   if (it.outcome.action == Action::forward || it.outcome.translated)
     read_packet(frame, l3, it.sent);
+  const u32 out_again = static_cast<u32>(Traffic::translated_out);
+  it.hairpin = side == DropSide::inside && it.route.kind == RouteKind::local &&
+               after.traffic[out_again] != before.traffic[out_again];
+  // What was refused in the second half of a hairpin, and answered: the answer is what is sent.
+  for (u32 i = 1; i < kReasonCount; ++i)
+    if (it.outcome.action == Action::forward && after.reasons[i] != before.reasons[i])
+      become_icmp_error(it, frame, static_cast<Reason>(i));
   return it;
 }
 

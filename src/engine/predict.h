@@ -28,9 +28,10 @@ struct Prediction {
 
   std::optional<Known> flow_before, flow_after;
   std::optional<Known> mapping_before, mapping_after;
-  u32 flows;    // there were before
-  Route route;  // to where it goes or would go; after translation, if it comes in to a flow
-  bool socket;  // one of the gateway would take it
+  bool hairpin;  // it went out and in again, to an inner host's external endpoint
+  u32 flows;     // there were before
+  Route route;   // to where it goes or would go; after translation, if it comes in to a flow
+  bool socket;   // one of the gateway would take it
 };
 
 Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32 from);

@@ -282,6 +282,13 @@ FOR_THE_GATEWAY = [
     Kind("its external address, no port of mappings", f"udp {S4}:5001 {GATEWAY_OUTER}:40000",
          inner(IP(src=S4, dst=GATEWAY_OUTER) / UDP(sport=5001, dport=40000)),
          stack(GATEWAY_OUTER, "no socket is there for udp port 40000"), ("local",)),
+    Kind("an inner host's external endpoint", f"udp {S4}:5001 {GATEWAY_OUTER}:EXT",
+         inner(lambda ext: IP(src=S4, dst=GATEWAY_OUTER) / UDP(sport=5001, dport=ext)),
+         "It is translated twice, out and in again, to an inner host's external endpoint, and sent "
+         f"by in0 to {S4}.", OUT + IN, more={"flow": {"new": True}}),
+    Kind("an external endpoint that keeps out", f"udp {S5}:5001 {GATEWAY_OUTER}:EXT",
+         lambda ext: from_inside("S5") / IP(src=S5, dst=GATEWAY_OUTER)
+         / UDP(sport=5001, dport=ext), NO_MAPPING, OUT + ("no_mapping",), host="S5"),
     Kind("multicast", f"udp {S4}:5353 224.0.0.251:5353",
          inner(IP(src=S4, dst="224.0.0.251") / UDP(sport=5353, dport=5353)),
          "It goes to the gateway's own stack: multicast and broadcast are not passed on.",
