@@ -452,9 +452,10 @@ const char* side_name(DropSide side) {
 json last_json(const Datapath& datapath, const NetworkState& network, Ipv4 host) {
   std::vector<Drop> found = remembered(datapath.drops());
   Ticks now = datapath.now();
-  // The age, not the time: ticks wrap.
-  std::stable_sort(found.begin(), found.end(), [&](const Drop& a, const Drop& b) {
-    return static_cast<i32>(now - a.when) > static_cast<i32>(now - b.when);
+  // By age, not by time: ticks wrap. Within one ring the number decides.
+  std::sort(found.begin(), found.end(), [&](const Drop& a, const Drop& b) {
+    i32 age_a = static_cast<i32>(now - a.when), age_b = static_cast<i32>(now - b.when);
+    return age_a != age_b ? age_a > age_b : a.number < b.number;
   });
   json out = json::array();
   for (const Drop& d : found) {
