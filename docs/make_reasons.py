@@ -21,7 +21,8 @@ HEAD = """\
 masq lets a packet through or refuses it, and every refusal has one of the reasons below. The list
 comes from the source (`src/core/reasons.h`), so it is the whole list.
 
-`masq status` names the reasons that have occurred, with a count for each. `masq status --json` has
+`masq status` names the reasons that have occurred, with a count for each, and `masq explain --last`
+the packets ([explain.md](explain.md)). `masq status --json` has
 them all under `dropped`: the counter of the reason `no_route` is `dropped.no_route`
 ([json.md](json.md) has the other fields). Each count is the sum over all processors since the
 gateway was started; a take-over by a new daemon does not reset it, `masq down` does. Only packets

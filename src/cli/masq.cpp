@@ -16,6 +16,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "cli/explain.h"
 #include "cli/report.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
@@ -302,6 +303,10 @@ int run(int argc, char** argv) {
   CLI::App* mappings_command = app.add_subcommand("mappings", "The mappings in force");
   for (CLI::App* each : {status_command, flows_command, mappings_command})
     each->add_flag("--json", as_json, "For programs");
+  CLI::App* explain_command = app.add_subcommand(
+      "explain", "What the gateway would do with a packet, and why; changes nothing");
+  ExplainOptions explain_options;
+  add_explain_options(*explain_command, explain_options);
   CLI::App* check_command = app.add_subcommand("check", "Find every mistake in a configuration");
   check_command->add_option("file", checked, "The configuration")->required()->type_name("FILE");
 
@@ -315,6 +320,7 @@ int run(int argc, char** argv) {
     return misuse(fmt::format("{}.", mistake.what()));
   }
   if (*down_command) return down();
+  if (*explain_command) return explain(explain_options);
   if (*check_command) return check(checked);
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);

@@ -34,6 +34,16 @@ constexpr Named kTraffic[] = {
 };
 static_assert(std::size(kReasons) == kReasonCount && std::size(kTraffic) == kTrafficCount);
 
+}  // namespace
+
+const char* reason_name(Reason reason) {
+  return kReasons[static_cast<u32>(reason)].name;
+}
+
+const char* reason_sentence(Reason reason) {
+  return kReasons[static_cast<u32>(reason)].sentence;
+}
+
 std::string protocol_name(u8 protocol) {
   switch (protocol) {
     case kProtocolTcp:
@@ -75,6 +85,8 @@ u32 expires_s(const Settings& settings, const Record& r, Ticks now) {
   return static_cast<i32>(passed) >= static_cast<i32>(limit) ? 0
                                                              : seconds_from_ticks(limit - passed);
 }
+
+namespace {
 
 // 1234567 as "1 234 567".
 std::string number(u64 value) {

@@ -10,6 +10,14 @@
 
 namespace masq {
 
+// The words for what the core knows by number.
+const char* reason_name(Reason reason);
+const char* reason_sentence(Reason reason);
+std::string protocol_name(u8 protocol);
+std::string state_name(State state);
+// Seconds until a record expires if no packet refreshes it.
+u32 expires_s(const Settings& settings, const Record& r, Ticks now);
+
 // The gateway that runs in this network namespace, to read.
 Result<Datapath> running_gateway();
 

@@ -15,9 +15,11 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <vector>
 
+#include "core/drops.h"
 #include "core/reasons.h"
 #include "core/traffic.h"
 #include "core/verdict.h"
@@ -34,6 +36,12 @@ struct Frame {
   u32 segment_size = 0;  // of a large segment that is yet to be cut: payload of each piece
   u32 segments = 0;      // and how many there will be
 };
+
+// In network order; 0 if the frame is too short to say.
+u16 ether_type_of(const Frame& frame, u32 l3);
+
+// Reads the packet whose IPv4 header is at `l3`.
+Reason read_packet(Frame& frame, u32 l3, Packet& p);
 
 // What became of a frame; its bytes are changed accordingly unless it was dropped.
 struct Outcome {
@@ -59,6 +67,14 @@ struct EngineSocket {
   Port port;
 };
 
+// Answers to the core's questions from elsewhere, instead of the lists that the engine is given.
+struct EngineAnswers {
+  // The kind, and for `forward` the interface and the next hop; the engine fills in the rest.
+  std::function<EngineRoute(Ipv4 destination, Ipv4 source)> route;
+  std::function<bool(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port)> socket;
+  std::function<bool(Ipv4 address)> is_outer_address;
+};
+
 struct EngineCounters {
   std::array<u64, kReasonCount> reasons{};
   std::array<u64, kTrafficCount> traffic{};
@@ -67,10 +83,13 @@ struct EngineCounters {
 class Engine {
  public:
   Engine(u32 records_max, const Settings& settings);
+  // Over tables that lie elsewhere, are in order, and stay there.
+  Engine(const Tables& tables, const Settings& settings, EngineAnswers answers);
 
   Settings& settings() { return settings_; }
   const Settings& settings() const { return settings_; }
-  const Tables& tables() const { return memory_.tables(); }
+  const Tables& tables() const { return tables_; }
+  const Drops& drops() const { return *drops_; }
 
   // Nanoseconds of any clock that does not go back; Settings::time_offset_ns is added.
   void set_time(u64 ns) { time_ns_ = ns; }
@@ -102,23 +121,28 @@ class Engine {
   // For the core's World.
   void lock(u32 stripe);
   void unlock(u32 stripe);
-  void route(Ipv4 destination, Route& out) const;
-  bool has_socket(u8 protocol, Ipv4 address, Port port) const;
+  void route(Ipv4 destination, Ipv4 source, Route& out) const;
+  bool has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port) const;
   bool is_outer_address(Ipv4 address) const;
 
  private:
   struct Hop;  // one frame on its way through
-  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, bool hairpin);
+  Hop hop_at(const Frame& frame, u32 ifindex, bool egress);
+  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on);
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
-  Outcome drop(Reason reason);
-  void count(Reason reason);
+  Outcome drop(Reason reason, const Hop& hop, const Packet& p);
+  Outcome drop_unread(Reason reason, const Hop& hop, Frame& frame);
+  void count(Reason reason, const Hop& hop, const Packet& p);
   void count(Traffic what, u64 n);
   bool icmp_allowed();
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
 
-  TableMemory memory_;
+  std::unique_ptr<TableMemory> memory_;  // none if the tables lie elsewhere
+  Tables tables_;
   Settings settings_;
+  EngineAnswers answers_;
+  std::unique_ptr<Drops> drops_ = std::make_unique<Drops>();
   u64 time_ns_ = 0;
   std::vector<EngineRoute> routes_;
   std::vector<EngineSocket> sockets_;

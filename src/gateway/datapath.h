@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,6 +58,7 @@ class Datapath {
 
   Settings& settings() const { return *settings_; }
   const Tables& tables() const { return tables_; }
+  const Drops& drops() const { return *drops_; }
 
   // Enters or replaces what is known of interface.ifindex.
   Status set_interface(const Interface& interface);
@@ -64,6 +66,8 @@ class Datapath {
   std::vector<Interface> interfaces() const;
   // Makes these the gateway's own addresses and broadcast addresses, and no others.
   Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be);
+  // What this address is for the gateway, as the programs are told.
+  std::optional<bpf::OwnAddress> own_address(Ipv4 address) const;
 
   // Makes the programs forget what they know of routes.
   void routes_changed() { settings().route_generation += 1; }
@@ -88,6 +92,7 @@ class Datapath {
   Fd constants_;
   std::vector<Mapping> mappings_;
   Settings* settings_ = nullptr;
+  const Drops* drops_ = nullptr;
   Tables tables_{};
 };
 

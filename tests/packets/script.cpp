@@ -507,7 +507,24 @@ class Player {
   }
 
   void compare_tables() {
-    if (gateways_.size() > 1) test::compare_tables(gateways_[0]->tables(), gateways_[1]->tables());
+    if (gateways_.size() < 2) return;
+    test::compare_tables(gateways_[0]->tables(), gateways_[1]->tables());
+    compare_drops(gateways_[0]->drops(), gateways_[1]->drops());
+  }
+
+  static void compare_drops(const Drops& a, const Drops& b) {
+    for (u32 i = 0; i < std::size(a.drops); ++i)
+      if (std::memcmp(&a.drops[i], &b.drops[i], sizeof(Drop)) != 0)
+        throw Failure{"drop " + std::to_string(i) + " is remembered differently\n    engine:" +
+                      dump(a.drops[i]) + "\n    kernel:" + dump(b.drops[i])};
+    if (std::memcmp(a.written, b.written, sizeof(a.written)) != 0)
+      throw Failure{"the counts of remembered drops differ"};
+  }
+
+  template <class T>
+  static std::string dump(const T& r) {
+    const u8* bytes = reinterpret_cast<const u8*>(&r);
+    return hex_dump(Data(bytes, bytes + sizeof(r)));
   }
 
   void audit() {
