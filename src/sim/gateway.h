@@ -15,7 +15,7 @@
 namespace masq {
 class Engine;
 struct EngineCounters;
-}
+}  // namespace masq
 
 namespace masq::sim {
 
