@@ -23,6 +23,8 @@ u32 masq_link_flow(u32 hook);
 u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
 u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
 u32 masq_follow(u32 hook, u32 index, u32 direction);
+u32 masq_hairpin_external(__sk_buff* skb, u32 hook);
+u32 masq_no_way();
 }
 
 // What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
@@ -107,6 +109,10 @@ struct KernelWorld {
   MASQ_INLINE Reason link_flow() { return static_cast<Reason>(masq_link_flow(hook)); }
 
   // The packet is always the one of the scratch.
+  MASQ_INLINE u32 hairpin_external([[maybe_unused]] const Packet& p) {
+    return masq_hairpin_external(skb, hook);
+  }
+  MASQ_INLINE Reason no_way() { return static_cast<Reason>(masq_no_way()); }
   MASQ_INLINE Reason may_open([[maybe_unused]] const Packet& p) {
     return static_cast<Reason>(masq_may_open(skb, hook, ifindex));
   }

@@ -395,6 +395,20 @@ __attribute__((noinline)) u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifinde
   return static_cast<u32>(may_open(w, scratch->packet));
 }
 
+__attribute__((noinline)) u32 masq_hairpin_external(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kExternalsMax;
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return kExternalsMax;
+  return hairpin_external(w, scratch->packet);
+}
+
+__attribute__((noinline)) u32 masq_no_way() {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  return static_cast<u32>(settings == nullptr ? Reason::internal_error : no_way(*settings));
+}
+
 __attribute__((noinline)) u32 masq_follow(u32 hook, u32 index, u32 direction) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);

@@ -74,11 +74,11 @@ MASQ_INLINE u32 take_external_port(World& w) {
   PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
   if (n.keep_port && port_take(pool, to_host(n.inner.near_port))) return to_host(n.inner.near_port);
   Ipv4 address = w.settings.externals[n.external & (kExternalsMax - 1)].address;
-  u32 held[kPortTries];
+  u16 held[kPortTries];  // 0: none, which is no socket's port
   u32 found = kNothing;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortTries; ++i) {
-    held[i] = kNothing;
+    held[i] = 0;
     if (found != kNothing) continue;
     u32 chosen = w.choose_port(i);
     if (chosen == kNothing) continue;
@@ -92,7 +92,7 @@ MASQ_INLINE u32 take_external_port(World& w) {
   }
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortTries; ++i)
-    if (held[i] != kNothing) port_give(pool, static_cast<u16>(held[i]));
+    if (held[i] != 0) port_give(pool, held[i]);
   return found;
 }
 

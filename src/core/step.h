@@ -280,6 +280,12 @@ MASQ_INLINE bool is_hairpin(World& w, const Packet& p) {
          find_inner(w.tables, key, key_hash(w.settings, key, kOut)) != kNoRecord;
 }
 
+// By which external address it does: one without mappings is kExternalsMax, no hairpin kNothing.
+template <class World>
+MASQ_INLINE u32 hairpin_external(World& w, const Packet& p) {
+  return is_hairpin(w, p) ? external_of(w.settings, p.destination, 0) : kNothing;
+}
+
 // The way out to an external interface; with `hairpin`, only up to it.
 template <class World>
 MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route, bool hairpin) {
@@ -313,24 +319,24 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
   Route route;
   w.route(p.destination, p.source, route);
-  bool hairpin = route.kind == RouteKind::local && is_hairpin(w, p);
-  if (hairpin) {
+  u32 hairpin = route.kind == RouteKind::local ? w.hairpin_external(p) : kNothing;
+  if (route.kind == RouteKind::local && hairpin == kNothing) return to_stack();
+  if (hairpin != kNothing) {
+    if (hairpin >= kExternalsMax) return refuse(Reason::no_mapping);
     // The way out ends before the external link, whose size therefore does not matter.
     route.zone = Zone::outside;
-    route.external = external_of(w.settings, p.destination, 0);
-    route.ifindex = w.settings.externals[route.external & (kExternalsMax - 1)].ifindex;
-    if (route.external >= kExternalsMax) return refuse(Reason::no_mapping);
+    route.external = hairpin;
+    route.ifindex = w.settings.externals[hairpin & (kExternalsMax - 1)].ifindex;
   }
-  if (route.kind == RouteKind::local && !hairpin) return to_stack();
   bool other = route.kind == RouteKind::forward && route.zone == Zone::other;
   if (other && w.interface.kernel.forwards) return to_stack();
   if (other || route.kind == RouteKind::none)
-    return refuse_and_tell(w, p, other ? Reason::other_interface : no_way(w.settings),
-                           kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
+    return refuse_and_tell(w, p, other ? Reason::other_interface : w.no_way(), kIcmpUnreachable,
+                           kIcmpCodeNetUnreachable, 0);
   Verdict v{};
   if (route.zone == Zone::inside) return can_go_on(w, p, route, v) ? send(route, v) : v;
   if (parsed != Reason::none) return refuse(parsed);
-  return translate_out(w, p, route, hairpin);
+  return translate_out(w, p, route, hairpin != kNothing);
 }
 
 // A DHCP server answers to the address that the gateway has or is about to get (RFC 2131

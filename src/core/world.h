@@ -20,6 +20,7 @@
 //   Reason prepare_flow(); u32 take_port(); Reason link_flow();
 //   Reason may_open(const Packet& p);
 //   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);
+//   u32 hairpin_external(const Packet& p); Reason no_way();
 //       Call the functions of these names (take_port: take_external_port) with the world: the
 //       kernel's shell has each of them verified as a function of its own.
 //   u32 largest_datagram(const Packet& p);

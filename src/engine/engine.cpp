@@ -101,6 +101,8 @@ struct Engine::Hop {
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }
   u32 take_port() { return take_external_port(*this); }
   Reason link_flow() { return masq::link_flow(*this); }
+  u32 hairpin_external(const Packet& p) { return masq::hairpin_external(*this, p); }
+  Reason no_way() { return masq::no_way(settings); }
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
     return masq::follow(*this, p, index, direction, v);

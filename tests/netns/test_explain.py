@@ -301,7 +301,8 @@ FOR_THE_GATEWAY = [
          inner(IP(src=S4, dst=BEHIND_VPN) / UDP(sport=5001, dport=9)),
          refused("other_interface", "it leads to an interface that masq was not given, and the "
                  "kernel does not forward there", icmp_error("network unreachable")),
-         ("other_interface", "icmp_errors_sent"), more={"route": {"zone": "other", "interface": "vpn0"}}),
+         ("other_interface", "icmp_errors_sent"),
+         more={"route": {"zone": "other", "interface": "vpn0"}}),
     Kind("another inner network", f"udp {S4}:5001 {S7}:9",
          inner(IP(src=S4, dst=S7) / UDP(sport=5001, dport=9)),
          f"It is routed as it is, by in1 to {S7}: both ends are inside.", ("routed",)),
