@@ -15,6 +15,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct Frame {
   u32 capacity;
   u32 segment_size = 0;  // of a large segment that is yet to be cut: payload of each piece
   u32 segments = 0;      // and how many there will be
+  // Where the part begins whose checksum is completed later, by the kernel or by hardware; the
+  // field holds the pseudo header's sum until then. 0: every checksum is whole.
+  u32 checksum_start = 0;
 };
 
 // What became of a frame; its bytes are changed accordingly unless it was dropped.
@@ -66,7 +70,17 @@ struct EngineCounters {
 
 class Engine {
  public:
+  using AskRoute = std::function<EngineRoute(Ipv4 destination, Ipv4 source)>;
+  using AskSocket =
+      std::function<bool(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port)>;
+
   Engine(u32 records_max, const Settings& settings);
+  // In memory of the caller's (table_memory.h): a new table, or one that is taken over as it is.
+  Engine(void* memory, u32 records_max, const Settings& settings);
+  Engine(void* memory, u32 records_max);
+
+  // From now on asks these instead of its own lists of routes and sockets.
+  void ask(AskRoute route, AskSocket socket);
 
   Settings& settings() { return settings_; }
   const Settings& settings() const { return settings_; }
@@ -81,6 +95,7 @@ class Engine {
   void add_route(const EngineRoute& route) { routes_.push_back(route); }
   void clear_routes() { routes_.clear(); }
   void add_outer_address(Ipv4 address) { outer_addresses_.push_back(address); }
+  void clear_outer_addresses() { outer_addresses_.clear(); }
   void add_socket(const EngineSocket& socket) { sockets_.push_back(socket); }
   void clear_sockets() { sockets_.clear(); }
 
@@ -91,7 +106,8 @@ class Engine {
   Outcome leaving(Frame& frame, u32 ifindex, u32 from);
   Outcome entering(Frame& frame, u32 ifindex, u32 from);
 
-  // One whole pass of the sweeper.
+  // The sweeper: so many places from where it stopped, or one whole pass.
+  void sweep(u32 places);
   void sweep_all();
 
   EngineCounters counters() const;
@@ -102,8 +118,8 @@ class Engine {
   // For the core's World.
   void lock(u32 stripe);
   void unlock(u32 stripe);
-  void route(Ipv4 destination, Route& out) const;
-  bool has_socket(u8 protocol, Ipv4 address, Port port) const;
+  void route(Ipv4 destination, Ipv4 source, Route& out) const;
+  bool has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port) const;
   bool is_outer_address(Ipv4 address) const;
 
  private:
@@ -117,15 +133,17 @@ class Engine {
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
   u32 external_of(Ipv4 address, u32 ifindex) const;
 
+  EngineRoute find_route(Ipv4 destination, Ipv4 source) const;
+
   TableMemory memory_;
-  Settings settings_;
+  Settings& settings_;
+  AskRoute ask_route_;
+  AskSocket ask_socket_;
   u64 time_ns_ = 0;
   std::vector<EngineRoute> routes_;
   std::vector<EngineSocket> sockets_;
   std::vector<Ipv4> outer_addresses_;
   std::unique_ptr<std::atomic_flag[]> stripes_;
-  std::array<std::atomic<u64>, kReasonCount> reasons_{};
-  std::array<std::atomic<u64>, kTrafficCount> traffic_{};
   std::atomic_flag icmp_lock_ = ATOMIC_FLAG_INIT;
   u32 icmp_tokens_ = 0;
   Ticks icmp_refilled_ = 0;

@@ -1,5 +1,7 @@
-// The memory of one table in user space: what the kernel's half keeps in its maps, in one
-// allocation made at the start. Nothing is allocated afterwards.
+// The memory of one table in user space: what the kernel's half keeps in its maps, with settings
+// and counters, in one piece. It is allocated at the start, or is the caller's: then several
+// processes may look at it, and it outlives the one that works on it. Nothing is allocated
+// afterwards.
 //
 // `records_max` must be a power of two between kRecordsMin and kRecordsMax. The pages are zero, so
 // they cost nothing until they are used.
@@ -7,26 +9,44 @@
 
 #include <cstddef>
 
+#include "core/reasons.h"
 #include "core/settings.h"
 #include "core/table.h"
+#include "core/traffic.h"
 
 namespace masq {
+
+// Changed atomically by whoever passes packets; read by anybody.
+struct SharedCounters {
+  u64 reasons[kReasonCount];
+  u64 traffic[kTrafficCount];
+};
 
 class TableMemory {
  public:
   explicit TableMemory(u32 records_max);
+  // In `size_for(records_max)` bytes of the caller's, which are zero or hold such a table already.
+  TableMemory(void* memory, u32 records_max);
   ~TableMemory();
   TableMemory(const TableMemory&) = delete;
   TableMemory& operator=(const TableMemory&) = delete;
 
+  static std::size_t size_for(u32 records_max);
+
   const Tables& tables() const { return tables_; }
+  Settings& settings() const { return *settings_; }
+  SharedCounters& counters() const { return *counters_; }
 
   // Takes out of the pools what no mapping may have. Once, before the first packet.
   void exclude_ports(const Settings& settings);
 
  private:
+  void divide(void* memory, u32 records_max);
+
   Tables tables_{};
-  void* memory_ = nullptr;
+  Settings* settings_ = nullptr;
+  SharedCounters* counters_ = nullptr;
+  void* memory_ = nullptr;  // if it is ours
   std::size_t size_ = 0;
 };
 
