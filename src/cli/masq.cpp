@@ -13,6 +13,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "cli/replay.h"
 #include "cli/report.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
@@ -89,13 +90,13 @@ Heard hear(int fd, std::string& why_not) {
 // Is there a gateway without a daemon?
 bool gateway_is_left_over() {
   Result<NetworkState> network = read_network();
-  return network && !attached_programs(*network).empty();
+  return network && (!attached_programs(*network).empty() || user_tables_exist());
 }
 
 int up(const Config& config) {
   if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
-  if (config.datapath != "auto" && config.datapath != "tc")
-    return fail(fmt::format("The datapath \"{}\" is not there yet; tc is.", config.datapath));
+  if (config.datapath == "xdp")
+    return fail("The datapath \"xdp\" is not there yet; tc and user are.");
   if (int daemon = lasting_daemon_process(); daemon != 0) {
     fmt::print("masq is running here already (masqd is process {}); nothing is changed.\n", daemon);
     return 0;
@@ -128,9 +129,9 @@ int up(const Config& config) {
     }
     return fail(why_not);
   }
-  Result<Datapath> datapath = running_gateway();
+  Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   if (!datapath) return fail(datapath.error().sentence);
-  nlohmann::json status = status_json(*datapath);
+  nlohmann::json status = status_json(**datapath);
   fmt::print("{}\n", status["translating"].get<bool>()
                          ? "masq is translating."
                          : "masq is up and closed, waiting for an external address.");
@@ -156,9 +157,9 @@ int check(const std::string& path) {
 
 template <class MakeJson, class MakeText>
 int show(bool as_json, MakeJson make_json, MakeText make_text) {
-  Result<Datapath> datapath = running_gateway();
+  Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   if (!datapath) return fail(datapath.error().sentence);
-  nlohmann::json out = make_json(*datapath);
+  nlohmann::json out = make_json(**datapath);
   if (as_json)
     fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   else
@@ -178,7 +179,7 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->type_name("IF");
   command.add_option("--internal", o.internal, "Interface to the inside; may be given again")
       ->type_name("IF");
-  command.add_option("--datapath", o.datapath, "auto or tc")
+  command.add_option("--datapath", o.datapath, "auto, tc (in the kernel) or user (in masqd)")
       ->check(CLI::IsMember({"auto", "tc", "xdp", "user"}));
   command.add_option("--filtering", o.filtering, "Who may answer: apdf (only who was asked)")
       ->check(CLI::IsMember({"apdf", "adf", "eif"}));
@@ -217,12 +218,49 @@ int up_with(UpOptions o) {
   return up(config);
 }
 
+void add_replay_options(CLI::App& command, ReplayOptions& o, std::string& config_path) {
+  command.add_option("in", o.in, "The capture to read")->required()->type_name("IN");
+  command.add_option("out", o.out, "The capture to write")->required()->type_name("OUT");
+  command.add_option("--address", o.address, "External address of the gateway")
+      ->required()
+      ->type_name("ADDRESS");
+  command
+      .add_option("--inside", o.inside,
+                  "Network inside, such as 192.168.2.0/24; may be given again")
+      ->type_name("NETWORK");
+  command.add_option("--inner-address", o.inner_address, "The gateway's own address inside")
+      ->type_name("ADDRESS");
+  command.add_option("--mtu", o.mtu, "Of both sides")->check(CLI::Range(68, 65535));
+  command.add_option("--seed", o.seed, "Another one makes other choices of ports");
+  command.add_option("--config", config_path, "Configuration in TOML, for its timeouts")
+      ->type_name("FILE");
+}
+
+int replay(const ReplayOptions& options, const std::string& config_path, bool as_json) {
+  Config config;
+  if (!config_path.empty()) {
+    ParsedConfig parsed = load_config(config_path);
+    if (!parsed.mistakes.empty()) return check(config_path);
+    config = parsed.config;
+  }
+  Result<Replay> checked = check_replay(options);
+  if (!checked) return misuse(checked.error().sentence);
+  Result<nlohmann::json> replayed = run_replay(*checked, config);
+  if (!replayed) return fail(replayed.error().sentence);
+  if (as_json)
+    fmt::print("{}\n", replayed->dump(2));
+  else
+    fmt::print("{}", replay_text(*replayed));
+  return 0;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"masq: many hosts share one address. An IP masquerading gateway."};
   app.require_subcommand(1);
   app.set_version_flag("--version", "masq " MASQ_VERSION);
   UpOptions up_options;
-  std::string checked;
+  ReplayOptions replay_options;
+  std::string checked, replay_config;
   bool as_json = false;
   CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
   add_options(*up_command, up_options);
@@ -231,7 +269,10 @@ int run(int argc, char** argv) {
       app.add_subcommand("status", "How the gateway is, and what it refused");
   CLI::App* flows_command = app.add_subcommand("flows", "The flows in force");
   CLI::App* mappings_command = app.add_subcommand("mappings", "The mappings in force");
-  for (CLI::App* each : {status_command, flows_command, mappings_command})
+  CLI::App* replay_command =
+      app.add_subcommand("replay", "What a gateway would have made of a capture");
+  add_replay_options(*replay_command, replay_options, replay_config);
+  for (CLI::App* each : {status_command, flows_command, mappings_command, replay_command})
     each->add_flag("--json", as_json, "For programs");
   CLI::App* check_command = app.add_subcommand("check", "Find every mistake in a configuration");
   check_command->add_option("file", checked, "The configuration")->required()->type_name("FILE");
@@ -244,6 +285,7 @@ int run(int argc, char** argv) {
   }
   if (*down_command) return down();
   if (*check_command) return check(checked);
+  if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);
   if (*mappings_command) return show(as_json, mappings_json, mappings_text);

@@ -9,6 +9,7 @@
 #include "gateway/holder.h"
 #include "gateway/netlink.h"
 #include "gateway/state.h"
+#include "gateway/user_tables.h"
 
 namespace masq {
 namespace {
@@ -28,6 +29,11 @@ constexpr Named kReasons[] = {{"none", ""},
 constexpr Named kTraffic[] = {
 #define X(name, sentence) {#name, sentence},
     MASQ_TRAFFIC(X)
+#undef X
+};
+constexpr Named kUserFigures[] = {
+#define X(name, sentence) {#name, sentence},
+    MASQ_USER_COUNTERS(X)
 #undef X
 };
 static_assert(std::size(kReasons) == kReasonCount && std::size(kTraffic) == kTrafficCount);
@@ -86,7 +92,7 @@ std::string number(u64 value) {
 
 // The records that `wanted` says yes to, each copied once, by internal endpoint.
 template <class Wanted>
-std::vector<Record> sorted_records(const Datapath& datapath, Wanted wanted) {
+std::vector<Record> sorted_records(const AnyDatapath& datapath, Wanted wanted) {
   const Tables& t = datapath.tables();
   std::vector<Record> found;
   for (u32 word = 0; word < t.records_max / 64; ++word) {
@@ -107,18 +113,44 @@ std::vector<Record> sorted_records(const Datapath& datapath, Wanted wanted) {
 
 }  // namespace
 
-Result<Datapath> running_gateway() {
-  if (geteuid() != 0)
-    return error("Only root can look into the kernel's tables; run masq as root.");
+Result<std::unique_ptr<AnyDatapath>> running_gateway() {
+  if (geteuid() != 0) return error("Only root can look into the tables; run masq as root.");
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
   std::vector<u32> programs = attached_programs(*network);
+  if (programs.empty() && user_tables_exist()) return UserTables::look();
   if (programs.empty())
     return error("masq is not running in this network namespace; `masq up` starts it.");
-  return Datapath::look(programs);
+  Result<Datapath> datapath = Datapath::look(programs);
+  if (!datapath) return datapath.error();
+  return std::unique_ptr<AnyDatapath>(std::make_unique<Datapath>(std::move(*datapath)));
 }
 
-json status_json(const Datapath& datapath) {
+json traffic_json(const CounterTotals& totals) {
+  json out;
+  for (u32 i = 0; i < kTrafficCount; ++i) out[kTraffic[i].name] = totals.traffic[i];
+  return out;
+}
+
+json dropped_json(const CounterTotals& totals) {
+  json out;
+  for (u32 i = 1; i < kReasonCount; ++i) out[kReasons[i].name] = totals.reasons[i];
+  return out;
+}
+
+std::string refused_text(const json& dropped) {
+  std::string text;
+  for (u32 i = 1; i < kReasonCount; ++i) {
+    u64 count = dropped[kReasons[i].name];
+    if (count == 0) continue;
+    if (text.empty()) text = "\nRefused packets, and why:\n";
+    text +=
+        fmt::format("  {:>10}  {}: {}\n", number(count), kReasons[i].name, kReasons[i].sentence);
+  }
+  return text;
+}
+
+json status_json(const AnyDatapath& datapath) {
   const Settings& s = datapath.settings();
   Result<NetworkState> network = read_network();
   int daemon = daemon_process();
@@ -126,8 +158,9 @@ json status_json(const Datapath& datapath) {
   json out;
   out["running"] = true;
   out["daemon"] = {{"alive", daemon != 0}, {"process", daemon}};
-  out["sweeper_held"] = daemon != 0 || holder_lives(state ? state->holder : find_holder());
-  out["datapath"] = "tc";
+  out["sweeper_held"] = daemon != 0 || (datapath.outlives_daemon() &&
+                                        holder_lives(state ? state->holder : find_holder()));
+  out["datapath"] = datapath.name();
   out["filtering"] = filtering_name(static_cast<Filtering>(s.filtering));
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
   out["interfaces"] = json::array();
@@ -142,7 +175,7 @@ json status_json(const Datapath& datapath) {
     if (interface.zone == Zone::outside && interface.address.be != 0) address = true;
     out["interfaces"].push_back(one);
   }
-  out["translating"] = address;
+  out["translating"] = address && (daemon != 0 || datapath.outlives_daemon());
   const Shared& shared = *datapath.tables().shared;
   out["flows"] = {{"now", shared.flows}, {"max", s.flows_max}};
   out["mappings"] = {{"now", shared.mappings}};
@@ -153,12 +186,13 @@ json status_json(const Datapath& datapath) {
                        {"dns", seconds_from_ticks(s.dns)},
                        {"icmp", seconds_from_ticks(s.icmp)}};
   CounterTotals totals = datapath.counters();
-  for (u32 i = 0; i < kTrafficCount; ++i) out["traffic"][kTraffic[i].name] = totals.traffic[i];
-  for (u32 i = 1; i < kReasonCount; ++i) out["dropped"][kReasons[i].name] = totals.reasons[i];
+  out["traffic"] = traffic_json(totals);
+  out["dropped"] = dropped_json(totals);
+  for (const auto& [name, figure] : datapath.own_figures()) out["user"][name] = figure;
   return out;
 }
 
-json flows_json(const Datapath& datapath) {
+json flows_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
@@ -176,7 +210,7 @@ json flows_json(const Datapath& datapath) {
   return out;
 }
 
-json mappings_json(const Datapath& datapath) {
+json mappings_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
@@ -195,9 +229,13 @@ std::string status_text(const json& status) {
   std::string text;
   auto line = [&](const std::string& one) { text += one + "\n"; };
   bool translating = status["translating"], alive = status["daemon"]["alive"];
-  line(translating ? "masq is translating."
-                   : "masq is up and closed: no external interface has an address yet.");
-  if (!alive)
+  bool in_user_space = status["datapath"] == "user";
+  if (in_user_space && !alive)
+    line("masq is up and closed: the daemon is not running. `masq up` starts it, with the flows.");
+  else
+    line(translating ? "masq is translating."
+                     : "masq is up and closed: no external interface has an address yet.");
+  if (!alive && !in_user_space)
     line(status["sweeper_held"]
              ? "The daemon is not running; traffic goes on without it. `masq up` starts it again."
              : "Neither the daemon nor the process that keeps the sweeper going is running; `masq "
@@ -213,6 +251,7 @@ std::string status_text(const json& status) {
   line(fmt::format("  flows     {} of {}", number(status["flows"]["now"]),
                    number(status["flows"]["max"])));
   line(fmt::format("  mappings  {}", number(status["mappings"]["now"])));
+  line(fmt::format("  datapath  {}", status["datapath"].get<std::string>()));
   line(fmt::format("  filtering {}", status["filtering"].get<std::string>()));
   line(fmt::format("  IPv6      {} between inside and outside", status["ipv6"].get<std::string>()));
   const json& traffic = status["traffic"];
@@ -220,15 +259,11 @@ std::string status_text(const json& status) {
                    number(traffic["translated_out_bytes"])));
   line(fmt::format("  in        {} packets, {} bytes", number(traffic["translated_in"]),
                    number(traffic["translated_in_bytes"])));
-  bool any = false;
-  for (u32 i = 1; i < kReasonCount; ++i) {
-    u64 count = status["dropped"][kReasons[i].name];
-    if (count == 0) continue;
-    if (!any) line("\nRefused packets, and why:");
-    any = true;
-    line(fmt::format("  {:>10}  {}: {}", number(count), kReasons[i].name, kReasons[i].sentence));
-  }
-  return text;
+  for (const Named& each : kUserFigures)
+    if (in_user_space && status["user"][each.name] != 0)
+      line(fmt::format("  {:>10}  {}: {}", number(status["user"][each.name]), each.name,
+                       each.sentence));
+  return text + refused_text(status["dropped"]);
 }
 
 std::string flows_text(const json& flows) {

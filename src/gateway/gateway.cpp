@@ -68,6 +68,8 @@ void undo(const NetworkState& network, const SavedState& state) {
   end_holders();
   restore_sysctls(state);
   if (state.belt) take_off_belt();
+  if (state.guard) take_off_guard();
+  remove_user_tables();
   remove_run_folder();
 }
 
@@ -113,37 +115,40 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   if (!saved)
     return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
   SavedState state = *saved;
-  std::vector<u32> running = attached_programs(*network);
-  if (running.empty() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+  Running running{attached_programs(*network), user_tables_exist()};
+  if (!running.anything() && !holder_lives(state.holder)) state = SavedState{};  // of another life
 
   Config decided = config;
   if (config.ipv6 == Ipv6Mode::automatic) {
-    if (running.empty()) state.ipv6_left = ipv6_is_forwarded();
+    if (!running.anything()) state.ipv6_left = ipv6_is_forwarded();
     decided.ipv6 = state.ipv6_left ? Ipv6Mode::leave : Ipv6Mode::block;
   } else {
     state.ipv6_left = config.ipv6 == Ipv6Mode::leave;
   }
   Result<Settings> settings = settings_for(decided);
   if (!settings) return settings.error();
-  Result<Datapath> datapath =
-      running.empty() ? Datapath::load(*settings) : Datapath::adopt(running);
-  if (!datapath) return datapath.error();
-  if (!running.empty()) {
-    if (config.flows_max != 0 && config.flows_max != datapath->settings().flows_max)
+  Gateway gateway;
+  if (Status status = gateway.choose_datapath(config, running, *settings, remarks); !status) {
+    if (!running.anything()) remove_user_tables();
+    return status.error();
+  }
+  if (running.anything()) {
+    Settings& kept = gateway.datapath().settings();
+    if (config.flows_max != 0 && config.flows_max != kept.flows_max)
       remarks.push_back(fmt::format(
           "The running table for {} flows is kept; `masq down` first to change its size.",
-          datapath->settings().flows_max));
-    take_over_settings(*settings, datapath->settings());
+          kept.flows_max));
+    take_over_settings(*settings, kept);
     remarks.push_back(fmt::format("Took over the running gateway with {} flows.",
-                                  datapath->tables().shared->flows));
+                                  gateway.datapath().tables().shared->flows));
   }
   for (const std::string& remark : chosen->remarks) remarks.push_back(remark);
 
-  Gateway gateway(std::move(*datapath));
   gateway.interfaces_ = *chosen;
   gateway.state_ = state;
   if (Status status = gateway.begin(remarks); !status) {
-    if (running.empty()) undo(*network, gateway.state_);  // nothing half done
+    gateway.user_.reset();                                    // carries nothing any more
+    if (!running.anything()) undo(*network, gateway.state_);  // nothing half done
     return status.error();
   }
   if (state.ipv6_left)
@@ -152,16 +157,58 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   return gateway;
 }
 
+AnyDatapath& Gateway::datapath() const {
+  if (user_) return *user_;
+  return const_cast<Datapath&>(*tc_);
+}
+
+Status Gateway::use_user_space(const Running& running, const Settings& settings,
+                               std::vector<std::string>& remarks) {
+  bool damaged = false;
+  Result<std::unique_ptr<UserDatapath>> datapath = running.in_user_space
+                                                       ? UserDatapath::take_over(settings, damaged)
+                                                       : UserDatapath::make(settings);
+  if (!datapath) return datapath.error();
+  user_ = std::move(*datapath);
+  if (damaged)
+    remarks.push_back("masqd died while it changed its tables, so all flows had to be given up.");
+  return Done{};
+}
+
+// What runs already is taken over; otherwise what was asked for, or what the kernel lets us have.
+Status Gateway::choose_datapath(const Config& config, const Running& running,
+                                const Settings& settings, std::vector<std::string>& remarks) {
+  const bool wants_user = config.datapath == "user", wants_tc = config.datapath == "tc";
+  if ((wants_tc && running.in_user_space) || (wants_user && !running.programs.empty()))
+    return error("The gateway that runs here uses the datapath {}; `masq down` ends it.",
+                 running.in_user_space ? "user" : "tc");
+  if (wants_user || running.in_user_space) return use_user_space(running, settings, remarks);
+  if (config.datapath == "auto" && running.programs.empty()) {
+    if (std::string why = Datapath::why_no_programs(); !why.empty()) {
+      remarks.push_back(fmt::format(
+          "The kernel lets no BPF programs be loaded here ({}), so masqd itself carries the "
+          "packets: slower, and only as long as it runs.",
+          why));
+      return use_user_space(running, settings, remarks);
+    }
+  }
+  Result<Datapath> datapath =
+      running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
+  if (!datapath) return datapath.error();
+  tc_ = std::move(*datapath);
+  return Done{};
+}
+
 Status Gateway::keep_holder() {
-  if (holder_lives(state_.holder)) return Done{};
-  Result<int> holder = start_holder(datapath_.map_fds());
+  if (user_ || holder_lives(state_.holder)) return Done{};
+  Result<int> holder = start_holder(tc_->map_fds());
   if (!holder) return holder.error();
   state_.holder = *holder;
   return Done{};
 }
 
 Status Gateway::begin(std::vector<std::string>& remarks) {
-  if (Status status = datapath_.start_sweeper(); !status) return status;
+  if (Status status = datapath().start_sweeper(); !status) return status;
   return reconcile(remarks);
 }
 
@@ -200,13 +247,49 @@ Status Gateway::close_kernel_path(const NetworkState& network) {
     if (link == nullptr) continue;
     // Never the inner address as the sender of an ARP request.
     Status status = set_sysctl(state_, sysctl_of(link->name, "arp_announce"), "2");
-    if (!status) return status;
+    if (!status && !user_) return status;
   }
-  return set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
+  Status status = set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
+  // In a container /proc/sys may be closed. In user space both can be done without: the guard stops
+  // such ARP requests, and routes are asked for in another way.
+  return user_ ? Done{} : status;
+}
+
+// The rules that keep the kernel's stack out of what the datapath in user space does. Anew whenever
+// something has changed, or somebody has taken them away.
+Status Gateway::keep_guard(const NetworkState& network) {
+  if (!user_) return Done{};
+  Guard guard;
+  for (const Link& link : network.links) {
+    Zone zone = zone_of(network, link);
+    if (zone == Zone::inside) guard.inside.push_back(link.name);
+    if (zone == Zone::outside) guard.outside.push_back(link.name);
+  }
+  for (const Address& address : network.addresses) {
+    const Link* link = network.link_at(address.ifindex);
+    if (link == nullptr || zone_of(network, *link) != Zone::outside) {
+      guard.others.push_back(address.address);
+      continue;
+    }
+    for (Ipv4 each : {address.address, address.broadcast})
+      if (each.be != 0 && std::none_of(guard.outer.begin(), guard.outer.end(),
+                                       [&](Ipv4 known) { return same(known, each); }))
+        guard.outer.push_back(each);
+  }
+  const Settings& s = datapath().settings();
+  guard.pool.assign(std::begin(s.pool), std::end(s.pool));
+  guard.block_ipv6 = s.block_ipv6;
+  if (guard.outside.empty() || guard.inside.empty()) return Done{};  // nothing can pass
+  if (state_.guard && guard == guard_ && guard_is_on()) return Done{};
+  state_.guard = true;
+  if (Status status = save_state(state_); !status) return status;
+  if (Status status = put_on_guard(guard); !status) return status;
+  guard_ = guard;
+  return Done{};
 }
 
 bool Gateway::external_is_in_use(u32 external) const {
-  const Tables& t = datapath_.tables();
+  const Tables& t = datapath().tables();
   for (u32 i = 1; i < t.records_max; ++i)
     if (t.records[i].state != State::free && t.records[i].external == external) return true;
   return false;
@@ -214,7 +297,7 @@ bool Gateway::external_is_in_use(u32 external) const {
 
 // The place of an external address: its old one if it had one, else one without records.
 u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
-  Settings& s = datapath_.settings();
+  Settings& s = datapath().settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state != kExternalFree && same(s.externals[i].address, address)) {
       s.externals[i].ifindex = ifindex;
@@ -251,10 +334,10 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
           fmt::format("{} is one external address too many; {} can be in use at once.",
                       to_text(address.address), kExternalsMax));
   }
-  Settings& s = datapath_.settings();
+  Settings& s = datapath().settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
-  if (Status status = datapath_.set_own_addresses(own); !status)
+  if (Status status = datapath().set_own_addresses(own); !status)
     remarks.push_back(status.error().sentence);
 }
 
@@ -271,7 +354,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   std::optional<Address> address = first_address(network, link.ifindex);
   if (address) interface.address = address->address;
   if (zone == Zone::outside) {
-    const Settings& s = datapath_.settings();
+    const Settings& s = datapath().settings();
     for (u32 i = 0; i < kExternalsMax; ++i)
       if (address && s.externals[i].state == kExternalLive &&
           s.externals[i].ifindex == link.ifindex && same(s.externals[i].address, address->address))
@@ -281,14 +364,14 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
           "{} has no IPv4 address yet: nothing passes until it has one, then all by itself.",
           link.name));
   }
-  return datapath_.set_interface(interface);
+  return datapath().set_interface(interface);
 }
 
 Status Gateway::attach(const Link& link, TcHook hook, Program program) {
-  if (attached_program(link.ifindex, hook) == program_id(datapath_.program_fd(program)))
-    return Done{};
+  if (user_) return hook == TcHook::ingress ? user_->carry(link) : Done{};
+  if (attached_program(link.ifindex, hook) == program_id(tc_->program_fd(program))) return Done{};
   bool made_qdisc = false;
-  Status status = attach_program(link.ifindex, hook, datapath_.program_fd(program), made_qdisc);
+  Status status = attach_program(link.ifindex, hook, tc_->program_fd(program), made_qdisc);
   if (made_qdisc) state_.qdiscs.insert(link.name);
   if (!status) return error("{}: {}", link.name, status.error().sentence);
   return Done{};
@@ -296,16 +379,20 @@ Status Gateway::attach(const Link& link, TcHook hook, Program program) {
 
 // Takes masq off interfaces that are ours no longer.
 void Gateway::remove_others(const NetworkState& network) {
+  std::set<u32> ours;
   for (const Link& link : network.links) {
+    if (zone_of(network, link) != Zone::other) ours.insert(link.ifindex);
+    if (user_) continue;
     for (const Hooked& each : kHooks)
       if (zone_of(network, link) == Zone::other && attached_program(link.ifindex, each.hook))
         detach_program(link.ifindex, each.hook);
   }
-  for (const Interface& interface : datapath_.interfaces()) {
+  for (const Interface& interface : datapath().interfaces()) {
     const Link* link = network.link_at(interface.ifindex);
     if (link == nullptr || zone_of(network, *link) == Zone::other)
-      datapath_.remove_interface(interface.ifindex);
+      datapath().remove_interface(interface.ifindex);
   }
+  if (user_) user_->keep_only(ours);
 }
 
 Status Gateway::reconcile(std::vector<std::string>& remarks) {
@@ -314,7 +401,9 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   std::vector<std::string> found;
   Status result = keep_holder();
   if (Status status = close_kernel_path(*network); !status) result = status;
-  if (Status status = datapath_.set_clock(); !status) result = status;
+  // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
+  if (Status status = keep_guard(*network); !status) return status;
+  if (Status status = datapath().set_clock(); !status) result = status;
   update_addresses(*network, found);
   for (const Hooked& each : kHooks) {
     const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
@@ -330,7 +419,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
     }
   }
   remove_others(*network);
-  datapath_.routes_changed();
+  datapath().routes_changed();
   if (Status status = save_state(state_); !status) result = status;
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -364,7 +453,7 @@ Result<std::vector<std::string>> take_down() {
   } else {
     remarks.push_back(saved.error().sentence);
   }
-  bool running = !attached_programs(*network).empty();
+  bool running = !attached_programs(*network).empty() || user_tables_exist();
   if (!running && find_holder() == 0) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");

@@ -46,7 +46,8 @@ Status make_run_folder() {
 
 void remove_run_folder() {
   std::error_code ignored;
-  for (const char* name : {"state.json", "state.json.new", "config.toml", "log", "lock"})
+  for (const char* name :
+       {"state.json", "state.json.new", "config.toml", "log", "tables", "tables.new", "lock"})
     std::filesystem::remove(run_file(name), ignored);
   std::filesystem::remove(run_folder(), ignored);
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
@@ -64,6 +65,7 @@ Result<SavedState> load_state() {
     state.holder = saved.at("holder").get<int>();
     state.belt = saved.at("belt").get<bool>();
     state.ipv6_left = saved.at("ipv6_left").get<bool>();
+    state.guard = saved.value("guard", false);
   } catch (const std::exception&) {
     return damaged();
   }
@@ -73,11 +75,9 @@ Result<SavedState> load_state() {
 }
 
 Status save_state(const SavedState& state) {
-  json saved = {{"sysctls", state.sysctls},
-                {"qdiscs", state.qdiscs},
-                {"holder", state.holder},
-                {"belt", state.belt},
-                {"ipv6_left", state.ipv6_left}};
+  json saved = {{"sysctls", state.sysctls}, {"qdiscs", state.qdiscs},
+                {"holder", state.holder},   {"belt", state.belt},
+                {"guard", state.guard},     {"ipv6_left", state.ipv6_left}};
   std::string path = run_file("state.json"), fresh = path + ".new";
   {
     std::ofstream file(fresh);

@@ -5,6 +5,7 @@
 //   state.json   sysctls as they were, qdiscs that masq made, the holder's process number
 //   config.toml  the configuration of the running gateway
 //   log          what the daemon has to say
+//   tables       flows and settings of the datapath in user space (user_tables.h)
 //
 // One folder a namespace, so that several gateways live on one machine.
 #pragma once
@@ -23,6 +24,7 @@ struct SavedState {
   std::set<std::string> qdiscs;                // interfaces on which masq made the clsact qdisc
   int holder = 0;                              // process that keeps the maps
   bool belt = false;                           // nftables table of masq exists
+  bool guard = false;                          // likewise those of the datapath in user space
   bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
 };
 

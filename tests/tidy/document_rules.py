@@ -61,10 +61,11 @@ def json_fields(tree):
     findings = []
     parts = sections(tree.get("docs/json.md", ""))
     traffic = set(re.findall(r"^ *X\((\w+),", tree.get("src/core/traffic.h", ""), re.MULTILINE))
+    user = set(re.findall(r"^ *X\((\w+),", tree.get("src/gateway/user_tables.h", ""), re.MULTILINE))
     for name in ("status", "flows", "mappings"):
         written = json_keys(tree["src/cli/report.cpp"], f"{name}_json")
         if name == "status":
-            written |= traffic
+            written |= traffic | user
         words = set()
         for path in first_column(parts.get(name, "")):
             words |= {word for word in re.split(r"[.\[\]]+", path) if word and word != "REASON"}
