@@ -116,8 +116,9 @@ REQ-8). See `masq mappings` for who has them. Shorter `udp_s` frees ports sooner
 Two processors made a mapping for the same inner endpoint at once, and one of them gave up. The
 sender will try again. It should be rare; if it is not, please report it.""",
     "hairpin": """\
-An inner host has sent to the gateway's external address, to a port that belongs to mappings. Inner
-hosts cannot yet reach each other in that way: use the inner address.""",
+Two inner hosts meet through the gateway's external address. The second half of that way is a
+program which the kernel unlinks when both masqd and masq-holder have died. `masq up` links it
+again.""",
     "egress_guard": """\
 The last check before the external interface. Something on the gateway (another program's routing,
 a container, a VPN) was about to send a packet with an inner or a foreign source address outside. It

@@ -17,11 +17,13 @@ MASQ_INLINE T* first_of(Map& map) {
 }
 
 extern "C" {
-u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
 u32 masq_choose_port(u32 hook, u32 i);
 u32 masq_take_record(u32 start_bit);
 u32 masq_take_port(__sk_buff* skb, u32 hook);
 u32 masq_link_flow(u32 hook);
+u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
+u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
+u32 masq_follow(u32 hook, u32 index, u32 direction);
 }
 
 // What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
@@ -129,6 +131,16 @@ struct KernelWorld {
   MASQ_INLINE u32 take_port() { return masq_take_port(skb, hook); }
   MASQ_INLINE Reason link_flow() { return static_cast<Reason>(masq_link_flow(hook)); }
 
+  // The packet is always the one of the scratch.
+  MASQ_INLINE Reason may_open([[maybe_unused]] const Packet& p) {
+    return static_cast<Reason>(masq_may_open(skb, hook, ifindex));
+  }
+  MASQ_INLINE Reason follow([[maybe_unused]] const Packet& p, u32 index, u8 direction, Verdict& v) {
+    Reason reason = static_cast<Reason>(masq_follow(hook, index, direction));
+    v = scratch.verdict;
+    return reason;
+  }
+
   MASQ_INLINE u32 largest_datagram(const Packet& p) {
     return skb->gso_size == 0 ? p.total_length : p.headers + skb->gso_size;
   }
@@ -137,6 +149,12 @@ struct KernelWorld {
 MASQ_INLINE Ticks read_clock(const Settings& settings) {
   return ticks_from_ns(jiffies64() * settings.jiffy_ns + settings.clock_base_ns +
                        settings.time_offset_ns);
+}
+
+MASQ_INLINE KernelWorld world_of(__sk_buff* skb, const Settings& settings, Scratch& scratch,
+                                 u32 hook, u32 ifindex, const Interface& interface) {
+  return KernelWorld{{},      settings, read_clock(settings), ifindex,        interface, skb,
+                     scratch, hook,     scratch.new_flow,     scratch.making, nullptr};
 }
 
 MASQ_INLINE Scratch* scratch_of(u32 hook) {

@@ -12,7 +12,7 @@ namespace masq {
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters)
+  X(stripes) X(sweeper) X(own) X(counters) X(again)
 // clang-format on
 
 enum class MapName : u32 {
@@ -32,7 +32,7 @@ inline constexpr u32 kOwnAddressesMax = 1024;
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 4;
+inline constexpr u32 kLayoutVersion = 6;
 
 // Known when the programs are loaded and never changed after.
 struct Constants {

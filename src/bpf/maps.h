@@ -36,6 +36,7 @@ struct Scratch {
   Making making;
   bpf_fib_lookup fib;
   bpf_sock_tuple tuple;
+  u32 hairpin_ifindex;  // as which external interface's the packet is looked at; 0: its own
 };
 
 // What the kernel's routing said of a pair of addresses.
@@ -159,6 +160,16 @@ struct ScratchMap {
   int (*max_entries)[masq::bpf::kHooks];
 };
 ScratchMap mq_scratch SEC(".maps");
+
+// The program masq_outside, for packets that go on as if they came from outside. The daemon puts it
+// in; the kernel empties the map when the last process that holds it has gone.
+struct AgainMap {
+  int (*type)[BPF_MAP_TYPE_PROG_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[4];
+  int (*max_entries)[1];
+};
+AgainMap mq_again SEC(".maps");
 
 const volatile masq::bpf::Constants constants SEC(".rodata.masq") = {masq::bpf::kLayoutVersion,
                                                                      masq::kRecordsMin, 1};

@@ -127,15 +127,6 @@ MASQ_INLINE bool translate(__sk_buff* skb, const Packet& p, const Verdict& v) {
   return !v.translate || translate_transport(skb, p, v);
 }
 
-MASQ_INLINE u32 external_of(const Settings& s, Ipv4 address, u32 ifindex) {
-#pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kExternalsMax; ++i) {
-    const External& e = s.externals[i];
-    if (same(e.address, address) && e.ifindex == ifindex && e.state == kExternalLive) return i;
-  }
-  return kExternalsMax;
-}
-
 // Promise 1: whatever the core said, nothing goes outside but from an external address.
 MASQ_INLINE bool last_check(__sk_buff* skb, const Settings& s, u32 l3, const Verdict& v) {
   if (v.to_zone == Zone::inside) return true;
@@ -157,6 +148,16 @@ MASQ_INLINE bool has_passed(__sk_buff* skb, const Settings& s) {
     return false;
   skb->cb[0] = skb->cb[1] = 0;
   return true;
+}
+
+// Has the packet to be looked at again, as if it came in on the external interface cb[2]? It says
+// so with the same secret, in place of the redirect.
+inline constexpr u32 kAgain = 0xffffffff;
+
+MASQ_INLINE u32 again(__sk_buff* skb, const Settings& s, u32 ifindex) {
+  mark_passed(skb, s);
+  skb->cb[2] = ifindex;
+  return kAgain;
 }
 
 MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 ifindex, Ipv4 next_hop) {
@@ -216,6 +217,11 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
   fill_icmp_error(*ip, *icmp, p, v, quoted, sum);
   Route back;
   w.route(p.source, v.icmp_source, back);
+  // The error goes to the external address that an inner host has lent.
+  if (w.scratch.hairpin_ifindex != 0) {
+    count(Traffic::icmp_errors_sent, 1);
+    return again(skb, w.settings, w.ifindex);
+  }
   if (back.kind != RouteKind::forward || back.ifindex != w.ifindex) return kTcShot;
   if (back.zone != Zone::inside &&
       external_of(w.settings, v.icmp_source, back.ifindex) == kExternalsMax)
@@ -248,6 +254,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
       count(Traffic::local_translated, 1);
       return translate(skb, p, v) ? kTcOk : drop(Reason::internal_error);
     case Action::forward:
+    case Action::hairpin:
       break;
     case Action::icmp_error:
       return send_icmp_error(skb, w, p, v);
@@ -257,6 +264,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
   if (!translate(skb, p, v)) return drop(Reason::internal_error);
   if (!last_check(skb, w.settings, p.l3, v)) return drop(Reason::egress_guard);
   count_translated(skb, v, p.l3);
+  if (v.action == Action::hairpin) return again(skb, w.settings, v.ifindex);
   return send_to(skb, w.settings, v.ifindex, v.next_hop);
 }
 
@@ -294,8 +302,7 @@ __attribute__((noinline)) u32 masq_prepare_flow(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w{{},   *settings,         read_clock(*settings), 0,      {}, skb, *scratch,
-                hook, scratch->new_flow, scratch->making,       nullptr};
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(prepare_flow(w));
 }
@@ -304,9 +311,7 @@ __attribute__((noinline)) u32 masq_choose_port(u32 hook, u32 i) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNothing;
-  KernelWorld w{
-      {},     *settings, 0, 0, {}, nullptr, *scratch, hook, scratch->new_flow, scratch->making,
-      nullptr};
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
   if (!open_tables(w.tables)) return kNothing;
   return choose_port(w, i);
 }
@@ -315,8 +320,7 @@ __attribute__((noinline)) u32 masq_take_port(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNothing;
-  KernelWorld w{
-      {}, *settings, 0, 0, {}, skb, *scratch, hook, scratch->new_flow, scratch->making, nullptr};
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
   if (!open_tables(w.tables)) return kNothing;
   return take_external_port(w);
 }
@@ -330,19 +334,44 @@ __attribute__((noinline)) u32 masq_link_flow(u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w{{},   *settings,         read_clock(*settings), 0,      {}, nullptr, *scratch,
-                hook, scratch->new_flow, scratch->making,       nullptr};
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(link_flow(w));
+}
+
+__attribute__((noinline)) u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex, {});
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(may_open(w, scratch->packet));
+}
+
+__attribute__((noinline)) u32 masq_follow(u32 hook, u32 index, u32 direction) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(follow(w, scratch->packet, index, direction & 1, scratch->verdict));
 }
 
 __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kTcShot;
-  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    {},     skb,
-                *scratch, hook,      scratch->new_flow,     scratch->making, nullptr};
+  u32 ifindex = scratch->hairpin_ifindex != 0 ? scratch->hairpin_ifindex : skb->ifindex;
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex, {});
   return carry_out(skb, w, scratch->packet, scratch->verdict);
+}
+
+// What is left to do after masq_carry_out; here, because only a program itself may go on as
+// another.
+MASQ_INLINE int finish(__sk_buff* skb, u32 code) {
+  if (code != kAgain) return static_cast<int>(code);
+  tail_call(skb, &mq_again, 0);
+  return static_cast<int>(drop(Reason::hairpin));
 }
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
@@ -352,13 +381,13 @@ SEC("tc") int masq_inside(__sk_buff* skb) {
   if (settings == nullptr || scratch == nullptr) return kTcShot;
   const Interface* interface = find_interface(*settings, skb->ifindex);
   if (interface == nullptr) return kTcShot;
-  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
-                *scratch, kIngress,  scratch->new_flow,     scratch->making, nullptr};
+  KernelWorld w = world_of(skb, *settings, *scratch, kIngress, skb->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
   Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, w.interface.link_header_length));
   scratch->verdict = step_inside(w, p, parsed);
-  return static_cast<int>(masq_carry_out(skb, kIngress));
+  scratch->hairpin_ifindex = 0;
+  return finish(skb, masq_carry_out(skb, kIngress));
 }
 
 SEC("tc") int masq_outside(__sk_buff* skb) {
@@ -368,18 +397,22 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   if (settings == nullptr || scratch == nullptr) return kTcShot;
   const Interface* interface = find_interface(*settings, skb->ifindex);
   if (interface == nullptr) return kTcShot;
+  u32 l3 = interface->link_header_length;
   if (skb->protocol == kEtherTypeArp)
-    return is_arp_for_others(skb, interface->link_header_length, false)
-               ? drop(Reason::arp_not_external)
-               : kTcOk;
+    return is_arp_for_others(skb, l3, false) ? drop(Reason::arp_not_external) : kTcOk;
   if (skb->protocol != kEtherTypeIpv4) return kTcOk;
-  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
-                *scratch, kIngress,  scratch->new_flow,     scratch->making, nullptr};
+  scratch->hairpin_ifindex = has_passed(skb, *settings) ? skb->cb[2] : 0;
+  if (scratch->hairpin_ifindex != 0) {
+    interface = find_interface(*settings, scratch->hairpin_ifindex);
+    if (interface == nullptr) return drop(Reason::wrong_zone);
+  }
+  KernelWorld w = world_of(skb, *settings, *scratch, kIngress, interface->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
-  Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, w.interface.link_header_length));
-  scratch->verdict = step_outside(w, p, parsed);
-  return static_cast<int>(masq_carry_out(skb, kIngress));
+  Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, l3));
+  Verdict v = step_outside(w, p, parsed);
+  scratch->verdict = scratch->hairpin_ifindex != 0 ? stay_inside(v) : v;
+  return finish(skb, masq_carry_out(skb, kIngress));
 }
 
 SEC("tc") int masq_leaving(__sk_buff* skb) {
@@ -410,8 +443,7 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
   if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
       ip->protocol == kProtocolUdp)
     return kTcOk;
-  KernelWorld w{{},       *settings, read_clock(*settings), skb->ifindex,    *interface, skb,
-                *scratch, kEgress,   scratch->new_flow,     scratch->making, nullptr};
+  KernelWorld w = world_of(skb, *settings, *scratch, kEgress, skb->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
   Reason parsed = static_cast<Reason>(masq_read(skb, kEgress, l3));

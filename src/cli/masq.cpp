@@ -169,8 +169,8 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 
 // What can be said to `masq up`.
 struct UpOptions {
-  std::string config_path, filtering = "apdf", ipv6 = "auto", datapath;
-  std::vector<std::string> external, internal;
+  std::string config_path, filtering, ipv6 = "auto", datapath;
+  std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0, host_flows = 0, host_ports = 0;
 };
 
@@ -181,8 +181,16 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->type_name("IF");
   command.add_option("--datapath", o.datapath, "auto, tc (in the kernel) or user (in masqd)")
       ->check(CLI::IsMember({"auto", "tc", "xdp", "user"}));
-  command.add_option("--filtering", o.filtering, "Who may answer: apdf (only who was asked)")
+  command
+      .add_option("--filtering", o.filtering,
+                  "Who may send to a mapping: apdf (who was asked), adf (any port of such an "
+                  "address), eif (everybody)")
       ->check(CLI::IsMember({"apdf", "adf", "eif"}));
+  command
+      .add_option("--filtering-for", o.filtering_for,
+                  "Another filtering for inner hosts, as 192.168.2.4=eif or 192.168.2.0/24=adf; "
+                  "may be given again")
+      ->type_name("NET=MODE");
   command
       .add_option("--flows-max", o.flows_max, "Flows that the table holds; by memory if not given")
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
@@ -205,8 +213,13 @@ int up_with(UpOptions o) {
     if (!parsed.mistakes.empty()) return check(o.config_path);
     config = parsed.config;
   }
-  if (o.filtering != "apdf")
-    return fail(fmt::format("Filtering \"{}\" is not there yet; only apdf is.", o.filtering));
+  if (!o.filtering.empty()) config.filtering = *filtering_named(o.filtering);
+  for (const std::string& rule : o.filtering_for) {
+    std::size_t equals = rule.find('=');
+    std::string mode = equals == std::string::npos ? "" : rule.substr(equals + 1);
+    if (Status status = add_filtering_for(config, rule.substr(0, equals), mode); !status)
+      return misuse(status.error().sentence);
+  }
   if (o.host_flows != 0 || o.host_ports != 0)
     return fail("Limits per inner host are not there yet; only 0, no limit, is.");
   if (!o.external.empty()) config.external = o.external;

@@ -3,6 +3,8 @@
 #include "cli/report.h"
 
 #include <algorithm>
+#include <bit>
+#include <map>
 #include <tuple>
 
 #include "gateway/gateway.h"
@@ -162,6 +164,12 @@ json status_json(const AnyDatapath& datapath) {
                                         holder_lives(state ? state->holder : find_holder()));
   out["datapath"] = datapath.name();
   out["filtering"] = filtering_name(static_cast<Filtering>(s.filtering));
+  out["filtering_for"] = json::array();
+  for (const FilterRule& rule : s.filters)
+    if (rule.used)
+      out["filtering_for"].push_back(
+          {{"network", fmt::format("{}/{}", to_text(rule.network), std::popcount(rule.mask.be))},
+           {"filtering", filtering_name(static_cast<Filtering>(rule.filtering))}});
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
   out["interfaces"] = json::array();
   bool address = false;
@@ -196,7 +204,7 @@ json flows_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
-  auto wanted = [&](const Record& r) { return r.state > State::mapping && in_force(s, r, now); };
+  auto wanted = [&](const Record& r) { return r.state >= State::udp && in_force(s, r, now); };
   for (const Record& r : sorted_records(datapath, wanted)) {
     Ipv4 external = s.externals[r.external % kExternalsMax].address;
     out.push_back({{"protocol", protocol_name(r.protocol)},
@@ -210,17 +218,30 @@ json flows_json(const AnyDatapath& datapath) {
   return out;
 }
 
+Filtering filtering_of_mapping(const Record& r) {
+  return r.flags & kFlagOpenToAll       ? kFilterNone
+         : r.flags & kFlagOpenToAddress ? kFilterAddress
+                                        : kFilterAddressAndPort;
+}
+
 json mappings_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
   auto wanted = [&](const Record& r) { return r.state == State::mapping && in_force(s, r, now); };
+  auto is_flow = [&](const Record& r) { return r.state >= State::udp && in_force(s, r, now); };
+  auto endpoint = [](const Record& r) {
+    return std::tuple(r.protocol, r.internal_address.be, r.internal_port.be, r.external);
+  };
+  std::map<std::tuple<u8, u32, u16, u16>, u32> flows;
+  for (const Record& r : sorted_records(datapath, is_flow)) flows[endpoint(r)] += 1;
   for (const Record& r : sorted_records(datapath, wanted)) {
     Ipv4 external = s.externals[r.external % kExternalsMax].address;
     out.push_back({{"protocol", protocol_name(r.protocol)},
                    {"internal", to_text(r.internal_address, r.internal_port)},
                    {"external", to_text(external, r.external_port)},
-                   {"flows", r.mapping}});
+                   {"filtering", filtering_name(filtering_of_mapping(r))},
+                   {"flows", flows[endpoint(r)]}});
   }
   return out;
 }
@@ -253,6 +274,9 @@ std::string status_text(const json& status) {
   line(fmt::format("  mappings  {}", number(status["mappings"]["now"])));
   line(fmt::format("  datapath  {}", status["datapath"].get<std::string>()));
   line(fmt::format("  filtering {}", status["filtering"].get<std::string>()));
+  for (const json& rule : status["filtering_for"])
+    line(fmt::format("            {} for {}", rule["filtering"].get<std::string>(),
+                     rule["network"].get<std::string>()));
   line(fmt::format("  IPv6      {} between inside and outside", status["ipv6"].get<std::string>()));
   const json& traffic = status["traffic"];
   line(fmt::format("  out       {} packets, {} bytes", number(traffic["translated_out"]),

@@ -7,6 +7,11 @@
 // index first. What was taken and not used is given back. So no packet waits for another's search,
 // and nothing is half made when the lock is free again.
 //
+// Where who may send to a mapping depends on the remote address alone (address-dependent filtering,
+// RFC 4787 section 5), each remote address that the internal endpoint has sent to is a
+// *permission*: a record whose remote port is empty. Flows to that address hold it, and it holds
+// the mapping.
+//
 // Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
 // the same lock by the sweeper (or by the maker that wants its place in the index), and with the
 // last flow its mapping and the external port. The sweeper gives the record back at least kPause
@@ -36,9 +41,12 @@ struct Making {
   u64 mapping_hash;  // likewise of its mapping's
   u32 flow;          // a place for the flow; at the end the flow itself, or kNoRecord
   u32 mapping;       // a place for a mapping, or kNoRecord
+  u32 permission;    // a place for a permission, or kNoRecord
   u32 port;          // an external port, or kNothing
+  u8 mapping_flags;  // of the mapping, if one must be made
   bool flow_used;
   bool mapping_used;
+  bool permission_used;
 };
 
 inline constexpr u32 kPortTries =
@@ -145,24 +153,45 @@ MASQ_INLINE void unlink_record(World& w, u32 index, Record& r) {
   set_state(r, State::dead);
 }
 
-// Under the lock. Unlinks a flow, and its mapping with it if this was the last flow to hold it.
+// Under the lock. Unlinks a flow, and with it what nobody holds any more: its permission, and its
+// mapping with the external port.
 template <class World>
 MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
-  u32 mapping = r.mapping;
+  u32 held = r.mapping;
   unlink_record(w, index, r);
   atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
-  if (mapping == kNoRecord) return;
-  Record* m = record_at(w.tables, mapping);
-  if (m == nullptr || m->state != State::mapping) return;
-  m->mapping -= 1;
-  if (m->mapping != 0) return;
-  unlink_record(w, mapping, *m);
-  atomic_add(&w.tables.shared->mappings, static_cast<u32>(-1));
-  port_give(pool_of(w.tables, m->external, m->protocol), to_host(m->external_port));
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < 2 && held != kNoRecord; ++i) {
+    Record* m = record_at(w.tables, held);
+    if (m == nullptr || (m->state != State::mapping && m->state != State::permission)) return;
+    m->mapping -= 1;
+    if (m->mapping != 0) return;
+    bool is_mapping = m->state == State::mapping;
+    u32 next = is_mapping ? kNoRecord : m->sequence_end[0];
+    unlink_record(w, held, *m);
+    if (is_mapping) {
+      atomic_add(&w.tables.shared->mappings, static_cast<u32>(-1));
+      port_give(pool_of(w.tables, m->external, m->protocol), to_host(m->external_port));
+    }
+    held = next;
+  }
 }
 
 MASQ_INLINE Key mapping_key(const Key& inner) {
   return Key{inner.near_address, Ipv4{0}, inner.near_port, Port{0}, inner.protocol};
+}
+MASQ_INLINE Key permission_key(const Key& inner) {
+  return Key{inner.near_address, inner.remote_address, inner.near_port, Port{0}, inner.protocol};
+}
+// No packet has the key of a mapping or a permission: what it names is a flow.
+MASQ_INLINE bool is_flow_key(const Key& key) {
+  return key.remote_address.be != 0 && (key.remote_port.be != 0 || key.protocol == kProtocolIcmp);
+}
+
+MASQ_INLINE u8 flags_of_filtering(u8 filtering) {
+  return filtering == kFilterNone      ? kFlagOpenToAll
+         : filtering == kFilterAddress ? kFlagOpenToAddress
+                                       : 0;
 }
 
 // Under the lock: the mapping of the endpoint, made from what was taken if there is none.
@@ -177,7 +206,7 @@ MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
   Record* r = record_at(w.tables, m.mapping);
   if (r == nullptr) return Reason::internal_error;
   fill_record(w.settings, *r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0,
-              State::mapping, n.flags, w.now);
+              State::mapping, m.mapping_flags, w.now);
   if (!link_record(w, m.mapping, *r)) {
     r->state = State::free;
     return Reason::flow_table_full;
@@ -185,6 +214,28 @@ MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
   mapping = m.mapping;
   m.mapping_used = true;
   atomic_add(&w.tables.shared->mappings, 1);
+  return Reason::none;
+}
+
+// Under the lock: the permission of a mapping towards the remote address of the flow.
+template <class World>
+MASQ_INLINE Reason link_permission(World& w, u32 mapping, Record& of, u32& permission) {
+  const NewFlow& n = w.new_flow;
+  Making& m = w.making;
+  Key key = permission_key(n.inner);
+  permission = find_mapping(w.tables, key, key_hash(w.settings, key, kOut), n.external);
+  if (permission != kNoRecord) return Reason::none;
+  Record* r = record_at(w.tables, m.permission);
+  if (m.permission == kNoRecord || r == nullptr) return Reason::contention;
+  fill_record(w.settings, *r, key, of.external_port, n.external, 0, State::permission, 0, w.now);
+  r->sequence_end[0] = mapping;
+  if (!link_record(w, m.permission, *r)) {
+    r->state = State::free;
+    return Reason::flow_table_full;
+  }
+  permission = m.permission;
+  m.permission_used = true;
+  of.mapping += 1;
   return Reason::none;
 }
 
@@ -205,10 +256,16 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   Record* of = record_at(w.tables, mapping);
   Record* f = record_at(w.tables, m.flow);
   if (f == nullptr || of == nullptr) return Reason::internal_error;
+  u32 held = mapping;
+  if (of->flags & kFlagOpenToAddress) {
+    reason = link_permission(w, mapping, *of, held);
+    of = record_at(w.tables, held);
+    if (reason != Reason::none || of == nullptr) return reason;
+  }
   of->mapping += 1;  // first: the expired flow may be the last that holds the same mapping
   old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
   if (old != nullptr) unlink_flow(w, existing, *old);
-  fill_record(w.settings, *f, n.inner, of->external_port, n.external, mapping, n.state, n.flags,
+  fill_record(w.settings, *f, n.inner, of->external_port, n.external, held, n.state, n.flags,
               w.now);
   m.flow_used = true;
   if (!link_record(w, m.flow, *f)) {
@@ -224,15 +281,29 @@ template <class World>
 MASQ_INLINE Reason prepare_flow(World& w) {
   const NewFlow& n = w.new_flow;
   Making& m = w.making;
-  m.flow = m.mapping = kNoRecord;
+  m.flow = m.mapping = m.permission = kNoRecord;
   m.port = kNothing;
-  m.flow_used = m.mapping_used = false;
+  m.flow_used = m.mapping_used = m.permission_used = false;
   if (atomic_load(&w.tables.shared->flows) >= w.settings.flows_max) return Reason::flow_table_full;
+  bool filters = !(n.flags & kFlagLocal) && n.inner.protocol != kProtocolIcmp;
+  m.mapping_flags = n.flags;
+  if (filters)
+    m.mapping_flags |= flags_of_filtering(filtering_of(w.settings, n.inner.near_address));
   Key key = mapping_key(n.inner);
   m.mapping_hash = key_hash(w.settings, key, kOut);
-  if (find_mapping(w.tables, key, m.mapping_hash, n.external) == kNoRecord) {
+  u32 mapping = find_mapping(w.tables, key, m.mapping_hash, n.external);
+  const Record* of = mapping == kNoRecord ? nullptr : record_at(w.tables, mapping);
+  u8 flags = of != nullptr ? of->flags : m.mapping_flags;
+  if (flags & kFlagOpenToAddress) {
+    m.permission = w.take_record(static_cast<u32>(m.hash >> 40));
+    if (m.permission == kNoRecord) return Reason::flow_table_full;
+  }
+  if (mapping == kNoRecord) {
     m.port = w.take_port();
-    if (m.port == kNothing) return Reason::ports_exhausted;
+    if (m.port == kNothing) {
+      if (m.permission != kNoRecord) record_give(w.tables, m.permission);
+      return Reason::ports_exhausted;
+    }
     m.mapping = w.take_record(static_cast<u32>(m.mapping_hash >> 48));
   }
   m.flow = w.take_record(static_cast<u32>(m.hash >> 48));
@@ -258,6 +329,7 @@ MASQ_INLINE Reason link_flow(World& w) {
   }
   if (!m.flow_used) atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
   if (m.flow != kNoRecord && !m.flow_used) record_give(w.tables, m.flow);
+  if (m.permission != kNoRecord && !m.permission_used) record_give(w.tables, m.permission);
   if (m.port != kNothing && !m.mapping_used) {
     port_give(pool_of(w.tables, n.external, n.inner.protocol), static_cast<u16>(m.port));
     if (m.mapping != kNoRecord) record_give(w.tables, m.mapping);
@@ -289,13 +361,13 @@ MASQ_INLINE void sweep_record(World& w, u32 index) {
   u64 word = atomic_load(&w.tables.record_used[(index & (w.tables.records_max - 1)) >> 6]);
   if (!((word >> (index & 63)) & 1)) return;
   State state = r->state;
-  if (state == State::free || state == State::ending || state == State::mapping) return;
   if (state == State::dead) {
     if (!elapsed(w.now, r->last_seen, kPause)) return;
     r->state = State::free;
     record_give(w.tables, index);
     return;
   }
+  if (state < State::udp) return;
   if (in_force(w.settings, *r, w.now)) return;
   if (!w.lock(stripe_of(w.settings, inner_key(*r)))) return;
   if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) unlink_flow(w, index, *r);

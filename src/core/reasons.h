@@ -33,7 +33,8 @@ namespace masq {
   X(flow_table_full, "the flow table is full; raise --flows-max")                                 \
   X(ports_exhausted, "no external port is free")                                                  \
   X(contention, "the table was being changed by too many others at the same moment")              \
-  X(hairpin, "inner hosts cannot yet reach each other through the external address")              \
+  X(hairpin, "it goes to an inner host through the external address, and what is needed for "     \
+      "that has gone with the process masq-holder")                                               \
   X(egress_guard, "it was about to leave outside with a source that is not an external address")  \
   X(ipv6_blocked, "IPv6 between inside and outside is blocked")                                   \
   X(arp_not_external, "it asks outside for an address that is not an external one")               \

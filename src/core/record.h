@@ -21,6 +21,7 @@ enum class State : u8 {
   ending,           // being unlinked at this moment: out of force already, not yet dead
   dead,             // unlinked; its place is given back after a pause, see table.h
   mapping,          // no remote endpoint; lives while flows hold it
+  permission,       // of a mapping towards a remote address, see flows.h; lives while flows hold it
   udp,              //
   icmp,             // an ICMP query and its replies
   tcp_opening,      // SYN seen from inside
@@ -44,6 +45,9 @@ inline constexpr u8 kFlagSeenIn = 0x02;    // likewise from outside
 inline constexpr u8 kFlagScaleOut = 0x04;  // the SYN from inside offered window scaling (RFC 7323)
 inline constexpr u8 kFlagScaleIn = 0x08;   // likewise from outside
 inline constexpr u8 kFlagLocal = 0x10;     // the internal endpoint is the gateway itself
+// Of a mapping: who may send to it beside those that its flows name (RFC 4787 section 5).
+inline constexpr u8 kFlagOpenToAddress = 0x20;  // the remote addresses that it has permissions for
+inline constexpr u8 kFlagOpenToAll = 0x40;
 
 struct Record {
   Ipv4 internal_address;
@@ -53,9 +57,10 @@ struct Record {
   Port remote_port;  // 0 in a mapping and for ICMP
   u8 protocol;
   State state;
-  u32 last_seen;          // ticks, see clock.h
-  u32 mapping;            // flow: its mapping's record; mapping: how many flows hold it
-  u32 sequence_end[2];    // highest sequence number sent in each direction, plus one
+  u32 last_seen;  // ticks, see clock.h
+  u32 mapping;    // flow: what it holds, its mapping or a permission; these: how many hold them
+  u32 sequence_end[2];    // highest sequence number sent in each direction, plus one; of a
+                          // permission the first is the mapping that it holds
   u32 acknowledged[2];    // how much of each direction the other end has acknowledged
   u16 window[2];          // largest window that each direction has announced, unscaled
   u8 scales;              // window scale of kOut in the low nibble, kIn in the high one

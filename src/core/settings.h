@@ -59,6 +59,17 @@ struct PortRange {
 
 inline constexpr u32 kPoolRangesMax = 4;
 
+// Another filtering for the inner hosts of a network; the first rule that fits counts.
+inline constexpr u32 kFilterRulesMax = 16;
+struct FilterRule {
+  Ipv4 network;
+  Ipv4 mask;
+  u8 used;
+  u8 filtering;  // Filtering
+  u8 reserved[2];
+};
+static_assert(sizeof(FilterRule) == 12);
+
 struct Settings {
   u64 secret[2];                   // keys every hash that strangers can reach
   u64 passed;                      // what the kernel programs write on packets that were checked
@@ -77,14 +88,53 @@ struct Settings {
   PortRange pool[kPoolRangesMax];  // external ports that may be given to mappings
   u8 udp_refresh_inbound;          // RFC 4787 REQ-6: inbound packets keep a UDP mapping alive
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
-  u8 filtering;                    // Filtering
-  u8 reserved[5];
+  u8 filtering;                    // Filtering where no rule says otherwise
+  u8 filters_open;                 // is there a filtering that lets in who was not asked?
+  u8 reserved[4];
+  FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];
 };
 
-static_assert(sizeof(Settings) ==
-              104 + sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacePlaces);
+static_assert(sizeof(Settings) == 104 + sizeof(FilterRule) * kFilterRulesMax +
+                                      sizeof(External) * kExternalsMax +
+                                      sizeof(Interface) * kInterfacePlaces);
+
+// Who may send to the mappings of this inner host?
+MASQ_INLINE u8 filtering_of(const Settings& s, Ipv4 internal) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kFilterRulesMax; ++i) {
+    const FilterRule& rule = s.filters[i];
+    if (rule.used && (internal.be & rule.mask.be) == rule.network.be) return rule.filtering;
+  }
+  return s.filtering;
+}
+
+// May mappings have this port (host order)? Without branches, of which the verifier would walk
+// every combination.
+MASQ_INLINE bool in_pool(const Settings& s, u32 port) {
+  u32 inside = 0;
+#pragma clang loop unroll(full)
+  for (u32 i = 0; i < kPoolRangesMax; ++i) {
+    u32 below = (port - s.pool[i].first) >> 31;
+    u32 above = (s.pool[i].last - port) >> 31;
+    inside |= ~(below | above) & 1;
+  }
+  return inside != 0;
+}
+
+// Which live external address this is, or kExternalsMax if it is none. `ifindex` 0: of any
+// interface.
+MASQ_INLINE u32 external_of(const Settings& s, Ipv4 address, u32 ifindex) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    const External& e = s.externals[i];
+    if (same(e.address, address) && (ifindex == 0 || e.ifindex == ifindex) &&
+        e.state == kExternalLive)
+      return i;
+  }
+  return kExternalsMax;
+}
 
 // What is known of the interface with this index, or null if it is none of ours.
 MASQ_INLINE const Interface* find_interface(const Settings& s, u32 ifindex) {

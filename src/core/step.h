@@ -5,12 +5,15 @@
 //   step_outside   came in on an external interface
 //   step_leaving   about to leave on an external interface by the kernel's own path: the gateway's
 //                  own traffic, and what it forwards for other interfaces
+// What an inner host sends to another's external endpoint (hairpinning, RFC 4787 REQ-9) takes two
+// steps: step_inside translates its source, then step_outside looks at it as if it came from
+// outside.
 //
 // Inside to outside is translated or refused; inside to inside is routed; whatever is for the
 // gateway itself goes to its stack. From outside only what a flow asked for goes in (address- and
-// port-dependent filtering, RFC 4787 REQ-8); a port of the pool that no socket of the gateway has
-// answers nothing at all (RFC 5382 REQ-4a).
-// RFC 4787, 5382, 5508 (REQ-3 to REQ-8, REQ-10), 3022.
+// port-dependent filtering, RFC 4787 REQ-8), or what the filtering of its mapping lets in; a port
+// of the pool that no socket of the gateway has answers nothing at all (RFC 5382 REQ-4a). RFC 4787,
+// 5382 (REQ-8 for hairpinning), 5508 (REQ-3 to REQ-8, REQ-10), 3022.
 #pragma once
 
 #include "core/flows.h"
@@ -84,6 +87,7 @@ MASQ_INLINE Verdict translation(const Settings& s, const Record& r, u8 direction
 // A packet of a known flow: its state and its timer.
 template <class World>
 MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
+  if (r.state < State::udp) return;  // let in by a mapping alone: that has no timer
   bool refresh = direction == kOut;
   State before = r.state;
   if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p);
@@ -139,6 +143,61 @@ MASQ_INLINE Key incoming_key(const Packet& p) {
   return Key{p.destination, p.source, p.destination_port, p.source_port, p.protocol};
 }
 
+// Could this be an inner host's answer to what its filtering let in without a flow? Then it makes
+// one, or is an error about it.
+MASQ_INLINE bool answers_stranger(const Packet& p) {
+  return p.kind == Kind::icmp_error ||
+         (p.kind == Kind::tcp &&
+          (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == (kTcpSyn | kTcpAck));
+}
+
+// The mapping of an internal endpoint, if it lets in others than those that were asked.
+template <class World>
+MASQ_INLINE u32 open_mapping_of(World& w, const Key& flow, u32 external) {
+  Key key = mapping_key(flow);
+  u32 index = find_mapping(w.tables, key, key_hash(w.settings, key, kOut), external);
+  Record* m = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  return m != nullptr && (m->flags & (kFlagOpenToAddress | kFlagOpenToAll)) ? index : kNoRecord;
+}
+
+// May the packet begin the flow w.new_flow, whose state this sets? Strictly (RFC 3704 section 2.2):
+// only if an answer would go back to where it came from. An error about what came in by a mapping
+// alone begins none: w.making.flow is then that mapping.
+template <class World>
+MASQ_INLINE Reason may_open(World& w, const Packet& p) {
+  NewFlow& n = w.new_flow;
+  w.making.flow = kNoRecord;
+  Reason reason = opens_flow(p, n.state);
+  if (w.settings.filters_open && answers_stranger(p)) {
+    u32 mapping = open_mapping_of(w, n.inner, n.external);
+    if (mapping != kNoRecord) reason = Reason::none;
+    if (p.kind == Kind::icmp_error) w.making.flow = mapping;
+  }
+  if (reason != Reason::none || (n.flags & kFlagLocal)) return reason;
+  Route back;
+  w.route(p.source, p.destination, back);
+  return back.kind == RouteKind::forward && back.zone == Zone::inside &&
+                 back.ifindex == w.ifindex && is_plain_unicast(p.source)
+             ? Reason::none
+             : Reason::spoofed_source;
+}
+
+// The mapping by which a packet comes in that belongs to no flow: nothing is made for it, and it
+// keeps nothing alive (RFC 4787 REQ-6). An answer makes the flow.
+template <class World>
+MASQ_INLINE u32 mapping_open_to(World& w, const Packet& p, const Key& flow) {
+  if (p.kind != Kind::tcp && p.kind != Kind::udp) return kNoRecord;
+  Key key{flow.near_address, Ipv4{0}, flow.near_port, Port{0}, flow.protocol};
+  u32 index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+  Record* m = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  if (m == nullptr) return kNoRecord;
+  if (m->flags & kFlagOpenToAll) return index;
+  if (!(m->flags & kFlagOpenToAddress)) return kNoRecord;
+  key.remote_address = flow.remote_address;
+  u32 permission = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+  return permission == kNoRecord ? kNoRecord : index;
+}
+
 // The flow of an outgoing packet, made if need be; kNoRecord with a reason.
 template <class World>
 MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 flags, u32& index) {
@@ -146,31 +205,21 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
     index = fragment_find(w, p, kOut);
     return index == kNoRecord ? Reason::fragment_without_first : Reason::none;
   }
-  State state = State::udp;
-  Reason reason = opens_flow(p, state);
   // What has no endpoints of its own must not be taken for a flow whose ports are zero too.
-  if (p.kind == Kind::other || p.kind == Kind::icmp_reply) return reason;
+  State state = State::udp;
+  if (p.kind == Kind::other || p.kind == Kind::icmp_reply) return opens_flow(p, state);
   Key key = outgoing_key(p);
-  // An empty remote endpoint is the key of a mapping, never of a packet.
-  if (key.remote_address.be == 0) return Reason::malformed;
+  if (!is_flow_key(key)) return Reason::malformed;
   u64 hash = key_hash(w.settings, key, kOut);
   index = find_inner(w.tables, key, hash);
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
   if (r != nullptr && in_force(w.settings, *r, w.now) && r->external == external)
     return Reason::none;
   index = kNoRecord;
-  if (reason != Reason::none) return reason;
-  if (!(flags & kFlagLocal)) {
-    Route back;
-    w.route(p.source, p.destination, back);
-    // Strictly (RFC 3704 section 2.2): back to where it came from.
-    if (back.kind != RouteKind::forward || back.zone != Zone::inside || back.ifindex != w.ifindex ||
-        !is_plain_unicast(p.source))
-      return Reason::spoofed_source;
-  }
   w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
   w.making.hash = hash;
-  reason = make_flow(w);
+  Reason reason = w.may_open(p);
+  if (reason == Reason::none && w.making.flow == kNoRecord) reason = make_flow(w);
   if (reason != Reason::none) return reason;
   index = w.making.flow;
   r = record_at(w.tables, index);
@@ -187,7 +236,8 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
   if (p.kind == Kind::icmp_error) {
     // RFC 5508 REQ-6: says nothing about the session. It must go to the end that the quoted packet
     // came from, else it is a forgery.
-    Ipv4 expected = direction == kOut
+    Ipv4 expected = r->state == State::mapping ? p.quoted_source
+                    : direction == kOut
                         ? r->remote_address
                         : w.settings.externals[r->external & (kExternalsMax - 1)].address;
     if (!same(p.destination, expected)) return Reason::icmp_orphan;
@@ -212,13 +262,39 @@ MASQ_INLINE Verdict cannot_open(World& w, const Packet& p, Reason reason) {
 template <class World>
 MASQ_INLINE bool is_pool_port(World& w, const Packet& p) {
   if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
-  u16 port = to_host(p.destination_port);
-  bool in_pool = false;
-#pragma clang loop unroll(full)
-  for (u32 i = 0; i < kPoolRangesMax; ++i)
-    if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
-  return in_pool &&
+  return in_pool(w.settings, to_host(p.destination_port)) &&
          !w.port_has_socket(p.protocol, p.destination, p.destination_port, p.source, p.source_port);
+}
+
+// Does a packet from inside to an external address want to go to an inner host (RFC 4787 REQ-9),
+// and not to the gateway itself?
+template <class World>
+MASQ_INLINE bool is_hairpin(World& w, const Packet& p) {
+  if (!w.is_outer_address(p.destination)) return false;
+  if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
+  if (p.kind != Kind::icmp_error) return is_pool_port(w, p);
+  Key key = outgoing_key(p);
+  return key.remote_address.be != 0 &&
+         find_inner(w.tables, key, key_hash(w.settings, key, kOut)) != kNoRecord;
+}
+
+// The way out to an external interface; with `hairpin`, only up to it.
+template <class World>
+MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route, bool hairpin) {
+  Verdict v{};
+  if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
+  if (!can_go_on(w, p, route, v)) return v;
+  u32 flow = kNoRecord;
+  Reason reason = outgoing_flow(w, p, route.external, 0, flow);
+  if (reason != Reason::none) return cannot_open(w, p, reason);
+  // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
+  const Record* r = record_at(w.tables, flow);
+  if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
+  reason = w.follow(p, flow, kOut, v);
+  if (reason != Reason::none) return refuse(reason);
+  v = send(route, v);
+  if (hairpin) v.action = Action::hairpin;
+  return v;
 }
 
 template <class World>
@@ -227,28 +303,22 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
   Route route;
   w.route(p.destination, p.source, route);
-  if (route.kind == RouteKind::local) {
-    // Hairpinning is not there yet: it must not end in the gateway's own stack, which would answer.
-    if (w.is_outer_address(p.destination) && is_pool_port(w, p)) return refuse(Reason::hairpin);
-    return to_stack();
+  bool hairpin = route.kind == RouteKind::local && is_hairpin(w, p);
+  if (hairpin) {
+    // The way out ends before the external link, whose size therefore does not matter.
+    route.zone = Zone::outside;
+    route.external = external_of(w.settings, p.destination, 0);
+    route.ifindex = w.settings.externals[route.external & (kExternalsMax - 1)].ifindex;
+    if (route.external >= kExternalsMax) return refuse(Reason::no_mapping);
   }
+  if (route.kind == RouteKind::local && !hairpin) return to_stack();
   if (route.kind == RouteKind::none)
     return refuse_and_tell(w, p, Reason::no_route, kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
   if (route.zone == Zone::other) return to_stack();
   Verdict v{};
   if (route.zone == Zone::inside) return can_go_on(w, p, route, v) ? send(route, v) : v;
   if (parsed != Reason::none) return refuse(parsed);
-  if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
-  if (!can_go_on(w, p, route, v)) return v;
-
-  u32 flow = kNoRecord;
-  Reason reason = outgoing_flow(w, p, route.external, 0, flow);
-  if (reason != Reason::none) return cannot_open(w, p, reason);
-  // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
-  const Record* r = record_at(w.tables, flow);
-  if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
-  reason = follow(w, p, flow, kOut, v);
-  return reason == Reason::none ? send(route, v) : refuse(reason);
+  return translate_out(w, p, route, hairpin);
 }
 
 // A DHCP server answers to the address that the gateway has or is about to get (RFC 2131
@@ -286,10 +356,15 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
     index = fragment_find(w, p, kIn);
   } else if (parsed == Reason::none && p.kind != Kind::other && p.kind != Kind::icmp_query) {
     Key key = incoming_key(p);
-    index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+    if (is_flow_key(key))
+      index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
+    Record* found = index == kNoRecord ? nullptr : record_at(w.tables, index);
+    if (w.settings.filters_open && is_flow_key(key) &&
+        (found == nullptr || !in_force(w.settings, *found, w.now)))
+      index = mapping_open_to(w, p, key);
   }
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
-  if (r == nullptr || !in_force(w.settings, *r, w.now) || r->state == State::mapping ||
+  if (r == nullptr || !in_force(w.settings, *r, w.now) ||
       w.settings.externals[r->external & (kExternalsMax - 1)].ifindex != w.ifindex)
     return unclaimed(w, p, parsed);
   bool local = r->flags & kFlagLocal;
@@ -301,11 +376,17 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
       return refuse(Reason::wrong_zone);
     if (!can_go_on(w, p, route, v)) return v;
   }
-  Reason reason = follow(w, p, index, kIn, v);
+  Reason reason = w.follow(p, index, kIn, v);
   if (reason != Reason::none) return refuse(reason);
   if (!local) return send(route, v);
   v.action = Action::to_stack;
   return v;
+}
+
+// The second half of a hairpin goes back inside or nowhere: the gateway's own stack has nothing to
+// do with it.
+MASQ_INLINE Verdict stay_inside(Verdict v) {
+  return v.action == Action::to_stack ? refuse(Reason::no_mapping) : v;
 }
 
 // May the gateway itself send this without a mapping? Yes from ports that no mapping can have.
@@ -315,11 +396,7 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
   if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
   if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
   u16 port = to_host(p.source_port);
-  bool in_pool = false;
-#pragma clang loop unroll(full)
-  for (u32 i = 0; i < kPoolRangesMax; ++i)
-    if (port >= w.settings.pool[i].first && port <= w.settings.pool[i].last) in_pool = true;
-  if (!in_pool) return false;
+  if (!in_pool(w.settings, port)) return false;
   // A socket keeps its port from being given to others, unless they had it before it was opened.
   if (w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0}))
     return port_is_used(pool_of(w.tables, external, p.protocol), port);
@@ -339,7 +416,7 @@ MASQ_INLINE Verdict step_leaving(World& w, const Packet& p, Reason parsed, u32 e
   if (reason == Reason::tcp_not_syn) return to_stack();
   if (reason != Reason::none) return refuse(reason);
   Verdict v{};
-  reason = follow(w, p, flow, kOut, v);
+  reason = w.follow(p, flow, kOut, v);
   if (reason != Reason::none) return refuse(reason);
   v.action = Action::to_stack;
   if (same(v.port, p.source_port)) v.translate = false;

@@ -120,11 +120,11 @@ MASQ_INLINE Ticks timeout_of(const Settings& s, const Record& r) {
   }
 }
 
-// Is this record in force? A mapping is as long as flows hold it.
+// Is this record in force? A mapping or permission is as long as flows hold it.
 MASQ_INLINE bool in_force(const Settings& s, const Record& r, Ticks now) {
   if (!is_live_kind(r.state)) return false;
   if (s.externals[r.external & (kExternalsMax - 1)].state != kExternalLive) return false;
-  return r.state == State::mapping || !elapsed(now, r.last_seen, timeout_of(s, r));
+  return r.state < State::udp || !elapsed(now, r.last_seen, timeout_of(s, r));
 }
 
 MASQ_INLINE bool matches_inner(const Record& r, const Key& k) {
@@ -195,6 +195,9 @@ MASQ_INLINE void slots_remove(u32* slots, u64 hash, u32 record, u32 records_max)
   }
 }
 
+// Words of hints that one try reads, each about 4096 places. In the largest table a search may so
+// end before it has seen all; the next one goes on from there.
+inline constexpr u32 kPlaceWords = 512;
 inline constexpr u32 kPlaceTries = 3;  // what was found may be lost to another, or a hint may lie
 
 // Takes a free place for a record, or kNoRecord. The search through the hints and what follows it
@@ -208,12 +211,12 @@ MASQ_INLINE u32 record_take(const Tables& t, u32 start_bit) {
   for (u32 attempt = 0; attempt < kPlaceTries; ++attempt) {
     u64 hints = 0;
 #pragma clang loop unroll(disable)
-    for (u32 i = 0; i <= full_mask; ++i) {
+    for (u32 i = 0; i <= full_mask && i < kPlaceWords; ++i) {
       hints = ~atomic_load(&t.record_full[f]);
       if (hints != 0) break;
       f = (f + 1) & full_mask;
     }
-    if (hints == 0) return kNoRecord;
+    if (hints == 0) continue;
     u32 word = (f << 6 | pick_bit(hints, start_bit + attempt)) & word_mask;
     u64 room = ~atomic_load(&t.record_used[word]);
     if (room == 0) {
@@ -225,6 +228,7 @@ MASQ_INLINE u32 record_take(const Tables& t, u32 start_bit) {
     if (t.shared->record_cursor != f) t.shared->record_cursor = f;
     return index;
   }
+  t.shared->record_cursor = f;
   return kNoRecord;
 }
 

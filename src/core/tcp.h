@@ -55,7 +55,10 @@ MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p
   return !after(acknowledged - window - 1, p.sequence + p.segment_length);
 }
 
-// A new connection, from its SYN.
+// A new connection, from its SYN; or from the SYN,ACK of an inner host that answers a SYN which its
+// filtering let in without a flow. What the remote end said there is known only so far as the
+// answer tells: it acknowledges the number, and offers scaling only if the remote end did (RFC 7323
+// section 2.2), with a shift that we then take for the largest.
 MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
   r.sequence_end[kOut] = p.sequence + p.segment_length;
   r.acknowledged[kOut] = p.sequence;
@@ -65,6 +68,15 @@ MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
   if (p.window_scale != 0xff) {
     r.flags |= kFlagScaleOut;
     r.scales = p.window_scale & 15;
+  }
+  if (p.tcp_flags & kTcpAck) {
+    r.sequence_end[kIn] = r.acknowledged[kIn] = p.acknowledgment;
+    r.window[kIn] = 65535;
+    r.flags |= kFlagSeenIn;
+    if (p.window_scale != 0xff) {
+      r.flags |= kFlagScaleIn;
+      r.scales |= 14 << 4;
+    }
   }
   r.state = State::tcp_opening;
 }
@@ -111,7 +123,8 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p) {
   }
   bool ended = r.state == State::tcp_closing || r.state == State::tcp_transitory;
   bool unanswered = r.state == State::tcp_opening && !(r.flags & kFlagSeenIn);
-  if (d == kOut && (ended || unanswered) && (p.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn) {
+  bool first = (p.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
+  if (d == kOut && (p.tcp_flags & kTcpSyn) && (ended || (unanswered && first))) {
     tcp_begin(r, p);  // the inner host uses the same endpoints again
     return true;
   }
@@ -128,7 +141,10 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p) {
   tcp_learn(r, d, p);
   const u8 both = kFlagSeenOut | kFlagSeenIn;
   if (r.state == State::tcp_opening) {
-    if ((r.flags & both) == both && (p.tcp_flags & kTcpAck)) r.state = State::tcp_established;
+    // A SYN,ACK of ours proves nothing of the remote end: its SYN may bear anybody's address.
+    bool ours = d == kOut && (p.tcp_flags & kTcpSyn);
+    if ((r.flags & both) == both && (p.tcp_flags & kTcpAck) && !ours)
+      r.state = State::tcp_established;
   } else if (r.state == State::tcp_transitory && p.segment_length != 0) {
     r.state = State::tcp_established;
   }

@@ -9,10 +9,11 @@
 namespace masq {
 
 enum class Action : u8 {
-  drop,        // with `reason`
-  to_stack,    // to the gateway's own stack, or onwards on the kernel's own path; translated if
-               // `translate` says so
-  forward,     // to `ifindex` by `next_hop`, time to live one less, translated if so said
+  drop,      // with `reason`
+  to_stack,  // to the gateway's own stack, or onwards on the kernel's own path; translated if
+             // `translate` says so
+  hairpin,   // translated, and then looked at as if it came in on the external interface `ifindex`
+  forward,   // to `ifindex` by `next_hop`, time to live one less, translated if so said
   icmp_error,  // drop with `reason`, and answer the sender with an ICMP error
 };
 

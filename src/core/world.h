@@ -18,8 +18,10 @@
 //   NewFlow new_flow; Making making;
 //       The flow being made. They may be references.
 //   Reason prepare_flow(); u32 take_port(); Reason link_flow();
-//       Call prepare_flow(w), take_external_port(w) and link_flow(w): the kernel's shell has each
-//       of them verified as a function of its own.
+//   Reason may_open(const Packet& p);
+//   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);
+//       Call the functions of these names (take_port: take_external_port) with the world: the
+//       kernel's shell has each of them verified as a function of its own.
 //   u32 largest_datagram(const Packet& p);
 //       Bytes of the largest IPv4 datagram that the packet will be on the wire, also if it is a
 //       segment that hardware or the kernel will cut.

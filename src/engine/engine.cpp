@@ -94,6 +94,7 @@ struct Engine::Hop {
   Interface interface;
   Engine& engine;
   u32 segment_size = 0;
+  bool hairpin = false;
   NewFlow new_flow{};
   Making making{};
   u32 held = 0;
@@ -114,6 +115,10 @@ struct Engine::Hop {
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }
   u32 take_port() { return take_external_port(*this); }
   Reason link_flow() { return masq::link_flow(*this); }
+  Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
+  Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
+    return masq::follow(*this, p, index, direction, v);
+  }
   u32 largest_datagram(const Packet& p) const {
     return segment_size == 0 ? p.total_length : p.headers + segment_size;
   }
@@ -230,14 +235,6 @@ Outcome Engine::drop(Reason reason) {
   return o;
 }
 
-u32 Engine::external_of(Ipv4 address, u32 ifindex) const {
-  for (u32 i = 0; i < kExternalsMax; ++i) {
-    const External& e = settings_.externals[i];
-    if (same(e.address, address) && e.ifindex == ifindex && e.state == kExternalLive) return i;
-  }
-  return kExternalsMax;
-}
-
 bool Engine::icmp_allowed() {
   while (icmp_lock_.test_and_set(std::memory_order_acquire)) sched_yield();
   const u32 passed = now() - icmp_refilled_;
@@ -274,6 +271,10 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   fill_icmp_error(*ip, *icmp, p, v, quoted, sum);
   Route back;
   hop.route(p.source, v.icmp_source, back);
+  if (hop.hairpin) {  // the error goes to the external address that an inner host has lent
+    count(Traffic::icmp_errors_sent, 1);
+    return from_outside(frame, hop.ifindex, p.l3, true);
+  }
   if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex) return o;
   count(Traffic::icmp_errors_sent, 1);
   o.action = Action::icmp_error;
@@ -294,6 +295,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
       if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error);
       return o;
     case Action::forward:
+    case Action::hairpin:
       break;
     case Action::icmp_error:
       return send_icmp_error(frame, hop, p, v);
@@ -305,7 +307,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   // The last check: whatever the core said, nothing goes outside but from an external address.
   if (v.to_zone != Zone::inside) {
     const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), p.l3);
-    if (ip == nullptr || external_of(ip->source, v.ifindex) == kExternalsMax)
+    if (ip == nullptr || external_of(settings_, ip->source, v.ifindex) == kExternalsMax)
       return drop(Reason::egress_guard);
   }
   const u64 packets = frame.segments > 1 ? frame.segments : 1;
@@ -318,6 +320,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
     count(Traffic::translated_in, packets);
     count(Traffic::translated_in_bytes, frame.length - p.l3);
   }
+  if (v.action == Action::hairpin) return from_outside(frame, v.ifindex, p.l3, true);
   o.ifindex = v.ifindex;
   o.next_hop = v.next_hop;
   return o;
@@ -353,11 +356,18 @@ Outcome Engine::outside(Frame& frame, u32 ifindex) {
   if (type == kEtherTypeArp)
     return is_arp_for_others(frame, l3, false) ? drop(Reason::arp_not_external) : untouched();
   if (type != kEtherTypeIpv4) return untouched();
+  return from_outside(frame, ifindex, l3, false);
+}
+
+Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, bool hairpin) {
+  const Interface* interface = find_interface(settings_, ifindex);
+  if (interface == nullptr) return drop(Reason::wrong_zone);
   Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
+  hop.hairpin = hairpin;
   Packet p;
   const Reason parsed = read_packet(frame, l3, p);
   const Verdict v = step_outside(hop, p, parsed);
-  return carry_out(frame, hop, p, v);
+  return carry_out(frame, hop, p, hairpin ? stay_inside(v) : v);
 }
 
 Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
@@ -375,7 +385,7 @@ Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
   if (type != kEtherTypeIpv4) return untouched();
   const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), l3);
   if (ip == nullptr) return drop(Reason::egress_guard);
-  const u32 external = external_of(ip->source, ifindex);
+  const u32 external = external_of(settings_, ip->source, ifindex);
   if (origin != nullptr)  // ours, already checked, or an ICMP error of ours
     return external < kExternalsMax ? untouched() : drop(Reason::egress_guard);
   // A host that has no address yet asks for one (RFC 2131).

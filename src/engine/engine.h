@@ -124,6 +124,7 @@ class Engine {
 
  private:
   struct Hop;  // one frame on its way through
+  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, bool hairpin);
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome drop(Reason reason);
@@ -131,7 +132,6 @@ class Engine {
   void count(Traffic what, u64 n);
   bool icmp_allowed();
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
-  u32 external_of(Ipv4 address, u32 ifindex) const;
 
   EngineRoute find_route(Ipv4 destination, Ipv4 source) const;
 

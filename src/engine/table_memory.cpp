@@ -91,10 +91,7 @@ void TableMemory::divide(void* memory, u32 records_max) {
 }
 
 bool is_mappable(const Settings& settings, u32 pool_protocol_index, u32 port) {
-  if (pool_protocol_index == 2) return true;
-  for (const PortRange& range : settings.pool)
-    if (port >= range.first && port <= range.last) return true;
-  return false;
+  return pool_protocol_index == 2 || in_pool(settings, port);
 }
 
 void TableMemory::exclude_ports(const Settings& settings) {

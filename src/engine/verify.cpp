@@ -79,6 +79,10 @@ class Audit {
       if (r.remote_address.be != 0 || r.remote_port.be != 0)
         report("pair", "mapping %u has a remote endpoint", i);
       check_port_of(i, r);
+    } else if (r.state == State::permission) {
+      if (r.remote_address.be == 0 || r.remote_port.be != 0)
+        report("pair", "permission %u is not one of a remote address", i);
+      check_held(i, r, r.sequence_end[0], false);
     } else {
       ++flows_;
       check_flow(i, r);
@@ -91,16 +95,22 @@ class Audit {
     else if (now_ - r.last_seen > timeout_of(s_, r) + overdue_max_)
       report("time", "flow %u stands %u ticks past its timer", i,
              now_ - r.last_seen - timeout_of(s_, r));
-    if (r.mapping == kNoRecord) return;
-    if (r.mapping >= t_.records_max) return report("pair", "flow %u points outside the table", i);
-    const Record& m = t_.records[r.mapping];
-    if (m.state != State::mapping)
-      return report("pair", "flow %u points to record %u, which is no mapping", i, r.mapping);
-    held_[r.mapping] += 1;
+    if (r.mapping != kNoRecord) check_held(i, r, r.mapping, true);
+  }
+
+  // What flow or permission `i` holds must be the mapping, or else a permission, of its endpoint.
+  void check_held(u32 i, const Record& r, u32 held, bool permission_allowed) {
+    if (held >= t_.records_max) return report("pair", "record %u points outside the table", i);
+    const Record& m = t_.records[held];
+    const bool permission = m.state == State::permission && permission_allowed;
+    if (m.state != State::mapping && !permission)
+      return report("pair", "record %u points to record %u, which is no mapping", i, held);
+    held_[held] += 1;
     if (!same(m.internal_address, r.internal_address) || !same(m.internal_port, r.internal_port) ||
         m.protocol != r.protocol || m.external != r.external ||
-        !same(m.external_port, r.external_port))
-      report("pair", "flow %u and its mapping %u disagree", i, r.mapping);
+        !same(m.external_port, r.external_port) ||
+        (permission && !same(m.remote_address, r.remote_address)))
+      report("pair", "record %u and record %u, which it holds, disagree", i, held);
   }
 
   void check_port_of(u32 i, const Record& m) {
@@ -157,12 +167,12 @@ class Audit {
   void check_counts() {
     for (const auto& [index, reach] : reach_) {
       const Record& r = t_.records[index];
-      if (r.state != State::mapping) continue;
+      if (r.state != State::mapping && r.state != State::permission) continue;
       auto held = held_.find(index);
       const u32 flows = held == held_.end() ? 0 : held->second;
       if (r.mapping != flows)
-        report("count", "mapping %u counts %u flows and has %u", index, r.mapping, flows);
-      if (flows == 0) report("count", "mapping %u exists and no flow holds it", index);
+        report("count", "record %u counts %u holders and has %u", index, r.mapping, flows);
+      if (flows == 0) report("count", "record %u exists and nobody holds it", index);
     }
     if (t_.shared->flows != flows_)
       report("count", "%u flows are counted and %u exist", t_.shared->flows, flows_);
@@ -193,7 +203,7 @@ class Audit {
   const Ticks now_;
   const Ticks overdue_max_;
   std::unordered_map<u32, Reach> reach_;
-  std::unordered_map<u32, u32> held_;     // mapping -> flows that point to it
+  std::unordered_map<u32, u32> held_;     // mapping or permission -> what points to it
   std::unordered_map<u32, u32> holders_;  // pool and port -> mapping
   std::unordered_map<PairOfWords, u32, PairHash> inner_keys_, outer_keys_;
   u32 flows_ = 0, mappings_ = 0;

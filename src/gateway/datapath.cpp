@@ -99,12 +99,6 @@ Result<std::size_t> value_size(int fd) {
   return static_cast<std::size_t>(info.value_size);
 }
 
-bool in_pool(const Settings& settings, u32 port) {
-  for (const PortRange& range : settings.pool)
-    if (port >= range.first && port <= range.last) return true;
-  return false;
-}
-
 u64 coarse_ns() {
   timespec time{};
   clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
@@ -176,6 +170,7 @@ Result<Datapath> Datapath::load(const Settings& settings) {
   datapath.tables_.records_max = records_max;
   if (Status status = datapath.map_tables(); !status) return status.error();
   datapath.settings() = settings;
+  if (Status status = datapath.link_programs(); !status) return status.error();
   if (Status status = datapath.set_clock(); !status) return status.error();
   if (Status status = datapath.prepare_pools(); !status) return status.error();
   return datapath;
@@ -185,6 +180,7 @@ Result<Datapath> Datapath::adopt(std::span<const u32> program_ids) {
   Datapath datapath;
   if (Status status = datapath.open_running(program_ids); !status) return status.error();
   if (Status status = datapath.load_missing(); !status) return status.error();
+  if (Status status = datapath.link_programs(); !status) return status.error();
   if (Status status = datapath.map_tables(); !status) return status.error();
   return datapath;
 }
@@ -270,6 +266,15 @@ Status Datapath::load_missing() {
   }
   for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
     if (!maps_[m]) maps_[m] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[m])));
+  return Done{};
+}
+
+// What goes on as if it came from outside goes on in masq_outside.
+Status Datapath::link_programs() {
+  u32 zero = 0;
+  int fd = program_fd(Program::outside);
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::again)].get(), &zero, &fd, BPF_ANY) != 0)
+    return error("The programs cannot be linked with each other ({}).", strerror(errno));
   return Done{};
 }
 

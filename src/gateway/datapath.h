@@ -65,6 +65,7 @@ class Datapath final : public AnyDatapath {
   Status open_running(std::span<const u32> program_ids);
   Status open_maps_of(int program_fd);
   Status load_missing();
+  Status link_programs();
   Status prepare_pools();
 
   std::array<Fd, static_cast<u32>(Program::count)> programs_;

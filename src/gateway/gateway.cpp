@@ -57,6 +57,9 @@ void take_over_settings(const Settings& from, Settings& to) {
   to.icmp = from.icmp;
   to.udp_refresh_inbound = from.udp_refresh_inbound;
   to.block_ipv6 = from.block_ipv6;
+  to.filtering = from.filtering;
+  for (u32 i = 0; i < kFilterRulesMax; ++i) to.filters[i] = from.filters[i];
+  to.filters_open = from.filters_open;
 }
 
 // From inside to outside, so that at no moment anything passes untranslated.

@@ -1,9 +1,11 @@
 // masq.toml: reading with the line of every mistake, writing, and the settings that follow from it.
 #include "policy/config.h"
 
+#include <arpa/inet.h>
 #include <sys/random.h>
 #include <sys/sysinfo.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -77,6 +79,17 @@ void read_timeouts(const toml::node& node, Config& config, const Report& wrong) 
   }
 }
 
+void read_filtering_for(const toml::node& node, Config& config, const Report& wrong) {
+  const auto* table = node.as_table();
+  if (table == nullptr) return wrong(node, "`filtering_for` must be a table, [filtering_for].");
+  for (const auto& [network, value] : *table) {
+    const auto* name = value.as_string();
+    Status status =
+        add_filtering_for(config, std::string(network.str()), name != nullptr ? name->get() : "");
+    if (!status) wrong(value, status.error().sentence);
+  }
+}
+
 void read_key(const std::string& key, const toml::node& node, Config& config, const Report& wrong) {
   const auto* text = node.as_string();
   std::string word = text != nullptr ? text->get() : "";
@@ -89,10 +102,12 @@ void read_key(const std::string& key, const toml::node& node, Config& config, co
       wrong(node, "`datapath` must be \"auto\", \"tc\" or \"user\".");
     config.datapath = word;
   } else if (key == "filtering") {
-    if (auto filtering = filtering_named(word); filtering && *filtering == kFilterAddressAndPort)
+    if (auto filtering = filtering_named(word))
       config.filtering = *filtering;
     else
-      wrong(node, "`filtering` must be \"apdf\"; the others are not there yet.");
+      wrong(node, "`filtering` must be \"apdf\", \"adf\" or \"eif\".");
+  } else if (key == "filtering_for") {
+    read_filtering_for(node, config, wrong);
   } else if (key == "ipv6") {
     if (auto mode = ipv6_named(word))
       config.ipv6 = *mode;
@@ -127,6 +142,24 @@ namespace {
 
 Ticks ticks_of(u32 seconds) {
   return ticks_from_s(seconds);
+}
+
+Ipv4 mask_of(u32 length) {
+  return Ipv4{length == 0 ? 0 : htonl(~0u << (32 - length))};
+}
+
+// The rules for the programs: the longest prefix first.
+void set_filtering(Settings& s, const Config& config) {
+  std::vector<FilteringFor> rules = config.filtering_for;
+  std::stable_sort(rules.begin(), rules.end(), [](const FilteringFor& a, const FilteringFor& b) {
+    return a.length > b.length;
+  });
+  s.filtering = config.filtering;
+  s.filters_open = config.filtering != kFilterAddressAndPort;
+  for (std::size_t i = 0; i < rules.size() && i < kFilterRulesMax; ++i) {
+    s.filters[i] = {rules[i].network, mask_of(rules[i].length), 1, rules[i].filtering, {}};
+    if (rules[i].filtering != kFilterAddressAndPort) s.filters_open = 1;
+  }
 }
 
 // As connection tracking in the kernel does: by memory, in steps. One less than a power of two, so
@@ -165,6 +198,28 @@ std::optional<Filtering> filtering_named(const std::string& name) {
   if (name == "adf") return kFilterAddress;
   if (name == "eif") return kFilterNone;
   return std::nullopt;
+}
+
+Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering) {
+  std::size_t slash = network.find('/');
+  std::string digits = slash == std::string::npos ? "32" : network.substr(slash + 1);
+  Ipv4 address{};
+  bool number = digits.size() >= 1 && digits.size() <= 2 &&
+                digits.find_first_not_of("0123456789") == std::string::npos;
+  u32 length = number ? static_cast<u32>(std::stoul(digits)) : 33;
+  if (length > 32 || inet_pton(AF_INET, network.substr(0, slash).c_str(), &address.be) != 1)
+    return error("`{}` is not an IPv4 address or network like 192.168.2.0/24.", network);
+  if ((address.be & ~mask_of(length).be) != 0)
+    return error("`{}` has bits behind its prefix; write the network's first address.", network);
+  std::optional<Filtering> named = filtering_named(filtering);
+  if (!named) return error("The filtering for `{}` must be \"apdf\", \"adf\" or \"eif\".", network);
+  for (const FilteringFor& other : config.filtering_for)
+    if (same(other.network, address) && other.length == length)
+      return error("The filtering for `{}` is given twice.", network);
+  if (config.filtering_for.size() >= kFilterRulesMax)
+    return error("There are more than {} networks with a filtering of their own.", kFilterRulesMax);
+  config.filtering_for.push_back({address, length, *named});
+  return Done{};
 }
 
 std::string to_text(const std::string& path, const ConfigMistake& mistake) {
@@ -219,6 +274,15 @@ std::string to_toml(const Config& config) {
   table.insert("ipv6", config.ipv6 == Ipv6Mode::block   ? "block"
                        : config.ipv6 == Ipv6Mode::leave ? "leave"
                                                         : "auto");
+  const char* const modes[] = {"apdf", "adf", "eif"};
+  table.insert("filtering", modes[config.filtering]);
+  toml::table filtering_for;
+  for (const FilteringFor& rule : config.filtering_for) {
+    char text[INET_ADDRSTRLEN];
+    inet_ntop(AF_INET, &rule.network.be, text, sizeof text);
+    filtering_for.insert(fmt::format("{}/{}", text, rule.length), modes[rule.filtering]);
+  }
+  if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
   toml::table timeouts;
@@ -246,7 +310,7 @@ Result<Settings> settings_for(const Config& config) {
   s.flows_max = config.flows_max != 0 ? config.flows_max : flows_for_memory();
   s.udp_refresh_inbound = config.udp_refresh_inbound;
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
-  s.filtering = config.filtering;
+  set_filtering(s, config);
   // Everything but the ports that the gateway's own sockets are given by the kernel.
   PortRange local = local_port_range();
   s.pool[0] = {1, 1023};

@@ -13,11 +13,19 @@ namespace masq {
 
 enum class Ipv6Mode { automatic, block, leave };
 
+// Another filtering for the inner hosts of a network. The longest prefix that fits counts.
+struct FilteringFor {
+  Ipv4 network;
+  u32 length;
+  Filtering filtering;
+};
+
 struct Config {
   std::vector<std::string> external;  // empty: found by the default route
   std::vector<std::string> internal;  // empty: found by private addresses
   std::string datapath = "auto";
   Filtering filtering = kFilterAddressAndPort;
+  std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
   u32 flows_max = 0;  // 0: by the machine's memory
   u32 tcp_established_s = 7440;
@@ -59,6 +67,8 @@ Result<Settings> settings_for(const Config& config);
 // A part of to_text for `status`.
 std::string filtering_name(Filtering filtering);
 std::optional<Filtering> filtering_named(const std::string& name);
+// Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
+Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
 
 inline constexpr u32 kFlowsMin = 16;
 inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;

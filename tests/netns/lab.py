@@ -29,6 +29,7 @@ namespace is named after the run, such as mq3f2a-S4, so that several labs can st
 import argparse
 import contextlib
 import ctypes
+import json
 import os
 import pathlib
 import secrets
@@ -459,6 +460,10 @@ class Lab:
 
 
 # --- the command ---------------------------------------------------------------------------------
+
+    def dropped(self, reason):
+        """How many packets masq has refused for this reason."""
+        return json.loads(self.masq("status", "--json").stdout)["dropped"].get(reason, 0)
 
 
 def standing():

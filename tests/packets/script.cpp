@@ -24,8 +24,9 @@ constexpr const char* kTrafficNames[] = {
 #undef X
 };
 constexpr const char* kStateNames[] = {
-    "free",        "ending",          "dead",        "mapping",    "udp",         "icmp",
-    "tcp_opening", "tcp_established", "tcp_fin_out", "tcp_fin_in", "tcp_closing", "tcp_transitory"};
+    "free",       "ending",      "dead",          "mapping",         "permission",
+    "udp",        "icmp",        "tcp_opening",   "tcp_established", "tcp_fin_out",
+    "tcp_fin_in", "tcp_closing", "tcp_transitory"};
 static_assert(std::size(kStateNames) == static_cast<u32>(State::count));
 
 using Counts = std::map<std::string, u64>;
@@ -152,6 +153,8 @@ class Player {
       before_start(line);
     } else if (first == "settings") {
       play_settings(line);
+    } else if (first == "filter") {
+      play_filter(line);
     } else if (first == "sweep") {
       for_all([](Gateway& g) { g.sweep(); });
       compare_tables();
@@ -218,6 +221,23 @@ class Player {
       else
         throw TextError{"no such setting: " + name};
     });
+  }
+
+  void play_filter(const Line& line) {
+    const std::string& network = word(line, 1);
+    const std::size_t slash = network.find('/');
+    const u32 length = number(network.substr(slash + 1));
+    const u32 mask = length == 0 ? 0 : swap32(~0u << (32 - length));
+    const std::string& mode = word(line, 2);
+    const u8 filtering = mode == "eif"   ? kFilterNone
+                         : mode == "adf" ? kFilterAddress
+                                         : kFilterAddressAndPort;
+    for_all([&](Gateway& g) {
+      FilterRule& rule = g.settings().filters[filters_];
+      rule = {address_of(network.substr(0, slash)), Ipv4{mask}, 1, filtering, {}};
+      g.settings().filters_open = 1;
+    });
+    ++filters_;
   }
 
   void play_interface(const Line& line) {
@@ -532,6 +552,7 @@ class Player {
   u64 base_ticks_ = 1000000000;
   u64 time_ns_ = 0;
   u32 packets_ = 0;
+  u32 filters_ = 0;
 };
 
 }  // namespace

@@ -23,6 +23,7 @@
 //   clock TICKS                     what the clock shows at second 0
 //   external wan gone|live|none|ADDRESS    mtu wan 1400    zone lan other    address lan none
 //   socket udp 203.0.113.2:5000
+//   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   at 300       sweep
 //   expect flows N mappings N
 //   state tcp 192.168.2.4:5000 > 198.51.100.1:80 tcp_established|none

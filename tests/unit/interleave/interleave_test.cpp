@@ -232,7 +232,7 @@ class FlowOrders : public testing::Test {
       for (u64 bits = t.record_used[word]; bits != 0; bits &= bits - 1) {
         const State s = t.records[word * 64 + static_cast<u32>(__builtin_ctzll(bits))].state;
         live += is_live_kind(s);
-        flows += is_live_kind(s) && s != State::mapping;
+        flows += s >= State::udp;
         mappings += s == State::mapping;
         used += s != State::free;
         ++taken;
