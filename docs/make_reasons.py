@@ -21,7 +21,8 @@ HEAD = """\
 masq lets a packet through or refuses it, and every refusal has one of the reasons below. The list
 comes from the source (`src/core/reasons.h`), so it is the whole list.
 
-`masq status` names the reasons that have occurred, with a count for each. `masq status --json` has
+`masq status` names the reasons that have occurred, with a count for each, and `masq explain --last`
+the packets ([explain.md](explain.md)). `masq status --json` has
 them all under `dropped`: the counter of the reason `no_route` is `dropped.no_route`
 ([json.md](json.md) has the other fields). Each count is the sum over all processors since the
 gateway was started; a take-over by a new daemon does not reset it, `masq down` does. Only packets
@@ -94,6 +95,12 @@ inner interface and hosts to that of the external one.""",
     "no_route": """\
 The sender gets "network unreachable". Look at `ip route get ADDRESS`; most often the default route
 is missing.""",
+    "other_interface": """\
+The sender gets "network unreachable". `ip route get ADDRESS` names the interface. If it leads
+outside, name it with `--external` (`masq down` first, unless the daemon has ended); if it is an
+inner network, with `--internal`. If the kernel is to forward between the inner network and that
+interface (a VPN, containers), switch `net.ipv4.ip_forward` on before `masq up`: masq then keeps
+only inside and outside apart, and leaves the rest to the kernel.""",
     "wrong_zone": """\
 A mapping exists, but its inner host is no longer reached through an inner interface: a route or an
 interface has changed while flows were open. They will expire. Look at `ip route get` for the inner

@@ -22,6 +22,7 @@ MASQ_HELPER(12, long, tail_call, void* ctx, void* programs, u32 index);
 MASQ_HELPER(19, long, vlan_pop, __sk_buff* skb);
 MASQ_HELPER(38, long, change_tail, __sk_buff* skb, u32 len, u64 flags);
 MASQ_HELPER(39, long, pull_data, __sk_buff* skb, u32 len);
+MASQ_HELPER(43, long, change_head, __sk_buff* skb, u32 head_room, u64 flags);
 MASQ_HELPER(50, long, adjust_room, __sk_buff* skb, i32 len_diff, u32 mode, u64 flags);
 MASQ_HELPER(69, long, fib_lookup, void* ctx, bpf_fib_lookup* params, int size, u32 flags);
 MASQ_HELPER(85, bpf_sock*, sk_lookup_udp, void* ctx, bpf_sock_tuple* t, u32 size, u64 netns,
@@ -31,6 +32,7 @@ MASQ_HELPER(93, long, spin_lock, bpf_spin_lock* lock);
 MASQ_HELPER(94, long, spin_unlock, bpf_spin_lock* lock);
 MASQ_HELPER(99, bpf_sock*, skc_lookup_tcp, void* ctx, bpf_sock_tuple* t, u32 size, u64 netns,
             u64 flags);
+MASQ_HELPER(113, long, probe_read_kernel, void* to, u32 size, const void* from);
 MASQ_HELPER(118, u64, jiffies64);
 MASQ_HELPER(152, long, redirect_neigh, u32 ifindex, bpf_redir_neigh* params, int size, u64 flags);
 MASQ_HELPER(169, long, timer_init, bpf_timer* timer, void* map, u64 flags);

@@ -4,11 +4,10 @@
 #pragma once
 
 #include "bpf/maps.h"
+#include "bpf/questions.h"
 #include "core/step.h"
 
 namespace masq::bpf {
-
-inline constexpr u32 kAddressFamilyIpv4 = 2;
 
 template <class T, class Map>
 MASQ_INLINE T* first_of(Map& map) {
@@ -85,42 +84,18 @@ struct KernelWorld {
     out.mtu = to->mtu;
   }
 
-  // Asks as if the packet came from the loopback interface, the only one where masq leaves
-  // forwarding on: what the kernel itself would forward between our interfaces is nothing. The
-  // answer is in scratch.fib.
+  // The answer is in scratch.fib.
   MASQ_INLINE RouteKind ask_route(Ipv4 destination, Ipv4 source) {
-    bpf_fib_lookup& params = scratch.fib;
-    params = {};
-    params.family = kAddressFamilyIpv4;
-    params.ipv4_src = source.be;
-    params.ipv4_dst = destination.be;
-    params.ifindex = constants.loopback_ifindex;
-    long result = fib_lookup(skb, &params, sizeof(params), 0);
+    FibAnswer answer = ask_fib(skb, scratch.fib, constants.loopback_ifindex, destination, source);
+    if (answer == FibAnswer::forward) return RouteKind::forward;
     // The same answer for the gateway's own addresses and for those without any route.
-    if (result == BPF_FIB_LKUP_RET_NOT_FWDED)
-      return own_address(destination) != 0 ? RouteKind::local : RouteKind::none;
-    bool found = result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ||
-                 result == BPF_FIB_LKUP_RET_FRAG_NEEDED;
-    // An IPv6 next hop (RFC 8950) is none that we can use.
-    return found && params.family == kAddressFamilyIpv4 ? RouteKind::forward : RouteKind::none;
+    bool own = answer == FibAnswer::not_forwarded && own_address(destination) != 0;
+    return own ? RouteKind::local : RouteKind::none;
   }
 
   MASQ_INLINE bool port_has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote,
                                    Port remote_port) {
-    bpf_sock_tuple& tuple = scratch.tuple;
-    tuple = {};
-    tuple.ipv4.daddr = address.be;
-    tuple.ipv4.dport = port.be;
-    tuple.ipv4.saddr = remote.be;
-    tuple.ipv4.sport = remote_port.be;
-    bpf_sock* sock;
-    if (protocol == kProtocolTcp)
-      sock = skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), static_cast<u64>(-1), 0);
-    else
-      sock = sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), static_cast<u64>(-1), 0);
-    if (sock == nullptr) return false;
-    sk_release(sock);
-    return true;
+    return ask_socket(skb, scratch.tuple, protocol, address, port, remote, remote_port);
   }
 
   MASQ_INLINE bool is_outer_address(Ipv4 address) { return own_address(address) == kOwnOuter; }

@@ -2,6 +2,7 @@
 // and programs, and the values of the small maps. Included by both sides.
 #pragma once
 
+#include "core/drops.h"
 #include "core/reasons.h"
 #include "core/table.h"
 #include "core/traffic.h"
@@ -12,7 +13,7 @@ namespace masq {
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters) X(again)
+  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops)
 // clang-format on
 
 enum class MapName : u32 {
@@ -32,7 +33,7 @@ inline constexpr u32 kOwnAddressesMax = 1024;
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 6;
+inline constexpr u32 kLayoutVersion = 9;
 
 // Known when the programs are loaded and never changed after.
 struct Constants {
@@ -40,6 +41,31 @@ struct Constants {
   u32 records_max;
   u32 loopback_ifindex;
 };
+
+// What the kernel says of a route.
+enum class FibAnswer : u32 {
+  none,           // no route, or none that we can use
+  not_forwarded,  // an address of the gateway's own, or no route: the kernel does not say which
+  forward,        // params.ifindex and params.ipv4_dst say where to
+};
+
+// A question to the kernel, and its answer: what lies in the test packet of masq_ask, behind the
+// link header. For a socket: would a packet from `source` to `destination` find one?
+struct Question {
+  u32 about_socket;  // else about the route from `source` to `destination`
+  u32 loopback_ifindex;
+  Ipv4 destination;
+  Ipv4 source;
+  Port destination_port;
+  Port source_port;
+  u8 protocol;
+  u8 reserved[3];
+  u32 answer;   // a FibAnswer; of a socket: 0 or 1
+  u32 ifindex;  // where the route leads
+  Ipv4 next_hop;
+};
+
+static_assert(sizeof(Question) == 36);
 
 // Per processor.
 struct Counters {

@@ -144,6 +144,16 @@ struct CountersMap {
 };
 CountersMap mq_counters SEC(".maps");
 
+// The last refused packets; see core/drops.h.
+struct DropsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::Drops)];
+  int (*max_entries)[1];
+};
+DropsMap mq_drops SEC(".maps");
+
 // Route look-ups of the last moments, per processor; see KernelWorld::route.
 struct RoutesMap {
   int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];

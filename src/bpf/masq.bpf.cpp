@@ -54,9 +54,19 @@ MASQ_INLINE void count(Traffic what, u64 n) {
   if (c != nullptr) c->traffic[static_cast<u32>(what)] += n;
 }
 
-MASQ_INLINE u32 drop(Reason reason) {
-  count(reason);
-  return kTcShot;
+extern "C" {
+u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason);
+u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 reason);
+}
+
+// Counts the packet that is in the hook's scratch, and remembers it for `masq explain --last`.
+MASQ_INLINE u32 drop(__sk_buff* skb, u32 hook, Reason reason) {
+  return masq_drop(skb, hook, static_cast<u32>(reason));
+}
+
+// The same for a packet that has not been read into the scratch.
+MASQ_INLINE u32 drop_unread(__sk_buff* skb, u32 hook, Reason reason) {
+  return masq_drop_unread(skb, hook, static_cast<u32>(reason));
 }
 
 // Makes the first `wanted` bytes behind the link header readable, or as many as there are.
@@ -84,19 +94,25 @@ MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
 }
 
 // Says whether the kernel keeps account of a checksum of this packet: one that is still to be
-// completed (kPartial) or one of all bytes (kComplete). Unknown on kernels that do not let programs
-// ask.
+// completed (kPartial) or one of all bytes (kComplete). Unknown where neither way of asking is
+// there.
 enum class Checksum : u32 { none = 0, unnecessary, complete, partial, unknown };
 
 MASQ_INLINE Checksum checksum_state(__sk_buff* skb) {
-  if (bpf_cast_to_kern_ctx == nullptr) return Checksum::unknown;
-  sk_buff* kernel = static_cast<sk_buff*>(bpf_cast_to_kern_ctx(skb));
+  sk_buff* kernel = reinterpret_cast<sk_buff*>(skb);
   if (__builtin_preserve_field_info(kernel->ip_summed, 1) != 1) return Checksum::unknown;
   u32 offset = __builtin_preserve_field_info(kernel->ip_summed, 0);
   u32 left = __builtin_preserve_field_info(kernel->ip_summed, 4);
   u32 right = __builtin_preserve_field_info(kernel->ip_summed, 5);
-  u64 value = *(reinterpret_cast<const u8*>(kernel) + offset);
-  return static_cast<Checksum>(value << left >> right);
+  u8 byte = 0;
+  if (bpf_cast_to_kern_ctx != nullptr) {
+    byte = *(static_cast<const u8*>(bpf_cast_to_kern_ctx(skb)) + offset);
+  } else if (probe_read_kernel(&byte, 1, reinterpret_cast<const u8*>(skb) + offset)) {
+    // Before Linux 6.2 the context of a program at tc is the kernel's packet as well, but may only
+    // be looked at from afar.
+    return Checksum::unknown;
+  }
+  return static_cast<Checksum>(static_cast<u64>(byte) << left >> right);
 }
 
 MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verdict& v) {
@@ -160,8 +176,12 @@ MASQ_INLINE u32 again(__sk_buff* skb, const Settings& s, u32 ifindex) {
   return kAgain;
 }
 
-MASQ_INLINE u32 send_to(__sk_buff* skb, const Settings& s, u32 ifindex, Ipv4 next_hop) {
-  mark_passed(skb, s);
+// What came without a link header gets an empty one: the redirect takes one off, and loses packets
+// that have none.
+MASQ_INLINE u32 send_to(__sk_buff* skb, const KernelWorld& w, u32 l3, u32 ifindex, Ipv4 next_hop) {
+  if (l3 == 0 && change_head(skb, kEthernetHeaderLength, 0))
+    return drop(skb, w.hook, Reason::internal_error);
+  mark_passed(skb, w.settings);
   bpf_redir_neigh neighbour = {};
   neighbour.nh_family = kAddressFamilyIpv4;
   neighbour.ipv4_nh = next_hop.be;
@@ -187,7 +207,7 @@ MASQ_INLINE bool icmp_allowed(Ticks now) {
 
 // Turns the packet into the ICMP error about itself and sends it back where it came from.
 MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
-  count(v.reason);
+  drop(skb, w.hook, v.reason);
   if (!icmp_allowed(read_clock(w.settings))) return kTcShot;
   u32 l3 = p.l3;
   u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
@@ -225,9 +245,9 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
   if (back.kind != RouteKind::forward || back.ifindex != w.ifindex) return kTcShot;
   if (back.zone != Zone::inside &&
       external_of(w.settings, v.icmp_source, back.ifindex) == kExternalsMax)
-    return drop(Reason::egress_guard);
+    return drop(skb, w.hook, Reason::egress_guard);
   count(Traffic::icmp_errors_sent, 1);
-  return send_to(skb, w.settings, back.ifindex, back.next_hop);
+  return send_to(skb, w, l3, back.ifindex, back.next_hop);
 }
 
 MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
@@ -252,20 +272,20 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
         return kTcOk;
       }
       count(Traffic::local_translated, 1);
-      return translate(skb, p, v) ? kTcOk : drop(Reason::internal_error);
+      return translate(skb, p, v) ? kTcOk : drop(skb, w.hook, Reason::internal_error);
     case Action::forward:
     case Action::hairpin:
       break;
     case Action::icmp_error:
       return send_icmp_error(skb, w, p, v);
     default:
-      return drop(v.reason);
+      return drop(skb, w.hook, v.reason);
   }
-  if (!translate(skb, p, v)) return drop(Reason::internal_error);
-  if (!last_check(skb, w.settings, p.l3, v)) return drop(Reason::egress_guard);
+  if (!translate(skb, p, v)) return drop(skb, w.hook, Reason::internal_error);
+  if (!last_check(skb, w.settings, p.l3, v)) return drop(skb, w.hook, Reason::egress_guard);
   count_translated(skb, v, p.l3);
   if (v.action == Action::hairpin) return again(skb, w.settings, v.ifindex);
-  return send_to(skb, w.settings, v.ifindex, v.next_hop);
+  return send_to(skb, w, p.l3, v.ifindex, v.next_hop);
 }
 
 // A frame with a VLAN tag belongs to the VLAN's own interface. But the tag of VLAN 0 only carries a
@@ -296,6 +316,33 @@ __attribute__((noinline)) u32 masq_read(__sk_buff* skb, u32 hook, u32 l3) {
   if (scratch == nullptr || l3 > kEthernetHeaderLength)
     return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(read_packet(skb, l3, scratch->packet));
+}
+
+__attribute__((noinline)) u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason) {
+  count(static_cast<Reason>(reason));
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Drops* drops = first_of<Drops>(mq_drops);
+  Scratch* scratch = scratch_of(hook);
+  if (settings == nullptr || drops == nullptr || scratch == nullptr) return kTcShot;
+  const Interface* interface = find_interface(*settings, skb->ifindex);
+  if (interface == nullptr || reason >= kReasonCount) return kTcShot;
+  note_drop(*drops, scratch->packet, static_cast<Reason>(reason),
+            drop_side(interface->zone, hook == kEgress), skb->ifindex,
+            static_cast<u16>(skb->protocol), read_clock(*settings));
+  return kTcShot;
+}
+
+__attribute__((noinline)) u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 reason) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Scratch* scratch = scratch_of(hook);
+  if (settings == nullptr || scratch == nullptr) return kTcShot;
+  const Interface* interface = find_interface(*settings, skb->ifindex);
+  u32 l3 = interface == nullptr ? 0 : interface->link_header_length;
+  if (l3 > kEthernetHeaderLength) return kTcShot;
+  scratch->packet = Packet{};
+  if (skb->protocol == kEtherTypeIpv4) masq_read(skb, hook, l3);
+  if (skb->protocol == kEtherTypeArp) read_arp(bytes_of(skb), l3, scratch->packet);
+  return masq_drop(skb, hook, reason);
 }
 
 __attribute__((noinline)) u32 masq_prepare_flow(__sk_buff* skb, u32 hook) {
@@ -371,7 +418,7 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
 MASQ_INLINE int finish(__sk_buff* skb, u32 code) {
   if (code != kAgain) return static_cast<int>(code);
   tail_call(skb, &mq_again, 0);
-  return static_cast<int>(drop(Reason::hairpin));
+  return static_cast<int>(drop(skb, kIngress, Reason::hairpin));
 }
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
@@ -399,12 +446,13 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   if (interface == nullptr) return kTcShot;
   u32 l3 = interface->link_header_length;
   if (skb->protocol == kEtherTypeArp)
-    return is_arp_for_others(skb, l3, false) ? drop(Reason::arp_not_external) : kTcOk;
+    return is_arp_for_others(skb, l3, false) ? drop_unread(skb, kIngress, Reason::arp_not_external)
+                                             : kTcOk;
   if (skb->protocol != kEtherTypeIpv4) return kTcOk;
   scratch->hairpin_ifindex = has_passed(skb, *settings) ? skb->cb[2] : 0;
   if (scratch->hairpin_ifindex != 0) {
     interface = find_interface(*settings, scratch->hairpin_ifindex);
-    if (interface == nullptr) return drop(Reason::wrong_zone);
+    if (interface == nullptr) return drop_unread(skb, kIngress, Reason::wrong_zone);
   }
   KernelWorld w = world_of(skb, *settings, *scratch, kIngress, interface->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
@@ -425,20 +473,22 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
   if (interface == nullptr) return kTcShot;
   u32 l3 = interface->link_header_length;
   if (skb->protocol == kEtherTypeArp)
-    return is_arp_for_others(skb, l3, true) ? drop(Reason::arp_not_external) : kTcOk;
+    return is_arp_for_others(skb, l3, true) ? drop_unread(skb, kEgress, Reason::arp_not_external)
+                                            : kTcOk;
   u32 from = skb->ingress_ifindex;
   const Interface* origin = find_interface(*settings, from);
   if (skb->protocol == kEtherTypeIpv6) {
     bool blocked = settings->block_ipv6 && origin != nullptr && origin->zone == Zone::inside;
-    return blocked ? drop(Reason::ipv6_blocked) : kTcOk;
+    return blocked ? drop_unread(skb, kEgress, Reason::ipv6_blocked) : kTcOk;
   }
   if (skb->protocol != kEtherTypeIpv4) return kTcOk;
   make_readable(skb, l3, sizeof(Ipv4Header));
   Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(skb), l3);
-  if (ip == nullptr) return drop(Reason::egress_guard);
+  if (ip == nullptr) return drop_unread(skb, kEgress, Reason::egress_guard);
   u32 external = external_of(*settings, ip->source, skb->ifindex);
   // From an interface of ours, but not by our hand.
-  if (origin != nullptr) return external < kExternalsMax ? kTcOk : drop(Reason::egress_guard);
+  if (origin != nullptr)
+    return external < kExternalsMax ? kTcOk : drop_unread(skb, kEgress, Reason::egress_guard);
   // A host that has no address yet asks for one (RFC 2131).
   if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
       ip->protocol == kProtocolUdp)
@@ -453,7 +503,7 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
     Route back;
     w.route(p.source, p.destination, back);
     bool foreign = back.kind == RouteKind::forward && back.zone == Zone::other;
-    return foreign ? kTcOk : drop(Reason::egress_guard);
+    return foreign ? kTcOk : drop(skb, kEgress, Reason::egress_guard);
   }
   scratch->verdict = step_leaving(w, p, parsed, external);
   return static_cast<int>(masq_carry_out(skb, kEgress));
@@ -466,8 +516,9 @@ SEC("tc") int masq_entering(__sk_buff* skb) {
   const Interface* origin = find_interface(*settings, skb->ingress_ifindex);
   if (origin == nullptr || origin->zone != Zone::outside) return kTcOk;
   // From outside by the kernel's own path: never.
-  if (skb->protocol == kEtherTypeIpv4) return drop(Reason::not_for_us);
-  if (skb->protocol == kEtherTypeIpv6 && settings->block_ipv6) return drop(Reason::ipv6_blocked);
+  if (skb->protocol == kEtherTypeIpv4) return drop_unread(skb, kEgress, Reason::not_for_us);
+  if (skb->protocol == kEtherTypeIpv6 && settings->block_ipv6)
+    return drop_unread(skb, kEgress, Reason::ipv6_blocked);
   return kTcOk;
 }
 

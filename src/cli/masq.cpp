@@ -6,13 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <CLI/CLI.hpp>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <system_error>
+#include <tuple>
 
+#include "cli/explain.h"
 #include "cli/replay.h"
 #include "cli/report.h"
 #include "gateway/daemon.h"
@@ -33,6 +37,12 @@ int fail(const std::string& sentence) {
 
 int misuse(const std::string& sentence) {
   fmt::print(stderr, "masq: {} See `masq --help`.\n", sentence);
+  return kUsage;
+}
+
+// What is wrong with options, in the words of `masq check`.
+int misuse(const std::vector<ConfigMistake>& mistakes) {
+  for (const ConfigMistake& mistake : mistakes) fmt::print(stderr, "masq: {}\n", mistake.sentence);
   return kUsage;
 }
 
@@ -87,20 +97,70 @@ Heard hear(int fd, std::string& why_not) {
   return heard;
 }
 
-// Is there a gateway without a daemon?
-bool gateway_is_left_over() {
-  Result<NetworkState> network = read_network();
-  return network && (!attached_programs(*network).empty() || user_tables_exist());
+// The last line of the daemon's log: why it has ended without a word to us.
+std::string last_words() {
+  std::ifstream log(run_file("log"));
+  std::string line, last;
+  while (std::getline(log, line))
+    if (!line.empty()) last = line;
+  return last.empty() ? "masqd ended before it was ready, without saying why."
+                      : fmt::format("masqd ended before it was ready; its last line is: {}", last);
 }
 
-int up(const Config& config) {
+// What the running gateway has otherwise than was asked for; nothing asked for is no difference.
+// The timers count only if a file has named them.
+std::vector<std::string> differences(const Config& config, bool from_file,
+                                     const AnyDatapath& datapath) {
+  std::vector<std::string> found;
+  const Settings& s = datapath.settings();
+  Result<SavedState> state = load_state();
+  auto same_names = [](std::vector<std::string> a, std::vector<std::string> b) {
+    std::sort(a.begin(), a.end());
+    std::sort(b.begin(), b.end());
+    return a.empty() || a == b;
+  };
+  auto differs = [&](bool is, const char* name) {
+    if (is) found.push_back(name);
+  };
+  differs(state && !same_names(config.external, state->interfaces.external), "external");
+  differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
+  differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
+  differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
+  differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
+          "ipv6");
+  if (!from_file) return found;
+  differs(config.udp_refresh_inbound != s.udp_refresh_inbound, "udp_refresh_inbound");
+  const std::tuple<u32, Ticks, const char*> timers[] = {
+      {config.tcp_established_s, s.tcp_established, "tcp_established_s"},
+      {config.tcp_opening_s, s.tcp_opening, "tcp_opening_s"},
+      {config.tcp_closing_s, s.tcp_closing, "tcp_closing_s"},
+      {config.udp_s, s.udp, "udp_s"},
+      {config.dns_s, s.dns, "dns_s"},
+      {config.icmp_s, s.icmp, "icmp_s"}};
+  for (const auto& [asked, is, name] : timers) differs(ticks_from_s(asked) != is, name);
+  return found;
+}
+
+// `masq up` while masqd runs.
+int is_running_already(const Config& config, bool from_file, int daemon) {
+  Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
+  std::vector<std::string> found;
+  if (datapath) found = differences(config, from_file, **datapath);
+  if (!found.empty())
+    return fail(fmt::format(
+        "masq is running here already (masqd is process {}) and keeps what it has: to change {}, "
+        "`masq down` comes first.",
+        daemon, fmt::join(found, ", ")));
+  fmt::print("masq is running here already (masqd is process {}); nothing is changed.\n", daemon);
+  return 0;
+}
+
+int up(const Config& config, bool from_file) {
   if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
   if (config.datapath == "xdp")
     return fail("The datapath \"xdp\" is not there yet; tc and user are.");
-  if (int daemon = lasting_daemon_process(); daemon != 0) {
-    fmt::print("masq is running here already (masqd is process {}); nothing is changed.\n", daemon);
-    return 0;
-  }
+  if (int daemon = lasting_daemon_process(); daemon != 0)
+    return is_running_already(config, from_file, daemon);
   if (Status status = make_run_folder(); !status) return fail(status.error().sentence);
   std::string path = run_file(fmt::format("config.{}.toml", getpid()));
   {
@@ -118,23 +178,21 @@ int up(const Config& config) {
   }
   close(pipe_fds[1]);
   if (first > 0) waitpid(first, nullptr, 0);
-  std::string why_not = "masqd ended before it was ready; see " + run_file("log") + ".";
+  std::string why_not;
   Heard heard = hear(pipe_fds[0], why_not);
   close(pipe_fds[0]);
   unlink(path.c_str());  // if the daemon has not made it its own
-  if (heard == Heard::already) return 0;
+  if (heard == Heard::already) return is_running_already(config, from_file, daemon_process());
   if (heard == Heard::nothing) {
-    if (daemon_process() == 0) {
-      if (!gateway_is_left_over()) remove_run_folder();
-    }
+    if (why_not.empty()) why_not = last_words();
+    Result<NetworkState> network = read_network();
+    bool left_over = !network || gateway_is_there(*network);
+    if (daemon_process() == 0 && !left_over) remove_run_folder();
     return fail(why_not);
   }
   Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   if (!datapath) return fail(datapath.error().sentence);
-  nlohmann::json status = status_json(**datapath);
-  fmt::print("{}\n", status["translating"].get<bool>()
-                         ? "masq is translating."
-                         : "masq is up and closed, waiting for an external address.");
+  fmt::print("{}\n", headline(status_json(**datapath)));
   return 0;
 }
 
@@ -169,7 +227,7 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 
 // What can be said to `masq up`.
 struct UpOptions {
-  std::string config_path, filtering, ipv6 = "auto", datapath;
+  std::string config_path, filtering, ipv6, datapath;
   std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0, host_flows = 0, host_ports = 0;
 };
@@ -205,15 +263,15 @@ void add_options(CLI::App& command, UpOptions& o) {
 int up_with(UpOptions o) {
   Config config;
   // A gateway whose daemon has gone keeps the configuration that it had.
-  std::string kept = run_file("config.toml");
-  if (o.config_path.empty() && gateway_is_left_over() && access(kept.c_str(), R_OK) == 0)
-    o.config_path = kept;
+  const bool from_file = !o.config_path.empty();
+  if (!from_file) o.config_path = kept_config();
   if (!o.config_path.empty()) {
     ParsedConfig parsed = load_config(o.config_path);
     if (!parsed.mistakes.empty()) return check(o.config_path);
     config = parsed.config;
   }
   if (!o.filtering.empty()) config.filtering = *filtering_named(o.filtering);
+  if (!o.filtering_for.empty()) config.filtering_for.clear();
   for (const std::string& rule : o.filtering_for) {
     std::size_t equals = rule.find('=');
     std::string mode = equals == std::string::npos ? "" : rule.substr(equals + 1);
@@ -226,9 +284,9 @@ int up_with(UpOptions o) {
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;
   if (o.flows_max != 0) config.flows_max = o.flows_max;
-  if (o.ipv6 != "auto") config.ipv6 = o.ipv6 == "block" ? Ipv6Mode::block : Ipv6Mode::leave;
-  for (const ConfigMistake& mistake : check_config(config)) return fail(mistake.sentence);
-  return up(config);
+  if (!o.ipv6.empty()) config.ipv6 = *ipv6_named(o.ipv6);
+  if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
+  return up(config, from_file);
 }
 
 void add_replay_options(CLI::App& command, ReplayOptions& o, std::string& config_path) {
@@ -287,9 +345,16 @@ int run(int argc, char** argv) {
   add_replay_options(*replay_command, replay_options, replay_config);
   for (CLI::App* each : {status_command, flows_command, mappings_command, replay_command})
     each->add_flag("--json", as_json, "For programs");
+  CLI::App* explain_command = app.add_subcommand(
+      "explain", "What the gateway would do with a packet, and why; changes nothing");
+  ExplainOptions explain_options;
+  add_explain_options(*explain_command, explain_options);
   CLI::App* check_command = app.add_subcommand("check", "Find every mistake in a configuration");
   check_command->add_option("file", checked, "The configuration")->required()->type_name("FILE");
 
+  auto is_asked_for = [&](const CLI::App* each) { return each->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_asked_for).empty())
+    return misuse(fmt::format("There is no command \"{}\".", argv[1]));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& mistake) {
@@ -297,6 +362,7 @@ int run(int argc, char** argv) {
     return misuse(fmt::format("{}.", mistake.what()));
   }
   if (*down_command) return down();
+  if (*explain_command) return explain(explain_options);
   if (*check_command) return check(checked);
   if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);
@@ -309,5 +375,12 @@ int run(int argc, char** argv) {
 }  // namespace masq
 
 int main(int argc, char** argv) {
-  return masq::run(argc, argv);
+  // Whoever reads a part of a list must not take it for the whole.
+  try {
+    int code = masq::run(argc, argv);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+  } catch (const std::system_error&) {
+    // Of fmt::print: errno is what is told below.
+  }
+  return masq::fail(fmt::format("The output cannot be written ({}).", strerror(errno)));
 }

@@ -40,6 +40,16 @@ constexpr Named kUserFigures[] = {
 };
 static_assert(std::size(kReasons) == kReasonCount && std::size(kTraffic) == kTrafficCount);
 
+}  // namespace
+
+const char* reason_name(Reason reason) {
+  return kReasons[static_cast<u32>(reason)].name;
+}
+
+const char* reason_sentence(Reason reason) {
+  return kReasons[static_cast<u32>(reason)].sentence;
+}
+
 std::string protocol_name(u8 protocol) {
   switch (protocol) {
     case kProtocolTcp:
@@ -81,6 +91,8 @@ u32 expires_s(const Settings& settings, const Record& r, Ticks now) {
   return static_cast<i32>(passed) >= static_cast<i32>(limit) ? 0
                                                              : seconds_from_ticks(limit - passed);
 }
+
+namespace {
 
 // 1234567 as "1 234 567".
 std::string number(u64 value) {
@@ -152,14 +164,93 @@ std::string refused_text(const json& dropped) {
   return text;
 }
 
+namespace {
+
+bool has_address(const NetworkState& network, const Link& link, Ipv4 address) {
+  return std::any_of(network.addresses.begin(), network.addresses.end(), [&](const Address& each) {
+    return each.ifindex == link.ifindex && same(each.address, address);
+  });
+}
+
+// As the programs know it, beside how it is at this moment: the daemon may be away.
+json interface_json(const NetworkState& network, const Link& link, const Interface& interface) {
+  bool address = interface.address.be != 0 && has_address(network, link, interface.address);
+  return {{"name", link.name},
+          {"zone", interface.zone == Zone::outside ? "external" : "internal"},
+          {"state", !link.up       ? "down"
+                    : link.running ? "up"
+                                   : "no carrier"},
+          {"mtu", interface.mtu},
+          {"address", address ? json(to_text(interface.address)) : json(nullptr)}};
+}
+
+// Those that are there, and those of which only the name is left.
+json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
+                     const OurInterfaces& ours) {
+  json out = json::array();
+  std::vector<u32> there;
+  for (const Interface& interface : datapath.interfaces()) {
+    const Link* link = network.link_at(interface.ifindex);
+    if (link == nullptr) continue;
+    there.push_back(link->ifindex);
+    out.push_back(interface_json(network, *link, interface));
+  }
+  auto is_there = [&](const std::string& name) {
+    auto known = ours.indexes.find(name);
+    const Link* link = network.link_named(name);
+    u32 ifindex = link != nullptr ? link->ifindex : known != ours.indexes.end() ? known->second : 0;
+    return std::count(there.begin(), there.end(), ifindex) != 0;
+  };
+  for (const auto* names : {&ours.external, &ours.internal})
+    for (const std::string& name : *names)
+      if (!is_there(name))
+        out.push_back({{"name", name},
+                       {"zone", names == &ours.external ? "external" : "internal"},
+                       {"state", "gone"},
+                       {"mtu", nullptr},
+                       {"address", nullptr}});
+  return out;
+}
+
+bool can_carry(const json& interface) {
+  return interface["state"] == "up" && !interface["address"].is_null();
+}
+
+// What keeps an interface from carrying packets, or nothing.
+std::string trouble_of(const json& interface) {
+  std::string state = interface["state"];
+  if (state == "gone") return "has gone";
+  if (state == "down") return "is down";
+  if (state == "no carrier") return "has no carrier";
+  return interface["address"].is_null() ? "has no address" : "";
+}
+
+// Where the best default route leads, if that is not the outside; else nothing.
+std::string misled_to(const AnyDatapath& datapath, const NetworkState& network) {
+  const DefaultRoute* best = nullptr;
+  for (const DefaultRoute& route : network.default_routes) {
+    if (best != nullptr && route.metric > best->metric) continue;
+    const Interface* to = find_interface(datapath.settings(), route.ifindex);
+    bool outside = to != nullptr && to->zone == Zone::outside;
+    if (best == nullptr || route.metric < best->metric || outside) best = &route;
+  }
+  if (best == nullptr) return "";
+  const Interface* to = find_interface(datapath.settings(), best->ifindex);
+  const Link* link = network.link_at(best->ifindex);
+  return link == nullptr || (to != nullptr && to->zone == Zone::outside) ? "" : link->name;
+}
+
+}  // namespace
+
 json status_json(const AnyDatapath& datapath) {
   const Settings& s = datapath.settings();
-  Result<NetworkState> network = read_network();
+  Result<NetworkState> read = read_network();
+  NetworkState network = read ? *read : NetworkState{};
   int daemon = daemon_process();
   Result<SavedState> state = load_state();
   json out;
   out["running"] = true;
-  out["daemon"] = {{"alive", daemon != 0}, {"process", daemon}};
+  out["daemon"] = {{"alive", daemon != 0}, {"process", daemon > 0 ? json(daemon) : json(nullptr)}};
   out["sweeper_held"] = daemon != 0 || (datapath.outlives_daemon() &&
                                         holder_lives(state ? state->holder : find_holder()));
   out["datapath"] = datapath.name();
@@ -171,19 +262,14 @@ json status_json(const AnyDatapath& datapath) {
           {{"network", fmt::format("{}/{}", to_text(rule.network), std::popcount(rule.mask.be))},
            {"filtering", filtering_name(static_cast<Filtering>(rule.filtering))}});
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
-  out["interfaces"] = json::array();
-  bool address = false;
-  for (const Interface& interface : datapath.interfaces()) {
-    const Link* link = network ? network->link_at(interface.ifindex) : nullptr;
-    if (link == nullptr) continue;
-    json one = {{"name", link->name},
-                {"zone", interface.zone == Zone::outside ? "external" : "internal"},
-                {"mtu", interface.mtu}};
-    one["address"] = interface.address.be != 0 ? json(to_text(interface.address)) : json(nullptr);
-    if (interface.zone == Zone::outside && interface.address.be != 0) address = true;
-    out["interfaces"].push_back(one);
-  }
-  out["translating"] = address && (daemon != 0 || datapath.outlives_daemon());
+  out["interfaces"] =
+      interfaces_json(datapath, network, state ? state->interfaces : OurInterfaces{});
+  out["translating"] =
+      (daemon != 0 || datapath.outlives_daemon()) &&
+      std::any_of(out["interfaces"].begin(), out["interfaces"].end(),
+                  [](const json& each) { return each["zone"] == "external" && can_carry(each); });
+  std::string misled = misled_to(datapath, network);
+  out["default_route_not_external"] = misled.empty() ? json(nullptr) : json(misled);
   const Shared& shared = *datapath.tables().shared;
   out["flows"] = {{"now", shared.flows}, {"max", s.flows_max}};
   out["mappings"] = {{"now", shared.mappings}};
@@ -246,16 +332,47 @@ json mappings_json(const AnyDatapath& datapath) {
   return out;
 }
 
+std::string headline(const json& status) {
+  if (status["datapath"] == "user" && !status["daemon"]["alive"].get<bool>())
+    return "masq is up and closed: the daemon is not running. `masq up` starts it, with the flows.";
+  if (!status["translating"].get<bool>()) {
+    std::vector<std::string> troubles;
+    for (const json& each : status["interfaces"])
+      if (each["zone"] == "external")
+        troubles.push_back(each["name"].get<std::string>() + " " + trouble_of(each));
+    return fmt::format("masq is up and closed, waiting: {}.",
+                       troubles.empty() ? "there is no external interface"
+                                        : fmt::format("{}", fmt::join(troubles, ", ")));
+  }
+  const json& misled = status["default_route_not_external"];
+  if (!misled.is_null())
+    return fmt::format(
+        "masq is up, but the default route leads to {}, which is not external: what follows it is "
+        "not translated.",
+        misled.get<std::string>());
+  return "masq is translating.";
+}
+
+namespace {
+
+std::string interface_text(const json& interface) {
+  std::string trouble = trouble_of(interface);
+  return fmt::format(
+      "  {:<9} {:<12} {:<16} mtu {:<6} {}", interface["zone"].get<std::string>(),
+      interface["name"].get<std::string>(),
+      interface["address"].is_null() ? "-" : interface["address"].get<std::string>(),
+      interface["mtu"].is_null() ? "-" : fmt::format("{}", interface["mtu"].get<u32>()), trouble);
+}
+
+}  // namespace
+
 std::string status_text(const json& status) {
   std::string text;
-  auto line = [&](const std::string& one) { text += one + "\n"; };
-  bool translating = status["translating"], alive = status["daemon"]["alive"];
-  bool in_user_space = status["datapath"] == "user";
-  if (in_user_space && !alive)
-    line("masq is up and closed: the daemon is not running. `masq up` starts it, with the flows.");
-  else
-    line(translating ? "masq is translating."
-                     : "masq is up and closed: no external interface has an address yet.");
+  auto line = [&](const std::string& one) {
+    text += one.substr(0, one.find_last_not_of(' ') + 1) + "\n";
+  };
+  bool alive = status["daemon"]["alive"], in_user_space = status["datapath"] == "user";
+  line(headline(status));
   if (!alive && !in_user_space)
     line(status["sweeper_held"]
              ? "The daemon is not running; traffic goes on without it. `masq up` starts it again."
@@ -263,11 +380,7 @@ std::string status_text(const json& status) {
                "up` "
                "starts them again.");
   line("");
-  for (const json& each : status["interfaces"])
-    line(fmt::format("  {:<9} {:<12} {:<16} mtu {}", each["zone"].get<std::string>(),
-                     each["name"].get<std::string>(),
-                     each["address"].is_null() ? "no address" : each["address"].get<std::string>(),
-                     each["mtu"].get<u32>()));
+  for (const json& each : status["interfaces"]) line(interface_text(each));
   line("");
   line(fmt::format("  flows     {} of {}", number(status["flows"]["now"]),
                    number(status["flows"]["max"])));
@@ -277,7 +390,11 @@ std::string status_text(const json& status) {
   for (const json& rule : status["filtering_for"])
     line(fmt::format("            {} for {}", rule["filtering"].get<std::string>(),
                      rule["network"].get<std::string>()));
-  line(fmt::format("  IPv6      {} between inside and outside", status["ipv6"].get<std::string>()));
+  line(fmt::format("  IPv6      {}", status["ipv6"] == "left"
+                                         ? "left to the kernel"
+                                         : "blocked between inside and outside"));
+  if (status["daemon"]["process"].is_number())
+    line(fmt::format("  masqd     process {}", status["daemon"]["process"].get<int>()));
   const json& traffic = status["traffic"];
   line(fmt::format("  out       {} packets, {} bytes", number(traffic["translated_out"]),
                    number(traffic["translated_out_bytes"])));

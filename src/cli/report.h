@@ -11,6 +11,14 @@
 
 namespace masq {
 
+// The words for what the core knows by number.
+const char* reason_name(Reason reason);
+const char* reason_sentence(Reason reason);
+std::string protocol_name(u8 protocol);
+std::string state_name(State state);
+// Seconds until a record expires if no packet refreshes it.
+u32 expires_s(const Settings& settings, const Record& r, Ticks now);
+
 // The gateway that runs in this network namespace, to read.
 Result<std::unique_ptr<AnyDatapath>> running_gateway();
 
@@ -24,6 +32,8 @@ nlohmann::json dropped_json(const CounterTotals& totals);
 // What was refused and why, from `dropped`; empty if nothing was.
 std::string refused_text(const nlohmann::json& dropped);
 
+// The first sentence of `masq status`: does it translate, and if not, why.
+std::string headline(const nlohmann::json& status);
 std::string status_text(const nlohmann::json& status);
 std::string flows_text(const nlohmann::json& flows);
 std::string mappings_text(const nlohmann::json& mappings);

@@ -28,17 +28,21 @@ struct PortPool {
 
 static_assert(sizeof(PortPool) == 8320);
 
+// The verifier before Linux 6.5 does not know that a swap of 16 bits leaves no more than 16.
+MASQ_INLINE u32 port_number(u16 port) {
+  return opaque(port) & 0xffff;
+}
 MASQ_INLINE bool port_take(PortPool& pool, u16 port) {
-  u32 parity = port & 1;
-  return pool_take(pool.used[parity], pool.full[parity], port >> 1);
+  u32 n = port_number(port), parity = n & 1;
+  return pool_take(pool.used[parity], pool.full[parity], n >> 1);
 }
 MASQ_INLINE void port_give(PortPool& pool, u16 port) {
-  u32 parity = port & 1;
-  pool_give(pool.used[parity], pool.full[parity], port >> 1);
+  u32 n = port_number(port), parity = n & 1;
+  pool_give(pool.used[parity], pool.full[parity], n >> 1);
 }
 MASQ_INLINE bool port_is_used(const PortPool& pool, u16 port) {
-  return (atomic_load(&pool.used[port & 1][(port >> 7) & (kPortWords - 1)]) >> ((port >> 1) & 63)) &
-         1;
+  u32 n = port_number(port);
+  return (atomic_load(&pool.used[n & 1][n >> 7]) >> ((n >> 1) & 63)) & 1;
 }
 
 // A port of this parity and half that is free at this moment (host order), or kNothing. Takes

@@ -28,8 +28,10 @@ namespace masq {
   X(ttl_exceeded, "its time to live has run out")                                                 \
   X(too_big, "it is larger than the next link carries and may not be cut here")                   \
   X(no_route, "there is no route to its destination")                                             \
+  X(other_interface, "it leads to an interface that masq was not given, and the kernel does not " \
+      "forward there")                                                                            \
   X(wrong_zone, "its mapping leads to an address that is not reached through an inner interface") \
-  X(no_external_address, "the external interface has no address yet")                             \
+  X(no_external_address, "the external interface has no address")                                 \
   X(flow_table_full, "the flow table is full; raise --flows-max")                                 \
   X(ports_exhausted, "no external port is free")                                                  \
   X(contention, "the table was being changed by too many others at the same moment")              \

@@ -31,12 +31,18 @@ inline constexpr u32 kInterfacePlaces = 64;
 // Places where an interface may lie, from its index on: enough for as many as there may be.
 inline constexpr u32 kInterfaceProbes = kInterfacesMax;
 
+// What the kernel does by itself with packets that come in on an interface.
+struct KernelPath {
+  u8 forwards;  // it forwards them, as it did before masq
+  u8 reserved;
+};
+
 // What the programs know of an interface of ours.
 struct Interface {
   u32 ifindex;  // 0: this place is free
   Zone zone;
   u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
-  u8 reserved[2];
+  KernelPath kernel;
   u32 external;  // outside: which external address new mappings get; kExternalsMax: none yet
   Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
   u32 mtu;

@@ -90,7 +90,7 @@ MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
   if (r.state < State::udp) return;  // let in by a mapping alone: that has no timer
   bool refresh = direction == kOut;
   State before = r.state;
-  if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p);
+  if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p, w.settings.filters_open != 0);
   if (p.kind == Kind::udp && direction == kIn) refresh = w.settings.udp_refresh_inbound != 0;
   // A new state's timer runs from this packet; otherwise the line is left alone for a while.
   if (refresh && (r.state != before || elapsed(w.now, r.last_seen, w.settings.refresh)))
@@ -173,7 +173,9 @@ MASQ_INLINE Reason may_open(World& w, const Packet& p) {
     if (mapping != kNoRecord) reason = Reason::none;
     if (p.kind == Kind::icmp_error) w.making.flow = mapping;
   }
-  if (reason != Reason::none || (n.flags & kFlagLocal)) return reason;
+  if (reason != Reason::none) return reason;
+  if (p.options) return Reason::ip_options;  // as in follow(); nothing is made for it
+  if (n.flags & kFlagLocal) return Reason::none;
   Route back;
   w.route(p.source, p.destination, back);
   return back.kind == RouteKind::forward && back.zone == Zone::inside &&
@@ -297,6 +299,14 @@ MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route,
   return v;
 }
 
+// Why there is no route: with the last external address its routes go too.
+MASQ_INLINE Reason no_way(const Settings& s) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    if (s.externals[i].state == kExternalLive) return Reason::no_route;
+  return Reason::no_external_address;
+}
+
 template <class World>
 MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
@@ -312,9 +322,11 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
     if (route.external >= kExternalsMax) return refuse(Reason::no_mapping);
   }
   if (route.kind == RouteKind::local && !hairpin) return to_stack();
-  if (route.kind == RouteKind::none)
-    return refuse_and_tell(w, p, Reason::no_route, kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
-  if (route.zone == Zone::other) return to_stack();
+  bool other = route.kind == RouteKind::forward && route.zone == Zone::other;
+  if (other && w.interface.kernel.forwards) return to_stack();
+  if (other || route.kind == RouteKind::none)
+    return refuse_and_tell(w, p, other ? Reason::other_interface : no_way(w.settings),
+                           kIcmpUnreachable, kIcmpCodeNetUnreachable, 0);
   Verdict v{};
   if (route.zone == Zone::inside) return can_go_on(w, p, route, v) ? send(route, v) : v;
   if (parsed != Reason::none) return refuse(parsed);

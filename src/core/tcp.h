@@ -9,6 +9,7 @@
 //   RST, FIN      exact: RST at the next number expected or the next to be sent; FIN right behind
 //                 what was sent, or its retransmission. A FIN that overtakes data is not counted
 //                 when it comes; the connection then ends by its timer.
+//   SYN           on an open connection says nothing, whatever its number (RFC 5961 section 4).
 //
 // opening -SYN,ACK from remote-> established -FIN-> fin_out | fin_in -FIN of the other-> closing
 // any -RST-> transitory -data-> established. Nothing is removed here: timers do that, 240 s later.
@@ -63,6 +64,7 @@ MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
   r.sequence_end[kOut] = p.sequence + p.segment_length;
   r.acknowledged[kOut] = p.sequence;
   r.window[kOut] = p.window;
+  r.window[kIn] = 0;  // of the life before
   r.flags = static_cast<u8>((r.flags & kFlagLocal) | kFlagSeenOut);
   r.scales = 0;
   if (p.window_scale != 0xff) {
@@ -110,8 +112,9 @@ MASQ_INLINE void tcp_learn(Record& r, u32 direction, const Packet& p) {
 }
 
 // A segment of a known connection. Returns whether it was in sequence, that is whether the timer
-// starts again.
-MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p) {
+// starts again. `answered`: some filtering lets in a SYN without a flow, so a SYN,ACK of ours too
+// may begin anew.
+MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answered = false) {
   u32 d = direction & 1;
   if (p.tcp_flags & kTcpRst) {
     bool exact = p.sequence == r.sequence_end[d] || p.sequence == r.acknowledged[d];
@@ -124,16 +127,17 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p) {
   bool ended = r.state == State::tcp_closing || r.state == State::tcp_transitory;
   bool unanswered = r.state == State::tcp_opening && !(r.flags & kFlagSeenIn);
   bool first = (p.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
-  if (d == kOut && (p.tcp_flags & kTcpSyn) && (ended || (unanswered && first))) {
+  bool again = first || (answered && ended && (p.tcp_flags & kTcpSyn));
+  if (d == kOut && again && (ended || unanswered)) {
     tcp_begin(r, p);  // the inner host uses the same endpoints again
     return true;
   }
+  if ((p.tcp_flags & kTcpSyn) && r.state >= State::tcp_established) return false;
   if (!tcp_in_sequence(r, d, p)) return false;
   if (p.tcp_flags & kTcpFin) {
     u32 fin = p.sequence + p.segment_length;
-    if (p.sequence != r.sequence_end[d] && fin != r.sequence_end[d] &&
-        after(p.sequence, r.sequence_end[d]))
-      return false;  // ahead of data that we have not seen
+    // Ahead of data that we have not seen, or in the middle of what was sent: a guess.
+    if (after(p.sequence, r.sequence_end[d]) || after(r.sequence_end[d], fin)) return false;
     tcp_learn(r, d, p);
     if (r.state >= State::tcp_established) r.state = tcp_after_fin(r.state, d);
     return true;

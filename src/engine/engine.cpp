@@ -13,14 +13,12 @@ namespace masq {
 
 namespace {
 
-constexpr u32 kIcmpBurst = 50;
-constexpr u32 kIcmpPerSecond = 200;
-
 Bytes bytes_of(Frame& frame) {
   return {frame.data, frame.data + frame.length};
 }
 
-// 0 if the frame is too short to say.
+}  // namespace
+
 u16 ether_type_of(const Frame& frame, u32 l3) {
   if (l3 == 0) {
     return frame.length != 0 && frame.data[0] >> 4 == 6 ? kEtherTypeIpv6 : kEtherTypeIpv4;
@@ -36,6 +34,11 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p) {
     p.window_scale = tcp_window_scale(bytes_of(frame), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
   return reason;
 }
+
+namespace {
+
+constexpr u32 kIcmpBurst = 50;
+constexpr u32 kIcmpPerSecond = 200;
 
 // The field of TCP or UDP that is to be completed later, or null if this packet has a whole one.
 u16* partial_checksum(Frame& frame, const Packet& p) {
@@ -77,6 +80,14 @@ bool translate(Frame& frame, const Packet& p, const Verdict& v) {
   return !v.translate || translate_transport(frame, p, v);
 }
 
+// What has no place with us: not counted under any side.
+Outcome not_ours() {
+  Outcome o{};
+  o.action = Action::drop;
+  o.reason = Reason::internal_error;
+  return o;
+}
+
 Outcome untouched() {
   Outcome o{};
   o.action = Action::to_stack;
@@ -94,7 +105,9 @@ struct Engine::Hop {
   Interface interface;
   Engine& engine;
   u32 segment_size = 0;
-  bool hairpin = false;
+  bool egress = false;
+  u16 ether_type = 0;
+  u32 seen_on = 0;  // where it came in; differs from ifindex in the second half of a hairpin
   NewFlow new_flow{};
   Making making{};
   u32 held = 0;
@@ -125,28 +138,37 @@ struct Engine::Hop {
 };
 
 Engine::Engine(u32 records_max, const Settings& settings)
-    : memory_(records_max),
-      settings_(memory_.settings()),
-      stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {
+    : Engine(std::make_unique<TableMemory>(records_max), {}) {
   settings_ = settings;
-  memory_.exclude_ports(settings_);
+  memory_->exclude_ports(settings_);
 }
 
-Engine::Engine(void* memory, u32 records_max, const Settings& settings)
-    : Engine(memory, records_max) {
+Engine::Engine(void* memory, u32 records_max, const Settings& settings, EngineAnswers answers)
+    : Engine(memory, records_max, std::move(answers)) {
   settings_ = settings;
-  pool_take(tables().record_used, tables().record_full, kNoRecord);
-  memory_.exclude_ports(settings_);
+  pool_take(tables_.record_used, tables_.record_full, kNoRecord);
+  memory_->exclude_ports(settings_);
 }
 
-Engine::Engine(void* memory, u32 records_max)
-    : memory_(memory, records_max),
-      settings_(memory_.settings()),
+Engine::Engine(void* memory, u32 records_max, EngineAnswers answers)
+    : Engine(std::make_unique<TableMemory>(memory, records_max), std::move(answers)) {}
+
+Engine::Engine(std::unique_ptr<TableMemory> memory, EngineAnswers answers)
+    : memory_(std::move(memory)),
+      tables_(memory_->tables()),
+      beside_(memory_->beside()),
+      settings_(beside_.settings),
+      answers_(std::move(answers)),
       stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {}
 
-void Engine::ask(AskRoute route, AskSocket socket) {
-  ask_route_ = std::move(route);
-  ask_socket_ = std::move(socket);
+Engine::Engine(const Tables& tables, const Settings& settings, EngineAnswers answers)
+    : own_(std::make_unique<Companion>()),
+      tables_(tables),
+      beside_(*own_),
+      settings_(beside_.settings),
+      answers_(std::move(answers)),
+      stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {
+  settings_ = settings;
 }
 
 bool Engine::set_interface(const Interface& interface) {
@@ -170,7 +192,7 @@ void Engine::unlock(u32 stripe) {
 }
 
 EngineRoute Engine::find_route(Ipv4 destination, Ipv4 source) const {
-  if (ask_route_) return ask_route_(destination, source);
+  if (answers_.route) return answers_.route(destination, source);
   const EngineRoute* best = nullptr;
   for (const EngineRoute& r : routes_) {
     const u32 mask = r.length == 0 ? 0 : swap32(~0u << (32 - r.length));
@@ -196,7 +218,7 @@ void Engine::route(Ipv4 destination, Ipv4 source, Route& out) const {
 }
 
 bool Engine::has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port) const {
-  if (ask_socket_) return ask_socket_(protocol, address, port, remote, remote_port);
+  if (answers_.socket) return answers_.socket(protocol, address, port, remote, remote_port);
   for (const EngineSocket& s : sockets_)
     if (s.protocol == protocol && same(s.port, port) &&
         (s.address.be == 0 || same(s.address, address)))
@@ -205,34 +227,48 @@ bool Engine::has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port 
 }
 
 bool Engine::is_outer_address(Ipv4 address) const {
+  if (answers_.is_outer_address) return answers_.is_outer_address(address);
   for (Ipv4 outer : outer_addresses_)
     if (same(outer, address)) return true;
   return false;
 }
 
-void Engine::count(Reason reason) {
-  std::atomic_ref(memory_.counters().reasons[static_cast<u32>(reason)])
+void Engine::count(Reason reason, const Hop& hop, const Packet& p) {
+  std::atomic_ref(beside_.counters.reasons[static_cast<u32>(reason)])
       .fetch_add(1, std::memory_order_relaxed);
+  const Interface* on = find_interface(settings_, hop.seen_on);
+  if (on != nullptr)
+    note_drop(beside_.drops, p, reason, drop_side(on->zone, hop.egress), hop.seen_on,
+              hop.ether_type, hop.now);
 }
 
 void Engine::count(Traffic what, u64 n) {
-  std::atomic_ref(memory_.counters().traffic[static_cast<u32>(what)])
+  std::atomic_ref(beside_.counters.traffic[static_cast<u32>(what)])
       .fetch_add(n, std::memory_order_relaxed);
 }
 
 EngineCounters Engine::counters() const {
   EngineCounters totals;
-  for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = memory_.counters().reasons[i];
-  for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = memory_.counters().traffic[i];
+  for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = beside_.counters.reasons[i];
+  for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = beside_.counters.traffic[i];
   return totals;
 }
 
-Outcome Engine::drop(Reason reason) {
-  count(reason);
+Outcome Engine::drop(Reason reason, const Hop& hop, const Packet& p) {
+  count(reason, hop, p);
   Outcome o{};
   o.action = Action::drop;
   o.reason = reason;
   return o;
+}
+
+// A packet that has not been read.
+Outcome Engine::drop_unread(Reason reason, const Hop& hop, Frame& frame) {
+  Packet p{};
+  const u32 l3 = hop.interface.link_header_length;
+  if (hop.ether_type == kEtherTypeIpv4) read_packet(frame, l3, p);
+  if (hop.ether_type == kEtherTypeArp) read_arp(bytes_of(frame), l3, p);
+  return drop(reason, hop, p);
 }
 
 bool Engine::icmp_allowed() {
@@ -252,7 +288,7 @@ bool Engine::icmp_allowed() {
 
 // Turns the frame into the ICMP error about itself, to go back where it came from.
 Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v) {
-  count(v.reason);
+  count(v.reason, hop, p);
   Outcome o{};
   o.action = Action::drop;
   o.reason = v.reason;
@@ -261,7 +297,7 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   complete_checksum(frame, p);
   const u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
   const u32 length = p.l3 + kIcmpErrorHeaders + quoted;
-  if (length > frame.capacity) return drop(Reason::internal_error);
+  if (length > frame.capacity) return drop(Reason::internal_error, hop, p);
   const u16 sum = quote_sum(bytes_of(frame), p.l3, quoted);
   std::memmove(frame.data + p.l3 + kIcmpErrorHeaders, frame.data + p.l3, quoted);
   frame.length = length;
@@ -271,9 +307,13 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   fill_icmp_error(*ip, *icmp, p, v, quoted, sum);
   Route back;
   hop.route(p.source, v.icmp_source, back);
-  if (hop.hairpin) {  // the error goes to the external address that an inner host has lent
+  // The error goes to the external address that an inner host has lent.
+  if (hop.seen_on != hop.ifindex) {
     count(Traffic::icmp_errors_sent, 1);
-    return from_outside(frame, hop.ifindex, p.l3, true);
+    Outcome back_inside = from_outside(frame, hop.ifindex, p.l3, hop.seen_on);
+    if (back_inside.action == Action::forward) back_inside.action = Action::icmp_error;
+    back_inside.reason = v.reason;
+    return back_inside;
   }
   if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex) return o;
   count(Traffic::icmp_errors_sent, 1);
@@ -292,7 +332,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   switch (v.action) {
     case Action::to_stack:
       count(v.translate ? Traffic::local_translated : Traffic::local, 1);
-      if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error);
+      if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error, hop, p);
       return o;
     case Action::forward:
     case Action::hairpin:
@@ -300,15 +340,15 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
     case Action::icmp_error:
       return send_icmp_error(frame, hop, p, v);
     default:
-      count(v.reason);
+      count(v.reason, hop, p);
       return o;
   }
-  if (!translate(frame, p, v)) return drop(Reason::internal_error);
+  if (!translate(frame, p, v)) return drop(Reason::internal_error, hop, p);
   // The last check: whatever the core said, nothing goes outside but from an external address.
   if (v.to_zone != Zone::inside) {
     const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), p.l3);
     if (ip == nullptr || external_of(settings_, ip->source, v.ifindex) == kExternalsMax)
-      return drop(Reason::egress_guard);
+      return drop(Reason::egress_guard, hop, p);
   }
   const u64 packets = frame.segments > 1 ? frame.segments : 1;
   if (!v.translate) {
@@ -320,7 +360,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
     count(Traffic::translated_in, packets);
     count(Traffic::translated_in_bytes, frame.length - p.l3);
   }
-  if (v.action == Action::hairpin) return from_outside(frame, v.ifindex, p.l3, true);
+  if (v.action == Action::hairpin) return from_outside(frame, v.ifindex, p.l3, hop.ifindex);
   o.ifindex = v.ifindex;
   o.next_hop = v.next_hop;
   return o;
@@ -336,84 +376,91 @@ bool Engine::is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const {
   return !is_outer_address(asked);
 }
 
-Outcome Engine::inside(Frame& frame, u32 ifindex) {
+Engine::Hop Engine::hop_at(const Frame& frame, u32 ifindex, bool egress) {
   const Interface* interface = find_interface(settings_, ifindex);
-  if (interface == nullptr) return drop(Reason::internal_error);
-  const u32 l3 = interface->link_header_length;
-  if (ether_type_of(frame, l3) != kEtherTypeIpv4) return untouched();
-  Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
+  Hop hop{
+      tables(), settings_,          now(), ifindex, interface == nullptr ? Interface{} : *interface,
+      *this,    frame.segment_size, egress};
+  hop.ether_type = ether_type_of(frame, hop.interface.link_header_length);
+  hop.seen_on = ifindex;
+  return hop;
+}
+
+Outcome Engine::inside(Frame& frame, u32 ifindex) {
+  Hop hop = hop_at(frame, ifindex, false);
+  if (hop.interface.ifindex == 0) return not_ours();
+  if (hop.ether_type != kEtherTypeIpv4) return untouched();
   Packet p;
-  const Reason parsed = read_packet(frame, l3, p);
+  const Reason parsed = read_packet(frame, hop.interface.link_header_length, p);
   const Verdict v = step_inside(hop, p, parsed);
   return carry_out(frame, hop, p, v);
 }
 
 Outcome Engine::outside(Frame& frame, u32 ifindex) {
-  const Interface* interface = find_interface(settings_, ifindex);
-  if (interface == nullptr) return drop(Reason::internal_error);
-  const u32 l3 = interface->link_header_length;
-  const u16 type = ether_type_of(frame, l3);
-  if (type == kEtherTypeArp)
-    return is_arp_for_others(frame, l3, false) ? drop(Reason::arp_not_external) : untouched();
-  if (type != kEtherTypeIpv4) return untouched();
-  return from_outside(frame, ifindex, l3, false);
+  Hop hop = hop_at(frame, ifindex, false);
+  if (hop.interface.ifindex == 0) return not_ours();
+  const u32 l3 = hop.interface.link_header_length;
+  if (hop.ether_type == kEtherTypeArp)
+    return is_arp_for_others(frame, l3, false) ? drop_unread(Reason::arp_not_external, hop, frame)
+                                               : untouched();
+  if (hop.ether_type != kEtherTypeIpv4) return untouched();
+  return from_outside(frame, ifindex, l3, ifindex);
 }
 
-Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, bool hairpin) {
-  const Interface* interface = find_interface(settings_, ifindex);
-  if (interface == nullptr) return drop(Reason::wrong_zone);
-  Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
-  hop.hairpin = hairpin;
+Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on) {
+  Hop hop = hop_at(frame, ifindex, false);
+  hop.seen_on = seen_on;
+  hop.ether_type = kEtherTypeIpv4;  // the link header is that of the other interface
+  if (hop.interface.ifindex == 0) return drop_unread(Reason::wrong_zone, hop, frame);
   Packet p;
   const Reason parsed = read_packet(frame, l3, p);
   const Verdict v = step_outside(hop, p, parsed);
-  return carry_out(frame, hop, p, hairpin ? stay_inside(v) : v);
+  return carry_out(frame, hop, p, seen_on != ifindex ? stay_inside(v) : v);
 }
 
 Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
-  const Interface* interface = find_interface(settings_, ifindex);
-  if (interface == nullptr) return drop(Reason::internal_error);
-  const u32 l3 = interface->link_header_length;
-  const u16 type = ether_type_of(frame, l3);
-  if (type == kEtherTypeArp)
-    return is_arp_for_others(frame, l3, true) ? drop(Reason::arp_not_external) : untouched();
+  Hop hop = hop_at(frame, ifindex, true);
+  if (hop.interface.ifindex == 0) return not_ours();
+  const u32 l3 = hop.interface.link_header_length;
+  if (hop.ether_type == kEtherTypeArp)
+    return is_arp_for_others(frame, l3, true) ? drop_unread(Reason::arp_not_external, hop, frame)
+                                              : untouched();
   const Interface* origin = find_interface(settings_, from);
-  if (type == kEtherTypeIpv6) {
+  if (hop.ether_type == kEtherTypeIpv6) {
     const bool blocked = settings_.block_ipv6 && origin != nullptr && origin->zone == Zone::inside;
-    return blocked ? drop(Reason::ipv6_blocked) : untouched();
+    return blocked ? drop_unread(Reason::ipv6_blocked, hop, frame) : untouched();
   }
-  if (type != kEtherTypeIpv4) return untouched();
+  if (hop.ether_type != kEtherTypeIpv4) return untouched();
   const Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), l3);
-  if (ip == nullptr) return drop(Reason::egress_guard);
+  if (ip == nullptr) return drop_unread(Reason::egress_guard, hop, frame);
   const u32 external = external_of(settings_, ip->source, ifindex);
   if (origin != nullptr)  // ours, already checked, or an ICMP error of ours
-    return external < kExternalsMax ? untouched() : drop(Reason::egress_guard);
+    return external < kExternalsMax ? untouched() : drop_unread(Reason::egress_guard, hop, frame);
   // A host that has no address yet asks for one (RFC 2131).
   if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
       ip->protocol == kProtocolUdp)
     return untouched();
-  Hop hop{tables(), settings_, now(), ifindex, *interface, *this, frame.segment_size};
   Packet p;
   const Reason parsed = read_packet(frame, l3, p);
   if (from != 0 && external == kExternalsMax) {
     Route back;
     hop.route(p.source, p.destination, back);
     const bool foreign = back.kind == RouteKind::forward && back.zone == Zone::other;
-    return foreign ? untouched() : drop(Reason::egress_guard);
+    return foreign ? untouched() : drop(Reason::egress_guard, hop, p);
   }
   const Verdict v = step_leaving(hop, p, parsed, external);
   return carry_out(frame, hop, p, v);
 }
 
 Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
-  const Interface* interface = find_interface(settings_, ifindex);
+  const Hop hop = hop_at(frame, ifindex, true);
   const Interface* origin = find_interface(settings_, from);
-  if (interface == nullptr || origin == nullptr || origin->zone != Zone::outside)
+  if (hop.interface.ifindex == 0 || origin == nullptr || origin->zone != Zone::outside)
     return untouched();
-  const u16 type = ether_type_of(frame, interface->link_header_length);
-  if (type == kEtherTypeIpv4) return drop(Reason::not_for_us);  // by the kernel's own path: never
-  const bool ipv6 = type == kEtherTypeIpv6;
-  return ipv6 && settings_.block_ipv6 ? drop(Reason::ipv6_blocked) : untouched();
+  // By the kernel's own path: never.
+  if (hop.ether_type == kEtherTypeIpv4) return drop_unread(Reason::not_for_us, hop, frame);
+  const bool blocked = hop.ether_type == kEtherTypeIpv6 && settings_.block_ipv6;
+  return blocked ? drop_unread(Reason::ipv6_blocked, hop, frame) : untouched();
 }
 
 void Engine::sweep(u32 places) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/drops.h"
 #include "core/reasons.h"
 #include "core/traffic.h"
 #include "core/verdict.h"
@@ -38,6 +39,12 @@ struct Frame {
   // field holds the pseudo header's sum until then. 0: every checksum is whole.
   u32 checksum_start = 0;
 };
+
+// In network order; 0 if the frame is too short to say.
+u16 ether_type_of(const Frame& frame, u32 l3);
+
+// Reads the packet whose IPv4 header is at `l3`.
+Reason read_packet(Frame& frame, u32 l3, Packet& p);
 
 // What became of a frame; its bytes are changed accordingly unless it was dropped.
 struct Outcome {
@@ -63,6 +70,14 @@ struct EngineSocket {
   Port port;
 };
 
+// Answers to the core's questions from elsewhere, instead of the lists that the engine is given.
+struct EngineAnswers {
+  // The kind, and for `forward` the interface and the next hop; the engine fills in the rest.
+  std::function<EngineRoute(Ipv4 destination, Ipv4 source)> route;
+  std::function<bool(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port)> socket;
+  std::function<bool(Ipv4 address)> is_outer_address;
+};
+
 struct EngineCounters {
   std::array<u64, kReasonCount> reasons{};
   std::array<u64, kTrafficCount> traffic{};
@@ -70,21 +85,20 @@ struct EngineCounters {
 
 class Engine {
  public:
-  using AskRoute = std::function<EngineRoute(Ipv4 destination, Ipv4 source)>;
-  using AskSocket =
-      std::function<bool(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port)>;
-
+  // A table of its own.
   Engine(u32 records_max, const Settings& settings);
-  // In memory of the caller's (table_memory.h): a new table, or one that is taken over as it is.
-  Engine(void* memory, u32 records_max, const Settings& settings);
-  Engine(void* memory, u32 records_max);
-
-  // From now on asks these instead of its own lists of routes and sockets.
-  void ask(AskRoute route, AskSocket socket);
+  // In memory of the caller's (table_memory.h), which goes on as it is after the engine: a new
+  // table, or one that is taken over.
+  Engine(void* memory, u32 records_max, const Settings& settings, EngineAnswers answers = {});
+  Engine(void* memory, u32 records_max, EngineAnswers answers = {});
+  // Over tables that lie elsewhere, are in order, and stay there; settings, counters and what is
+  // remembered of refusals are the engine's own.
+  Engine(const Tables& tables, const Settings& settings, EngineAnswers answers);
 
   Settings& settings() { return settings_; }
   const Settings& settings() const { return settings_; }
-  const Tables& tables() const { return memory_.tables(); }
+  const Tables& tables() const { return tables_; }
+  const Drops& drops() const { return beside_.drops; }
 
   // Nanoseconds of any clock that does not go back; Settings::time_offset_ns is added.
   void set_time(u64 ns) { time_ns_ = ns; }
@@ -124,21 +138,27 @@ class Engine {
 
  private:
   struct Hop;  // one frame on its way through
-  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, bool hairpin);
+  Hop hop_at(const Frame& frame, u32 ifindex, bool egress);
+  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on);
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
-  Outcome drop(Reason reason);
-  void count(Reason reason);
+  Outcome drop(Reason reason, const Hop& hop, const Packet& p);
+  Outcome drop_unread(Reason reason, const Hop& hop, Frame& frame);
+  void count(Reason reason, const Hop& hop, const Packet& p);
   void count(Traffic what, u64 n);
   bool icmp_allowed();
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
 
+  Engine(std::unique_ptr<TableMemory> memory, EngineAnswers answers);
+
   EngineRoute find_route(Ipv4 destination, Ipv4 source) const;
 
-  TableMemory memory_;
+  std::unique_ptr<TableMemory> memory_;  // none if the tables lie elsewhere
+  std::unique_ptr<Companion> own_;       // then this is there
+  Tables tables_;
+  Companion& beside_;
   Settings& settings_;
-  AskRoute ask_route_;
-  AskSocket ask_socket_;
+  EngineAnswers answers_;
   u64 time_ns_ = 0;
   std::vector<EngineRoute> routes_;
   std::vector<EngineSocket> sockets_;

@@ -22,8 +22,7 @@ namespace {
 struct Layout {
   explicit Layout(u32 records_max) {
     const std::size_t slots = std::size_t{bucket_mask(records_max) + 1} * kBucketSlots;
-    settings = place(sizeof(Settings));
-    counters = place(sizeof(SharedCounters));
+    beside = place(sizeof(Companion));
     records = place(std::size_t{records_max} * sizeof(Record));
     inner = place(slots * sizeof(u32));
     outer = place(slots * sizeof(u32));
@@ -40,7 +39,7 @@ struct Layout {
     return at;
   }
 
-  std::size_t settings, counters, records, inner, outer, used, full, ports, fragments, shared;
+  std::size_t beside, records, inner, outer, used, full, ports, fragments, shared;
   std::size_t size = 0;
 };
 
@@ -77,8 +76,7 @@ std::size_t TableMemory::size_for(u32 records_max) {
 void TableMemory::divide(void* memory, u32 records_max) {
   const Layout layout(records_max);
   u8* base = static_cast<u8*>(memory);
-  settings_ = reinterpret_cast<Settings*>(base + layout.settings);
-  counters_ = reinterpret_cast<SharedCounters*>(base + layout.counters);
+  beside_ = reinterpret_cast<Companion*>(base + layout.beside);
   tables_.records = reinterpret_cast<Record*>(base + layout.records);
   tables_.inner_slots = reinterpret_cast<u32*>(base + layout.inner);
   tables_.outer_slots = reinterpret_cast<u32*>(base + layout.outer);

@@ -1,7 +1,7 @@
-// The memory of one table in user space: what the kernel's half keeps in its maps, with settings
-// and counters, in one piece. It is allocated at the start, or is the caller's: then several
-// processes may look at it, and it outlives the one that works on it. Nothing is allocated
-// afterwards.
+// The memory of one table in user space: what the kernel's half keeps in its maps, with settings,
+// counters and the last refused packets, in one piece. It is allocated at the start, or is the
+// caller's: then several processes may look at it, and it outlives the one that works on it.
+// Nothing is allocated afterwards.
 //
 // `records_max` must be a power of two between kRecordsMin and kRecordsMax. The pages are zero, so
 // they cost nothing until they are used.
@@ -9,6 +9,7 @@
 
 #include <cstddef>
 
+#include "core/drops.h"
 #include "core/reasons.h"
 #include "core/settings.h"
 #include "core/table.h"
@@ -20,6 +21,13 @@ namespace masq {
 struct SharedCounters {
   u64 reasons[kReasonCount];
   u64 traffic[kTrafficCount];
+};
+
+// What an engine needs beside the tables.
+struct Companion {
+  Settings settings;
+  SharedCounters counters;
+  Drops drops;
 };
 
 class TableMemory {
@@ -34,8 +42,7 @@ class TableMemory {
   static std::size_t size_for(u32 records_max);
 
   const Tables& tables() const { return tables_; }
-  Settings& settings() const { return *settings_; }
-  SharedCounters& counters() const { return *counters_; }
+  Companion& beside() const { return *beside_; }
 
   // Takes out of the pools what no mapping may have. Once, before the first packet.
   void exclude_ports(const Settings& settings);
@@ -44,8 +51,7 @@ class TableMemory {
   void divide(void* memory, u32 records_max);
 
   Tables tables_{};
-  Settings* settings_ = nullptr;
-  SharedCounters* counters_ = nullptr;
+  Companion* beside_ = nullptr;
   void* memory_ = nullptr;  // if it is ours
   std::size_t size_ = 0;
 };

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bpf/layout.h"
+#include "core/drops.h"
 #include "core/settings.h"
 #include "core/table.h"
 #include "policy/result.h"
@@ -46,6 +47,7 @@ class AnyDatapath {
 
   Settings& settings() const { return *settings_; }
   const Tables& tables() const { return tables_; }
+  const Drops& drops() const { return *drops_; }
 
   // Enters or replaces what is known of interface.ifindex.
   Status set_interface(const Interface& interface) {
@@ -88,6 +90,7 @@ class AnyDatapath {
   AnyDatapath& operator=(AnyDatapath&&) = default;
 
   Settings* settings_ = nullptr;
+  const Drops* drops_ = nullptr;
   Tables tables_{};
 };
 

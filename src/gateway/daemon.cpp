@@ -8,6 +8,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
+#include <fstream>
 
 #include "gateway/gateway.h"
 
@@ -20,9 +22,19 @@ void say(int fd, const std::string& line) {
   if (fd >= 0 && write(fd, text.data(), text.size()) < 0) return;
 }
 
+// To `masq up` in a form that it knows; to a person with our name.
 int give_up(int fd, const Error& why) {
-  say(fd, "error: " + why.sentence);
+  say(fd, (fd == STDERR_FILENO ? "masqd: " : kErrorPrefix) + why.sentence);
   return 1;
+}
+
+// To the log, with the time.
+void tell(const std::string& line) {
+  time_t now = time(nullptr);
+  tm local{};
+  char text[32] = "";
+  if (localtime_r(&now, &local)) strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S ", &local);
+  say(STDERR_FILENO, text + line);
 }
 
 Result<Fd> open_signals() {
@@ -38,8 +50,21 @@ Result<Fd> open_signals() {
 void reconcile_and_say(Gateway& gateway) {
   std::vector<std::string> remarks;
   Status status = gateway.reconcile(remarks);
-  for (const std::string& remark : remarks) say(STDERR_FILENO, remark);
-  if (!status) say(STDERR_FILENO, "error: " + status.error().sentence);
+  for (const std::string& remark : remarks) tell(remark);
+  if (!status) tell("masqd: " + status.error().sentence);
+}
+
+// For the daemon that takes over.
+Status keep_config(const Config& config) {
+  std::string path = run_file("config.toml"), fresh = path + ".new";
+  {
+    std::ofstream file(fresh);
+    file << to_toml(config);
+    if (!file.flush()) return error("{} cannot be written ({}).", fresh, strerror(errno));
+  }
+  if (rename(fresh.c_str(), path.c_str()) != 0)
+    return error("{} cannot be written ({}).", path, strerror(errno));
+  return Done{};
 }
 
 void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& filters) {
@@ -71,16 +96,18 @@ void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& fi
 
 }  // namespace
 
-int run_daemon(const Config& config, const std::string& config_file, int ready_fd) {
+int run_daemon(const Config& config, int ready_fd) {
   signal(SIGPIPE, SIG_IGN);
   if (Status status = make_run_folder(); !status) return give_up(ready_fd, status.error());
   Result<DaemonLock> lock = take_daemon_lock();
   if (!lock) return give_up(ready_fd, lock.error());
   if (lock->owner != 0) {
-    say(ready_fd,
-        fmt::format("masq is running here already (masqd is process {}); nothing is changed.",
-                    lock->owner));
-    if (ready_fd != STDERR_FILENO) say(ready_fd, kAlready);
+    if (ready_fd != STDERR_FILENO)
+      say(ready_fd, kAlready);
+    else
+      say(ready_fd, fmt::format("masqd: masq is running here already (masqd is process {}); "
+                                "nothing is changed.",
+                                lock->owner));
     return 0;
   }
   Result<Fd> signals = open_signals();
@@ -92,7 +119,7 @@ int run_daemon(const Config& config, const std::string& config_file, int ready_f
   Result<Gateway> gateway = Gateway::start(config, remarks);
   for (const std::string& remark : remarks) say(ready_fd, remark);
   if (!gateway) return give_up(ready_fd, gateway.error());
-  if (!config_file.empty()) rename(config_file.c_str(), run_file("config.toml").c_str());
+  if (Status status = keep_config(config); !status) tell("masqd: " + status.error().sentence);
   if (ready_fd != STDERR_FILENO) {
     say(ready_fd, kReady);
     close(ready_fd);

@@ -16,9 +16,7 @@ inline constexpr const char* kErrorPrefix = "error: ";
 inline constexpr const char* kAlready = "already";
 
 // Runs until SIGTERM or SIGINT. Remarks, one a line, go to `ready_fd`, and later ones to standard
-// error. Returns the exit code.
-// `config_file`, if not empty, is a file of `masq up`'s own: it becomes the configuration of this
-// namespace once the gateway has started with it.
-int run_daemon(const Config& config, const std::string& config_file, int ready_fd);
+// error. Returns the exit code. Once the gateway is up, `config` is kept for whoever takes over.
+int run_daemon(const Config& config, int ready_fd);
 
 }  // namespace masq

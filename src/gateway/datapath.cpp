@@ -288,9 +288,9 @@ Status Datapath::map_tables() {
     mappings_.push_back(std::move(*mapping));
     return mappings_.back().get();
   };
-  const MapName names[] = {MapName::records,   MapName::inner,  MapName::outer,
-                           MapName::used,      MapName::full,   MapName::ports,
-                           MapName::fragments, MapName::shared, MapName::settings};
+  const MapName names[] = {MapName::records,  MapName::inner, MapName::outer,     MapName::used,
+                           MapName::full,     MapName::ports, MapName::fragments, MapName::shared,
+                           MapName::settings, MapName::drops};
   void* at[std::size(names)];
   for (u32 i = 0; i < std::size(names); ++i) {
     bool write = names[i] == MapName::settings;
@@ -307,6 +307,7 @@ Status Datapath::map_tables() {
   tables_.fragments = static_cast<Fragment*>(at[6]);
   tables_.shared = static_cast<Shared*>(at[7]);
   settings_ = static_cast<Settings*>(at[8]);
+  drops_ = static_cast<const Drops*>(at[9]);
   return Done{};
 }
 
@@ -334,6 +335,13 @@ std::vector<int> Datapath::map_fds() const {
   std::vector<int> fds;
   for (const Fd& map : maps_) fds.push_back(map.get());
   return fds;
+}
+
+std::optional<bpf::OwnAddress> Datapath::own_address(Ipv4 address) const {
+  u32 kind = 0;
+  int fd = maps_[static_cast<u32>(MapName::own)].get();
+  if (bpf_map_lookup_elem(fd, &address.be, &kind) != 0) return std::nullopt;
+  return static_cast<bpf::OwnAddress>(kind);
 }
 
 Status Datapath::set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) {

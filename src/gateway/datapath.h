@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,6 +57,8 @@ class Datapath final : public AnyDatapath {
   CounterTotals counters() const override;
   Ticks now() const override;
   Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) override;
+  // What this address is for the gateway, as the programs are told.
+  std::optional<bpf::OwnAddress> own_address(Ipv4 address) const;
   // Jiffies drift from CLOCK_MONOTONIC.
   Status set_clock() override;
   Status start_sweeper() override;

@@ -8,6 +8,7 @@
 
 #include "gateway/holder.h"
 #include "gateway/others.h"
+#include "gateway/requirements.h"
 
 namespace masq {
 namespace {
@@ -76,6 +77,49 @@ void undo(const NetworkState& network, const SavedState& state) {
   remove_run_folder();
 }
 
+// The interfaces of the gateway that runs here, by the programs on them or by its tables.
+std::vector<std::string> names_of_ours(const NetworkState& network) {
+  std::vector<std::string> ours;
+  for (const Link& link : network.links)
+    if (attached_program(link.ifindex, TcHook::ingress) ||
+        attached_program(link.ifindex, TcHook::egress))
+      ours.push_back(link.name);
+  if (!user_tables_exist()) return ours;
+  Result<std::unique_ptr<AnyDatapath>> tables = UserTables::look();
+  if (!tables) return ours;
+  for (const Interface& interface : (*tables)->interfaces())
+    if (const Link* link = network.link_at(interface.ifindex)) ours.push_back(link->name);
+  return ours;
+}
+
+// Why the kernel cannot carry the packets here; empty if it can.
+std::string why_not_in_kernel() {
+  if (std::string why = Datapath::why_no_programs(); !why.empty())
+    return fmt::format("The kernel lets no BPF programs be loaded here ({}).", why);
+  Status status = check_kernel(this_kernel());
+  return status ? "" : status.error().sentence;
+}
+
+constexpr const char* kInMasqd =
+    " So masqd itself carries the packets: slower, and only as long as it runs.";
+
+// What cannot be undone when nobody knows how it was, while what runs still shows where.
+std::string what_may_be_left(const NetworkState& network) {
+  std::vector<std::string> ours = names_of_ours(network);
+  std::vector<std::string> sysctls{"net.ipv4.conf.lo.forwarding"};
+  for (const std::string& name : ours)
+    for (const char* key : {"forwarding", "arp_announce"})
+      sysctls.push_back(fmt::format("net.ipv4.conf.{}.{}", name, key));
+  return fmt::format(
+      "what it may have left and nobody can put back but you: the sysctls {}, {}and the nftables "
+      "table inet masq_belt.",
+      fmt::join(sysctls, ", "),
+      user_tables_exist() ? ""
+                          : fmt::format("clsact qdiscs on {}, ",
+                                        ours.empty() ? "its interfaces"
+                                                     : fmt::format("{}", fmt::join(ours, ", "))));
+}
+
 }  // namespace
 
 std::vector<u32> attached_programs(const NetworkState& network) {
@@ -92,11 +136,11 @@ std::vector<u32> attached_programs(const NetworkState& network) {
 // has not changed.
 const Link* Gateway::our_link(const NetworkState& network, const std::string& name) {
   if (const Link* link = network.link_named(name)) {
-    indexes_[name] = link->ifindex;
+    interfaces_.indexes[name] = link->ifindex;
     return link;
   }
-  auto known = indexes_.find(name);
-  return known == indexes_.end() ? nullptr : network.link_at(known->second);
+  auto known = interfaces_.indexes.find(name);
+  return known == interfaces_.indexes.end() ? nullptr : network.link_at(known->second);
 }
 
 Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
@@ -112,14 +156,14 @@ Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
 Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& remarks) {
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
-  Result<ChosenInterfaces> chosen = choose_interfaces(config, *network);
-  if (!chosen) return chosen.error();
   Result<SavedState> saved = load_state();
   if (!saved)
     return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
   SavedState state = *saved;
   Running running{attached_programs(*network), user_tables_exist()};
   if (!running.anything() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+  Result<ChosenInterfaces> chosen = choose_interfaces(config, *network, state.interfaces);
+  if (!chosen) return chosen.error();
 
   Config decided = config;
   if (config.ipv6 == Ipv6Mode::automatic) {
@@ -149,11 +193,16 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
 
   gateway.interfaces_ = *chosen;
   gateway.state_ = state;
+  gateway.state_.interfaces = *chosen;
   if (Status status = gateway.begin(remarks); !status) {
     gateway.user_.reset();                                    // carries nothing any more
     if (!running.anything()) undo(*network, gateway.state_);  // nothing half done
     return status.error();
   }
+  if (gateway.state_.belt)
+    remarks.push_back(
+        "The kernel forwards on this machine, and masq leaves that on; the nftables table "
+        "masq_belt keeps inside and outside apart.");
   if (state.ipv6_left)
     remarks.push_back("IPv6 between inside and outside is left to the kernel, as it was before.");
   for (const std::string& remark : remarks_on_other_filters()) remarks.push_back(remark);
@@ -186,12 +235,11 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
     return error("The gateway that runs here uses the datapath {}; `masq down` ends it.",
                  running.in_user_space ? "user" : "tc");
   if (wants_user || running.in_user_space) return use_user_space(running, settings, remarks);
-  if (config.datapath == "auto" && running.programs.empty()) {
-    if (std::string why = Datapath::why_no_programs(); !why.empty()) {
-      remarks.push_back(fmt::format(
-          "The kernel lets no BPF programs be loaded here ({}), so masqd itself carries the "
-          "packets: slower, and only as long as it runs.",
-          why));
+  if (running.programs.empty()) {
+    const std::string why = why_not_in_kernel();
+    if (!why.empty() && wants_tc) return Error{why};
+    if (!why.empty()) {
+      remarks.push_back(why + kInMasqd);
       return use_user_space(running, settings, remarks);
     }
   }
@@ -215,6 +263,23 @@ Status Gateway::begin(std::vector<std::string>& remarks) {
   return reconcile(remarks);
 }
 
+// Who is found to be inside is so only until a default route leads there: then the outside may be
+// behind it. It stays out of the inside, whatever becomes of the route, until somebody names it.
+void Gateway::take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks) {
+  std::vector<std::string> stay;
+  for (const std::string& name : interfaces_.internal) {
+    const Link* link = our_link(network, name);
+    bool out = interfaces_.internal_found && link != nullptr && network.is_uplink(link->ifindex);
+    (out ? interfaces_.closed : stay).push_back(name);
+  }
+  interfaces_.internal = stay;
+  for (const std::string& name : interfaces_.closed)
+    remarks.push_back(fmt::format(
+        "A default route leads through {}, which was only found to be internal: it is closed until "
+        "`masq down` and a `masq up` that names it with --external or --internal.",
+        name));
+}
+
 // Nothing between our interfaces by the kernel's own forwarding; the loopback interface is the one
 // that route look-ups are made for.
 Status Gateway::close_kernel_path(const NetworkState& network) {
@@ -222,22 +287,25 @@ Status Gateway::close_kernel_path(const NetworkState& network) {
   if (forwards) {
     // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a
     // default route is another way out, and closed.
-    std::vector<std::string> inside, others;
+    std::vector<std::string> inside, others, closed;
     for (const Link& link : network.links) {
       Zone zone = zone_of(network, link);
-      bool uplink = std::any_of(network.default_routes.begin(), network.default_routes.end(),
-                                [&](const DefaultRoute& r) { return r.ifindex == link.ifindex; });
+      bool uplink = network.is_uplink(link.ifindex);
       if (zone == Zone::inside) inside.push_back(link.name);
       if (zone == Zone::other && !uplink) others.push_back(link.name);
     }
-    if (inside != belted_inside_ || others != belted_others_ || !state_.belt) {
-      if (Status status = put_on_belt(inside, others); !status) return status;
+    for (const std::string& name : interfaces_.closed)
+      if (const Link* link = our_link(network, name)) closed.push_back(link->name);
+    if (inside != belted_inside_ || others != belted_others_ || closed != belted_closed_ ||
+        !state_.belt) {
+      if (Status status = put_on_belt(inside, others, closed); !status) return status;
       belted_inside_ = inside;
       belted_others_ = others;
+      belted_closed_ = closed;
       state_.belt = true;
     }
   }
-  for (const auto* names : {&interfaces_.internal, &interfaces_.external}) {
+  for (const auto* names : {&interfaces_.internal, &interfaces_.external, &interfaces_.closed}) {
     for (const std::string& name : *names) {
       const Link* link = our_link(network, name);
       if (link == nullptr || forwards) continue;
@@ -354,6 +422,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   interface.link_header_length = static_cast<u8>(header);
   interface.mtu = link.mtu;
   interface.external = kExternalsMax;
+  interface.kernel.forwards = read_sysctl(sysctl_of(link.name, "forwarding")) == "1";
   std::optional<Address> address = first_address(network, link.ifindex);
   if (address) interface.address = address->address;
   if (zone == Zone::outside) {
@@ -364,7 +433,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
         interface.external = i;
     if (!address)
       remarks.push_back(fmt::format(
-          "{} has no IPv4 address yet: nothing passes until it has one, then all by itself.",
+          "{} has no IPv4 address: nothing passes until it has one, then all by itself.",
           link.name));
   }
   return datapath().set_interface(interface);
@@ -403,10 +472,12 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   if (!network) return network.error();
   std::vector<std::string> found;
   Status result = keep_holder();
+  take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network); !status) result = status;
+  if (Status status = datapath().set_clock(); !status) result = status;
+  remove_others(*network);
   // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
   if (Status status = keep_guard(*network); !status) return status;
-  if (Status status = datapath().set_clock(); !status) result = status;
   update_addresses(*network, found);
   for (const Hooked& each : kHooks) {
     const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
@@ -421,8 +492,8 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
       if (Status status = attach(*link, each.hook, each.program); !status) result = status;
     }
   }
-  remove_others(*network);
   datapath().routes_changed();
+  state_.interfaces = interfaces_;
   if (Status status = save_state(state_); !status) result = status;
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -430,6 +501,17 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
     if (!contains(said_, remark)) remarks.push_back(remark);
   said_ = found;
   return result;
+}
+
+bool gateway_is_there(const NetworkState& network) {
+  return !attached_programs(network).empty() || user_tables_exist();
+}
+
+std::string kept_config() {
+  std::string kept = run_file("config.toml");
+  Result<NetworkState> network = read_network();
+  bool there = network && gateway_is_there(*network);
+  return there && access(kept.c_str(), R_OK) == 0 ? kept : "";
 }
 
 Result<std::vector<std::string>> take_down() {
@@ -454,18 +536,17 @@ Result<std::vector<std::string>> take_down() {
   if (saved) {
     state = *saved;
   } else {
+    state.guard = user_tables_exist();
     remarks.push_back(saved.error().sentence);
   }
-  bool running = !attached_programs(*network).empty() || user_tables_exist();
-  if (!running && find_holder() == 0) {
+  if (!gateway_is_there(*network) && find_holder() == 0) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");
     return remarks;
   }
+  std::string left = saved ? "" : what_may_be_left(*network);
   undo(*network, state);
-  remarks.push_back(
-      saved ? "masq is down; every trace is removed."
-            : "masq is down; its sysctls, qdiscs and nftables table are left as they were.");
+  remarks.push_back(saved ? "masq is down; every trace is removed." : "masq is down; " + left);
   if (machine_forwards())
     remarks.push_back(
         "The kernel forwards on this machine, as it did before masq: inner hosts are no "

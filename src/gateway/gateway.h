@@ -54,6 +54,7 @@ class Gateway {
   Status keep_guard(const NetworkState& network);
   const Link* our_link(const NetworkState& network, const std::string& name);
   Zone zone_of(const NetworkState& network, const Link& link);
+  void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
   Status close_kernel_path(const NetworkState& network);
   Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
                          std::vector<std::string>& remarks);
@@ -66,16 +67,21 @@ class Gateway {
   // One of the two.
   std::optional<Datapath> tc_;
   std::unique_ptr<UserDatapath> user_;
-  ChosenInterfaces interfaces_;
+  OurInterfaces interfaces_;
   SavedState state_;
-  std::map<std::string, u32> indexes_;  // of our interfaces, as last seen under their own name
-  std::vector<std::string> belted_inside_, belted_others_;
+  std::vector<std::string> belted_inside_, belted_others_, belted_closed_;
   Guard guard_;                    // as it was put on
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 
 // The programs that masq has attached in this network namespace.
 std::vector<u32> attached_programs(const NetworkState& network);
+
+// Is a gateway here, with or without its daemon?
+bool gateway_is_there(const NetworkState& network);
+
+// The configuration of the gateway that runs here, if it has left one: a file, or nothing.
+std::string kept_config();
 
 // Ends everything that masq does here. Returns the sentences to say.
 Result<std::vector<std::string>> take_down();

@@ -1,6 +1,7 @@
-// External: where the best default route leads. Internal: every other link that is up and has a
-// private address (RFC 1918, RFC 6598), except those that containers, virtual machines and VPNs
-// make for themselves: what they need stays with the kernel.
+// External: where the default route leads. Internal: every other link that is up and has a private
+// address (RFC 1918, RFC 6598), except those that containers, virtual machines and VPNs make for
+// themselves: what they need stays with the kernel. Where default routes lead through several links
+// nothing is guessed: a second uplink often has a private address too.
 #include "gateway/interfaces.h"
 
 #include <linux/if_arp.h>
@@ -35,8 +36,11 @@ bool is_plain_name(const std::string& name) {
   });
 }
 
-Status check_named(const std::vector<std::string>& names, const NetworkState& network) {
+// Those of the running gateway may have gone: it waits for them.
+Status check_named(const std::vector<std::string>& names, const NetworkState& network,
+                   const OurInterfaces& kept) {
   for (const std::string& name : names) {
+    if (contains(kept.external, name) || contains(kept.internal, name)) continue;
     const Link* link = network.link_named(name);
     if (link == nullptr) {
       std::string known;
@@ -59,17 +63,19 @@ Status check_named(const std::vector<std::string>& names, const NetworkState& ne
 
 Status find_external(const NetworkState& network, ChosenInterfaces& chosen) {
   if (network.default_routes.empty())
-    return error("There is no default route to find the outside by; name it with --external.");
-  u32 best = ~0u;
-  for (const DefaultRoute& route : network.default_routes) best = std::min(best, route.metric);
+    return error(
+        "There is no default route to find the outside by; name it with --external IF, which may "
+        "be given before the interface has its address.");
   for (const DefaultRoute& route : network.default_routes) {
     const Link* link = network.link_at(route.ifindex);
-    if (link != nullptr && route.metric == best && !contains(chosen.external, link->name))
+    if (link != nullptr && !contains(chosen.external, link->name))
       chosen.external.push_back(link->name);
   }
   if (chosen.external.size() > 1)
-    return error("Default routes lead through {} alike; name the outside with --external.",
-                 fmt::join(chosen.external, " and "));
+    return error(
+        "Default routes lead through {}; say with --external which of them are the outside, and "
+        "with --internal what is the inside.",
+        fmt::join(chosen.external, " and "));
   if (chosen.external.empty()) return error("The default route leads nowhere; use --external.");
   chosen.remarks.push_back(
       fmt::format("{} is external: the default route leads there.", chosen.external.front()));
@@ -77,9 +83,11 @@ Status find_external(const NetworkState& network, ChosenInterfaces& chosen) {
 }
 
 Status find_internal(const NetworkState& network, ChosenInterfaces& chosen) {
+  chosen.internal_found = true;
   for (const Link& link : network.links) {
     if (link.loopback || !link.up || link.master != 0 || is_made_by_others(link)) continue;
     if (link_header_length(link) < 0 || contains(chosen.external, link.name)) continue;
+    if (network.is_uplink(link.ifindex)) continue;
     for (const Address& address : network.addresses) {
       if (address.ifindex != link.ifindex || !is_private(address.address)) continue;
       chosen.internal.push_back(link.name);
@@ -102,18 +110,28 @@ int link_header_length(const Link& link) {
   return -1;
 }
 
-Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network) {
+Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network,
+                                           const OurInterfaces& kept) {
   ChosenInterfaces chosen;
-  chosen.external = config.external;
+  chosen.indexes = kept.indexes;
+  chosen.external = config.external.empty() ? kept.external : config.external;
   for (const auto* names : {&config.external, &config.internal})
-    if (Status status = check_named(*names, network); !status) return status.error();
+    if (Status status = check_named(*names, network, kept); !status) return status.error();
   if (chosen.external.empty())
     if (Status status = find_external(network, chosen); !status) return status.error();
   chosen.internal = config.internal;
-  if (chosen.internal.empty())
+  if (chosen.internal.empty()) {
+    chosen.internal_found = kept.internal_found;
+    for (const std::string& name : kept.internal)
+      if (!contains(config.external, name)) chosen.internal.push_back(name);
+  }
+  if (chosen.internal.empty() && kept.closed.empty())
     if (Status status = find_internal(network, chosen); !status) return status.error();
+  for (const std::string& name : kept.closed)
+    if (!contains(chosen.external, name) && !contains(chosen.internal, name))
+      chosen.closed.push_back(name);
   for (const auto* names : {&chosen.external, &chosen.internal})
-    if (Status status = check_named(*names, network); !status) return status.error();
+    if (Status status = check_named(*names, network, kept); !status) return status.error();
   for (const std::string& name : chosen.external)
     if (contains(chosen.internal, name))
       return error("{} cannot be external and internal at once.", name);

@@ -1,22 +1,23 @@
 // Which interfaces are external and which are internal: what the administrator has named, else what
-// is unambiguous.
+// is unambiguous. An interface that any default route leads through is never found to be internal.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "gateway/netlink.h"
+#include "gateway/state.h"
 #include "policy/config.h"
 
 namespace masq {
 
-struct ChosenInterfaces {
-  std::vector<std::string> external;
-  std::vector<std::string> internal;
+struct ChosenInterfaces : OurInterfaces {
   std::vector<std::string> remarks;  // how they were found, one sentence each
 };
 
-Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network);
+// `kept` are those of the running gateway: they stay, except where others are named.
+Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network,
+                                           const OurInterfaces& kept);
 
 // Bytes before the IPv4 header on this link, or -1 if masq does not know such links.
 int link_header_length(const Link& link);

@@ -50,6 +50,7 @@ int on_link(const nlmsghdr* header, void* out) {
   link.ifindex = static_cast<u32>(message->ifi_index);
   link.type = message->ifi_type;
   link.up = message->ifi_flags & IFF_UP;
+  link.running = link.up && (message->ifi_flags & IFF_RUNNING);
   link.loopback = message->ifi_flags & IFF_LOOPBACK;
   each_attribute(header, sizeof(ifinfomsg), [&](const nlattr* attribute) {
     switch (mnl_attr_get_type(attribute)) {
@@ -150,6 +151,12 @@ const Link* NetworkState::link_at(u32 ifindex) const {
   for (const Link& link : links)
     if (link.ifindex == ifindex) return &link;
   return nullptr;
+}
+
+bool NetworkState::is_uplink(u32 ifindex) const {
+  for (const DefaultRoute& route : default_routes)
+    if (route.ifindex == ifindex) return true;
+  return false;
 }
 
 namespace {

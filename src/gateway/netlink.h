@@ -18,6 +18,7 @@ struct Link {
   u32 mtu = 0;
   u16 type = 0;  // ARPHRD_*
   bool up = false;
+  bool running = false;  // up, and what it is plugged into is there
   bool loopback = false;
   u32 master = 0;  // the bridge or bond that it belongs to
 };
@@ -41,6 +42,8 @@ struct NetworkState {
 
   const Link* link_named(const std::string& name) const;
   const Link* link_at(u32 ifindex) const;
+  // Does any default route lead there, whatever its metric?
+  bool is_uplink(u32 ifindex) const;
 };
 
 Result<NetworkState> read_network();

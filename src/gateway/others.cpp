@@ -72,36 +72,47 @@ std::vector<std::string> remarks_on_other_filters() {
   }
   for (const auto& [table, table_hooks] : hooks) {
     std::string bare = table.substr(table.find(' ') + 1);
-    remarks.push_back(
-        fmt::format("nftables table {}{} hooks {}: packets between inside and outside pass it by.",
-                    table, owner_of(bare, chains[table]), list(table_hooks)));
+    remarks.push_back(fmt::format(
+        "nftables table {}{} hooks {}: packets between inside and outside do not go through it.",
+        table, owner_of(bare, chains[table]), list(table_hooks)));
   }
   std::ifstream legacy("/proc/net/ip_tables_names");
   std::string name;
   std::set<std::string> names;
   while (std::getline(legacy, name)) names.insert(name);
   if (!names.empty())
-    remarks.push_back(fmt::format(
-        "Legacy iptables rules exist (tables {}): packets between inside and outside pass them by.",
-        list(names)));
+    remarks.push_back(
+        fmt::format("Legacy iptables rules exist (tables {}): packets between inside and outside "
+                    "do not go through them.",
+                    list(names)));
   return remarks;
 }
 
-Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others) {
+Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others,
+                   const std::vector<std::string>& closed) {
   Nft nft = open_nft();
   if (!nft) return error("nftables cannot be spoken to.");
-  if (inside.empty()) return Done{};
+  if (inside.empty() && closed.empty()) return Done{};
   auto set = [](const std::vector<std::string>& names) {
     return fmt::format("{{ \"{}\" }}", fmt::join(names, "\", \""));
   };
   std::vector<std::string> open = inside;
   open.insert(open.end(), others.begin(), others.end());
-  std::string commands = fmt::format(
+  std::string commands =
       "add table inet masq_belt\ndelete table inet masq_belt\nadd table inet masq_belt\n"
-      "add chain inet masq_belt forward {{ type filter hook forward priority -300; }}\n"
-      "add rule inet masq_belt forward meta nfproto ipv4 iifname {0} oifname != {1} counter drop\n"
-      "add rule inet masq_belt forward meta nfproto ipv4 iifname != {1} oifname {0} counter drop\n",
-      set(inside), set(open));
+      "add chain inet masq_belt forward { type filter hook forward priority -300; }\n";
+  for (const std::string& name : closed)
+    commands += fmt::format(
+        "add rule inet masq_belt forward meta nfproto ipv4 iifname \"{0}\" counter drop\n"
+        "add rule inet masq_belt forward meta nfproto ipv4 oifname \"{0}\" counter drop\n",
+        name);
+  if (!inside.empty())
+    commands += fmt::format(
+        "add rule inet masq_belt forward meta nfproto ipv4 iifname {0} oifname != {1} counter "
+        "drop\n"
+        "add rule inet masq_belt forward meta nfproto ipv4 iifname != {1} oifname {0} counter "
+        "drop\n",
+        set(inside), set(open));
   if (nft_run_cmd_from_buffer(nft.get(), commands.c_str()) != 0)
     return error(
         "The kernel forwards already, and the nftables rule that keeps inside and outside "

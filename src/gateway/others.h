@@ -11,12 +11,14 @@
 
 namespace masq {
 
-// One sentence for each rule set that packets between inside and outside pass by.
+// One sentence for each rule set that packets between inside and outside do not go through.
 std::vector<std::string> remarks_on_other_filters();
 
 // The nftables table "inet masq_belt": by the kernel's own forwarding, nothing passes between the
-// inner interfaces and any that is not named here as one of the others. Replaces what was there.
-Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others);
+// inner interfaces and any that is not named here as one of the others, and nothing by those that
+// are closed. Replaces what was there.
+Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others,
+                   const std::vector<std::string>& closed);
 void take_off_belt();
 
 // What the kernel's stack must leave to the datapath in user space, of which it sees every frame.

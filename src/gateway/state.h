@@ -2,7 +2,8 @@
 // namespace>/:
 //
 //   lock         held by the daemon while it lives; its process number is inside
-//   state.json   sysctls as they were, qdiscs that masq made, the holder's process number
+//   state.json   sysctls as they were, qdiscs that masq made, the holder's process number, the
+//                gateway's interfaces
 //   config.toml  the configuration of the running gateway
 //   log          what the daemon has to say
 //   tables       flows and settings of the datapath in user space (user_tables.h)
@@ -13,11 +14,21 @@
 #include <map>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "gateway/fd.h"
 #include "policy/result.h"
+#include "wire/types.h"
 
 namespace masq {
+
+// The gateway's interfaces, by name.
+struct OurInterfaces {
+  std::vector<std::string> external, internal;
+  std::vector<std::string> closed;     // found to be internal, until a default route led there
+  bool internal_found = false;         // nobody has named the internal ones
+  std::map<std::string, u32> indexes;  // as last seen under their own name
+};
 
 struct SavedState {
   std::map<std::string, std::string> sysctls;  // path -> value before masq
@@ -26,6 +37,7 @@ struct SavedState {
   bool belt = false;                           // nftables table of masq exists
   bool guard = false;                          // likewise those of the datapath in user space
   bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
+  OurInterfaces interfaces;
 };
 
 std::string run_folder();

@@ -30,7 +30,7 @@ constexpr Ticks kNeverOverdue = 1u << 30;
 constexpr u64 kNeighbourEvent = 1ull << 32;
 constexpr u64 kWakeEvent = 2ull << 32;
 
-// Bytes before the payload of a large segment. The kernel's own figure  may be anything up
+// Bytes before the payload of a large segment. The kernel's own figure may be anything up
 // to the whole.
 u32 headers_of(const PortFrame& frame, u32 l3) {
   if (frame.length < l3 + sizeof(Ipv4Header)) return frame.length;
@@ -44,8 +44,21 @@ u32 headers_of(const PortFrame& frame, u32 l3) {
 
 UserDatapath::UserDatapath(UserMemory memory, const Settings* fresh)
     : UserTables(std::move(memory)),
-      engine_(fresh != nullptr ? Engine(memory_.tables, memory_.header->records_max, *fresh)
-                               : Engine(memory_.tables, memory_.header->records_max)) {}
+      engine_(fresh != nullptr
+                  ? Engine(memory_.tables, memory_.header->records_max, *fresh, answers())
+                  : Engine(memory_.tables, memory_.header->records_max, answers())) {}
+
+// Asked only by the thread, which begins when answers_ is there.
+EngineAnswers UserDatapath::answers() {
+  EngineAnswers a;
+  a.route = [this](Ipv4 destination, Ipv4 source) {
+    return answers_->route(destination, source, engine_.now(), settings().route_generation);
+  };
+  a.socket = [this](u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port) {
+    return answers_->port_has_socket(protocol, address, port, remote, remote_port);
+  };
+  return a;
+}
 
 Status UserDatapath::open_questions() {
   Result<KernelAnswers> answers = KernelAnswers::open();
@@ -59,13 +72,6 @@ Status UserDatapath::open_questions() {
   if (!events_ || !wake_) return error("Frames cannot be waited for ({}).", strerror(errno));
   listen_to(neighbours_->fd(), kNeighbourEvent);
   listen_to(wake_.get(), kWakeEvent);
-  engine_.ask(
-      [this](Ipv4 destination, Ipv4 source) {
-        return answers_->route(destination, source, engine_.now(), settings().route_generation);
-      },
-      [this](u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port) {
-        return answers_->port_has_socket(protocol, address, port, remote, remote_port);
-      });
   return Done{};
 }
 

@@ -51,6 +51,7 @@ class UserDatapath final : public UserTables {
  private:
   explicit UserDatapath(UserMemory memory, const Settings* fresh);
 
+  EngineAnswers answers();
   Status open_questions();
   void work();
   void take_batch(PacketPort& port);

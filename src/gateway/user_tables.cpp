@@ -129,7 +129,8 @@ void remove_user_tables() {
 
 UserTables::UserTables(UserMemory memory)
     : memory_(std::move(memory)), parts_(memory_.tables, memory_.header->records_max) {
-  settings_ = &parts_.settings();
+  settings_ = &parts_.beside().settings;
+  drops_ = &parts_.beside().drops;
   tables_ = parts_.tables();
 }
 
@@ -141,7 +142,7 @@ Result<std::unique_ptr<AnyDatapath>> UserTables::look() {
 
 CounterTotals UserTables::counters() const {
   CounterTotals totals;
-  const SharedCounters& shared = parts_.counters();
+  const SharedCounters& shared = parts_.beside().counters;
   for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = shared.reasons[i];
   for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = shared.traffic[i];
   return totals;

@@ -10,7 +10,9 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <sstream>
+#include <tuple>
 #define TOML_EXCEPTIONS 1
 #include <toml++/toml.h>
 
@@ -19,20 +21,39 @@ namespace {
 
 using Report = std::function<void(const toml::node&, std::string)>;
 
+// The last line of each interface's name.
+using NameLines = std::map<std::string, u32>;
+
+// As the kernel has it (dev_valid_name).
+bool may_be_a_name(const std::string& name) {
+  return !name.empty() && name.size() <= 15 && name != "." && name != ".." &&
+         std::none_of(name.begin(), name.end(), [](unsigned char c) {
+           return c == '/' || c == ':' || c <= ' ' || c == 0x7f;
+         });
+}
+
+std::string not_a_name(const std::string& key) {
+  return fmt::format("`{}` must name interfaces: 1 to 15 characters, without blanks, / and :.",
+                     key);
+}
+
 std::vector<std::string> read_names(const toml::node& node, const std::string& key,
-                                    const Report& wrong) {
+                                    NameLines& lines, const Report& wrong) {
   std::vector<std::string> names;
   auto take = [&](const toml::node& each) {
     const auto* name = each.as_string();
-    if (name == nullptr || name->get().empty() || name->get().size() > 15)
-      wrong(each, fmt::format("`{}` must name interfaces (1 to 15 characters).", key));
-    else
-      names.push_back(name->get());
+    if (name == nullptr || !may_be_a_name(name->get())) return wrong(each, not_a_name(key));
+    names.push_back(name->get());
+    u32& line = lines[name->get()];
+    line = std::max(line, static_cast<u32>(each.source().begin.line));
   };
-  if (const auto* many = node.as_array())
-    for (const toml::node& each : *many) take(each);
-  else
+  const auto* many = node.as_array();
+  if (many == nullptr)
     take(node);
+  else if (many->empty())
+    wrong(node, not_a_name(key));
+  else
+    for (const toml::node& each : *many) take(each);
   return names;
 }
 
@@ -42,13 +63,6 @@ void read_number(const toml::node& node, const std::string& key, u32 least, u32 
   if (number == nullptr || number->get() < least || number->get() > most)
     return wrong(node, fmt::format("`{}` must be a whole number from {} to {}.", key, least, most));
   out = static_cast<u32>(number->get());
-}
-
-std::optional<Ipv6Mode> ipv6_named(const std::string& name) {
-  if (name == "auto") return Ipv6Mode::automatic;
-  if (name == "block") return Ipv6Mode::block;
-  if (name == "leave") return Ipv6Mode::leave;
-  return std::nullopt;
 }
 
 struct NumberKey {
@@ -90,13 +104,14 @@ void read_filtering_for(const toml::node& node, Config& config, const Report& wr
   }
 }
 
-void read_key(const std::string& key, const toml::node& node, Config& config, const Report& wrong) {
+void read_key(const std::string& key, const toml::node& node, Config& config, NameLines& lines,
+              const Report& wrong) {
   const auto* text = node.as_string();
   std::string word = text != nullptr ? text->get() : "";
   if (key == "external") {
-    config.external = read_names(node, key, wrong);
+    config.external = read_names(node, key, lines, wrong);
   } else if (key == "internal") {
-    config.internal = read_names(node, key, wrong);
+    config.internal = read_names(node, key, lines, wrong);
   } else if (key == "datapath") {
     if (word != "auto" && word != "tc" && word != "user")
       wrong(node, "`datapath` must be \"auto\", \"tc\" or \"user\".");
@@ -127,15 +142,31 @@ void read_key(const std::string& key, const toml::node& node, Config& config, co
   }
 }
 
+std::vector<ConfigMistake> check_names(const Config& config, const NameLines& lines) {
+  std::vector<ConfigMistake> mistakes;
+  auto wrong = [&](const std::string& name, std::string sentence) {
+    auto line = lines.find(name);
+    mistakes.push_back({line == lines.end() ? 0 : line->second, std::move(sentence)});
+  };
+  auto check = [&](const char* key, const std::vector<std::string>& names) {
+    for (auto name = names.begin(); name != names.end(); ++name)
+      if (!may_be_a_name(*name))
+        wrong(*name, not_a_name(key));
+      else if (std::find(names.begin(), name, *name) != name)
+        wrong(*name, fmt::format("`{}` names {} twice.", key, *name));
+  };
+  check("external", config.external);
+  check("internal", config.internal);
+  for (const std::string& name : config.external)
+    if (std::find(config.internal.begin(), config.internal.end(), name) != config.internal.end())
+      wrong(name, fmt::format("{} cannot be external and internal at once.", name));
+  return mistakes;
+}
+
 }  // namespace
 
 std::vector<ConfigMistake> check_config(const Config& config) {
-  std::vector<ConfigMistake> mistakes;
-  for (const std::string& name : config.external)
-    for (const std::string& other : config.internal)
-      if (name == other)
-        mistakes.push_back({0, fmt::format("{} cannot be external and internal at once.", name)});
-  return mistakes;
+  return check_names(config, {});
 }
 
 namespace {
@@ -222,6 +253,13 @@ Status add_filtering_for(Config& config, const std::string& network, const std::
   return Done{};
 }
 
+std::optional<Ipv6Mode> ipv6_named(const std::string& name) {
+  if (name == "auto") return Ipv6Mode::automatic;
+  if (name == "block") return Ipv6Mode::block;
+  if (name == "leave") return Ipv6Mode::leave;
+  return std::nullopt;
+}
+
 std::string to_text(const std::string& path, const ConfigMistake& mistake) {
   return mistake.line != 0 ? fmt::format("{}:{}: {}", path, mistake.line, mistake.sentence)
                            : fmt::format("{}: {}", path, mistake.sentence);
@@ -229,19 +267,24 @@ std::string to_text(const std::string& path, const ConfigMistake& mistake) {
 
 ParsedConfig parse_config(const std::string& text) {
   ParsedConfig parsed;
+  NameLines lines;
   Report wrong = [&](const toml::node& node, std::string sentence) {
     parsed.mistakes.push_back({static_cast<u32>(node.source().begin.line), std::move(sentence)});
   };
   try {
     toml::table table = toml::parse(text);
     for (const auto& [key, value] : table)
-      read_key(std::string(key.str()), value, parsed.config, wrong);
+      read_key(std::string(key.str()), value, parsed.config, lines, wrong);
   } catch (const toml::parse_error& mistake) {
     parsed.mistakes.push_back({static_cast<u32>(mistake.source().begin.line),
                                fmt::format("This is not TOML: {}.", mistake.description())});
     return parsed;
   }
-  for (ConfigMistake& mistake : check_config(parsed.config)) parsed.mistakes.push_back(mistake);
+  for (ConfigMistake& mistake : check_names(parsed.config, lines))
+    parsed.mistakes.push_back(mistake);
+  std::sort(parsed.mistakes.begin(), parsed.mistakes.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.line, a.sentence) < std::tie(b.line, b.sentence);
+  });
   return parsed;
 }
 

@@ -66,6 +66,7 @@ Result<Settings> settings_for(const Config& config);
 
 // A part of to_text for `status`.
 std::string filtering_name(Filtering filtering);
+std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);

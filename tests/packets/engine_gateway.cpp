@@ -86,6 +86,7 @@ class EngineGateway : public Gateway {
     engine_.add_socket({protocol, address, port_from_host(port)});
   }
   const Tables& tables() const override { return engine_.tables(); }
+  const Drops& drops() const override { return engine_.drops(); }
   Totals totals() const override {
     const EngineCounters c = engine_.counters();
     return {c.reasons, c.traffic};

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "core/drops.h"
 #include "core/reasons.h"
 #include "core/settings.h"
 #include "core/table.h"
@@ -68,6 +69,7 @@ class Gateway {
   virtual void add_outer_address(Ipv4 address) = 0;
   virtual void open_socket(u8 protocol, Ipv4 address, u16 port) = 0;
   virtual const Tables& tables() const = 0;
+  virtual const Drops& drops() const = 0;
   virtual Totals totals() const = 0;
 };
 

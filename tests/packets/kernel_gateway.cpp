@@ -123,6 +123,7 @@ class KernelGateway : public Gateway {
   }
 
   const Tables& tables() const override { return datapath_.tables(); }
+  const Drops& drops() const override { return datapath_.drops(); }
   Totals totals() const override {
     const CounterTotals c = datapath_.counters();
     return {c.reasons, c.traffic};

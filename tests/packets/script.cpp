@@ -254,6 +254,8 @@ class Player {
                                             : Zone::other;
     } else if (what == "address") {
       interface.address = value == "none" ? Ipv4{0} : address_of(value);
+    } else if (what == "kernel_forwards") {
+      interface.kernel.forwards = static_cast<u8>(number(value));
     } else if (what == "external") {
       play_external(port, interface, value);
     } else {
@@ -504,32 +506,23 @@ class Player {
     if (!holds) throw Failure{line.words[1] + " is " + std::to_string(a)};
   }
 
-  // Both worlds have the same secret and the same clock, so they must have made the same choices:
-  // their memory is equal byte for byte, but for the cursor of the kernel's sweeper.
   void compare_tables() {
     if (gateways_.size() < 2) return;
-    const Tables& a = gateways_[0]->tables();
-    const Tables& b = gateways_[1]->tables();
-    if (a.records_max != b.records_max) throw Failure{"the tables differ in size"};
-    for (u32 i = 0; i < a.records_max; ++i)
-      if (std::memcmp(&a.records[i], &b.records[i], sizeof(Record)) != 0)
-        throw Failure{"record " + std::to_string(i) + " differs\n    engine:" + dump(a.records[i]) +
-                      "\n    kernel:" + dump(b.records[i])};
-    const std::size_t slots = (bucket_mask(a.records_max) + 1) * std::size_t{kBucketSlots} * 4;
-    const auto same_bytes = [](const char* what, const void* x, const void* y, std::size_t n) {
-      if (std::memcmp(x, y, n) != 0)
-        throw Failure{std::string("kernel and engine differ in their ") + what};
-    };
-    same_bytes("inner index", a.inner_slots, b.inner_slots, slots);
-    same_bytes("outer index", a.outer_slots, b.outer_slots, slots);
-    same_bytes("places", a.record_used, b.record_used, a.records_max / 8);
-    same_bytes("hints", a.record_full, b.record_full, a.records_max / 512);
-    same_bytes("ports", a.ports, b.ports, sizeof(PortPool) * kExternalsMax * kPoolProtocols);
-    same_bytes("fragments", a.fragments, b.fragments, sizeof(Fragment) * kFragmentsMax);
-    same_bytes("counts", a.shared, b.shared, 3 * sizeof(u32));
+    test::compare_tables(gateways_[0]->tables(), gateways_[1]->tables());
+    compare_drops(gateways_[0]->drops(), gateways_[1]->drops());
   }
 
-  static std::string dump(const Record& r) {
+  static void compare_drops(const Drops& a, const Drops& b) {
+    for (u32 i = 0; i < std::size(a.drops); ++i)
+      if (std::memcmp(&a.drops[i], &b.drops[i], sizeof(Drop)) != 0)
+        throw Failure{"drop " + std::to_string(i) + " is remembered differently\n    engine:" +
+                      dump(a.drops[i]) + "\n    kernel:" + dump(b.drops[i])};
+    if (std::memcmp(a.written, b.written, sizeof(a.written)) != 0)
+      throw Failure{"the counts of remembered drops differ"};
+  }
+
+  template <class T>
+  static std::string dump(const T& r) {
     const u8* bytes = reinterpret_cast<const u8*>(&r);
     return hex_dump(Data(bytes, bytes + sizeof(r)));
   }
@@ -578,6 +571,35 @@ std::vector<Line> read_script(const std::string& path) {
       lines.back().below.push_back(std::move(line));
   }
   return lines;
+}
+
+namespace {
+
+std::string dump(const Record& r) {
+  const u8* bytes = reinterpret_cast<const u8*>(&r);
+  return hex_dump(Data(bytes, bytes + sizeof(r)));
+}
+
+}  // namespace
+
+void compare_tables(const Tables& a, const Tables& b) {
+  if (a.records_max != b.records_max) throw Failure{"the tables differ in size"};
+  for (u32 i = 0; i < a.records_max; ++i)
+    if (std::memcmp(&a.records[i], &b.records[i], sizeof(Record)) != 0)
+      throw Failure{"record " + std::to_string(i) + " differs\n    engine:" + dump(a.records[i]) +
+                    "\n    kernel:" + dump(b.records[i])};
+  const std::size_t slots = (bucket_mask(a.records_max) + 1) * std::size_t{kBucketSlots} * 4;
+  const auto same_bytes = [](const char* what, const void* x, const void* y, std::size_t n) {
+    if (std::memcmp(x, y, n) != 0)
+      throw Failure{std::string("kernel and engine differ in their ") + what};
+  };
+  same_bytes("inner index", a.inner_slots, b.inner_slots, slots);
+  same_bytes("outer index", a.outer_slots, b.outer_slots, slots);
+  same_bytes("places", a.record_used, b.record_used, a.records_max / 8);
+  same_bytes("hints", a.record_full, b.record_full, a.records_max / 512);
+  same_bytes("ports", a.ports, b.ports, sizeof(PortPool) * kExternalsMax * kPoolProtocols);
+  same_bytes("fragments", a.fragments, b.fragments, sizeof(Fragment) * kFragmentsMax);
+  same_bytes("counts", a.shared, b.shared, 3 * sizeof(u32));
 }
 
 u32 play(const std::string& path, const Plan& plan, Worlds worlds) {

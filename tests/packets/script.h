@@ -22,6 +22,7 @@
 //   settings NAME VALUE             timers in seconds, switches 0 or 1
 //   clock TICKS                     what the clock shows at second 0
 //   external wan gone|live|none|ADDRESS    mtu wan 1400    zone lan other    address lan none
+//   kernel_forwards lan 1
 //   socket udp 203.0.113.2:5000
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   at 300       sweep
@@ -55,6 +56,10 @@ enum class Worlds { engine, engine_without_link_header, engine_and_kernel };
 
 // Plays the script; throws Failure, TextError, CannotRun or Slipped. Returns the packets played.
 u32 play(const std::string& path, const Plan& plan, Worlds worlds);
+
+// Both worlds have the same secret and the same clock, so they must have made the same choices:
+// their memory is equal byte for byte, but for the cursor of the kernel's sweeper. Throws Failure.
+void compare_tables(const Tables& engine, const Tables& kernel);
 
 // The reasons that a script's expectations name.
 std::set<std::string> reasons_of(const std::string& path);

@@ -36,7 +36,7 @@ def reasons(tree):
 
 
 def json_keys(text, function):
-    """The names of the fields that a function of src/cli/report.cpp puts out."""
+    """The names of the fields that a function puts out."""
     found = re.search(rf"^json {function}\(.*?^}}", text, re.MULTILINE | re.DOTALL)
     body = found.group(0) if found else ""
     return set(re.findall(r'(?:\b\w+\[|\{)"(\w+)"(?:\]|,)', body))
@@ -49,23 +49,35 @@ json flows_json(const D& d) {
 """
 
 
-@rule("json", "docs/json.md names the fields that src/cli/report.cpp puts out, and no others.",
+# Section of docs/json.md -> the file and the functions that make it.
+JSON_MAKERS = {
+    "status": ("src/cli/report.cpp", ("status_json",)),
+    "flows": ("src/cli/report.cpp", ("flows_json",)),
+    "mappings": ("src/cli/report.cpp", ("mappings_json",)),
+    "explain": ("src/cli/explanation.cpp", ("explanation_json", "flow_of", "mapping_of")),
+    "explain --last": ("src/cli/explanation.cpp", ("last_json",)),
+}
+
+
+@rule("json", "docs/json.md names the fields that the commands put out, and no others.",
       bad=[{"src/cli/report.cpp": REPORT, "docs/json.md": "## flows\n| `protocol` | x |\n"},
            {"src/cli/report.cpp": REPORT,
-            "docs/json.md": "## flows\n| `protocol` | |\n| `state` | |\n| `colour` | |\n"}],
+            "docs/json.md": "## flows\n| `protocol` | |\n| `state` | |\n| `colour` | |\n"},
+           {"src/cli/explanation.cpp": REPORT.replace("flows_json", "last_json"),
+            "docs/json.md": "## explain --last\n| `protocol` | |\n"}],
       good={"src/cli/report.cpp": REPORT,
             "docs/json.md": "## flows\n| `protocol` | |\n| `state` | |\n"})
 def json_fields(tree):
-    if "src/cli/report.cpp" not in tree:
-        return []
     findings = []
     parts = sections(tree.get("docs/json.md", ""))
     traffic = set(re.findall(r"^ *X\((\w+),", tree.get("src/core/traffic.h", ""), re.MULTILINE))
     user = set(re.findall(r"^ *X\((\w+),", tree.get("src/gateway/user_tables.h", ""), re.MULTILINE))
-    for name in ("status", "flows", "mappings"):
-        written = json_keys(tree["src/cli/report.cpp"], f"{name}_json")
+    for name, (path, functions) in JSON_MAKERS.items():
+        if path not in tree:
+            continue
+        written = set().union(*(json_keys(tree[path], function) for function in functions))
         if name == "status":
-            written |= traffic | user
+            written |= traffic | user | json_keys(tree["src/cli/report.cpp"], "interface_json")
         words = set()
         for path in first_column(parts.get(name, "")):
             words |= {word for word in re.split(r"[.\[\]]+", path) if word and word != "REASON"}

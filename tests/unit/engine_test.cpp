@@ -150,19 +150,19 @@ TEST(Engine, AnotherEngineGoesOnInTheSameMemory) {
 }
 
 TEST(Engine, ItAsksForRoutesAndSockets) {
-  Engine engine(kRecordsMin, settings());
-  set_up(engine);
-  engine.clear_routes();
   Ipv4 asked_source{};
   u32 sockets_asked = 0;
-  engine.ask(
-      [&](Ipv4 destination, Ipv4 source) {
-        asked_source = source;
-        const bool inner = same(destination, kHost);
-        return EngineRoute{destination, 32, RouteKind::forward, inner ? kInside : kOutside,
-                           Ipv4{0}};
-      },
-      [&](u8, Ipv4, Port, Ipv4, Port) { return ++sockets_asked <= 2; });
+  EngineAnswers answers;
+  answers.route = [&](Ipv4 destination, Ipv4 source) {
+    asked_source = source;
+    const bool inner = same(destination, kHost);
+    return EngineRoute{destination, 32, RouteKind::forward, inner ? kInside : kOutside, Ipv4{0}};
+  };
+  answers.socket = [&](u8, Ipv4, Port, Ipv4, Port) { return ++sockets_asked <= 2; };
+  std::vector<u64> memory(TableMemory::size_for(kRecordsMin) / 8);
+  Engine engine(memory.data(), kRecordsMin, settings(), answers);
+  set_up(engine);
+  engine.clear_routes();
   Datagram d(kProtocolUdp, 10, false);
   const Outcome out = engine.inside(d.frame, kInside);
   ASSERT_EQ(out.action, Action::forward);

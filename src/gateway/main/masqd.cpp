@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "gateway/daemon.h"
+#include "gateway/gateway.h"
 
 namespace {
 
@@ -16,6 +17,7 @@ int run(int argc, char** argv) {
       ->type_name("FILE");
   app.add_option("--ready-fd", ready_fd, "Descriptor on which to say when the gateway is up")
       ->group("");
+  app.set_version_flag("--version", "masqd " MASQ_VERSION);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& mistake) {
@@ -24,13 +26,14 @@ int run(int argc, char** argv) {
     return 2;
   }
   masq::ParsedConfig parsed;
+  if (path.empty()) path = masq::kept_config();
   if (!path.empty()) parsed = masq::load_config(path);
-  for (const masq::ConfigMistake& mistake : parsed.mistakes)
-    fmt::print(stderr, "{}\n", masq::to_text(path, mistake));
-  if (!parsed.mistakes.empty()) return 1;
   // Started by `masq up`, which has written the file for this daemon alone.
-  std::string own_file = ready_fd == STDERR_FILENO ? "" : path;
-  return masq::run_daemon(parsed.config, own_file, ready_fd);
+  if (ready_fd != STDERR_FILENO) unlink(path.c_str());
+  for (const masq::ConfigMistake& mistake : parsed.mistakes)
+    fmt::print(stderr, "masqd: {}\n", masq::to_text(path, mistake));
+  if (!parsed.mistakes.empty()) return 1;
+  return masq::run_daemon(parsed.config, ready_fd);
 }
 
 }  // namespace

@@ -1,0 +1,132 @@
+// Looks at the table with the core's own functions, before and after the core has done its work.
+#include "engine/predict.h"
+
+#include "core/flows.h"
+#include "core/fragments.h"
+#include "core/step.h"
+
+namespace masq {
+
+namespace {
+
+// As much of core/world.h as looking for a fragment needs.
+struct Looking {
+  Tables tables;
+  const Settings& settings;
+  Ticks now;
+
+  bool lock(u32) { return true; }
+  void unlock() {}
+};
+
+std::optional<Known> known(const Engine& engine, u32 index) {
+  const Record* r = index == kNoRecord ? nullptr : record_at(engine.tables(), index);
+  if (r == nullptr || r->state < State::mapping) return std::nullopt;
+  return Known{index, *r, in_force(engine.settings(), *r, engine.now())};
+}
+
+bool is_outbound(DropSide side) {
+  return side == DropSide::inside || side == DropSide::leaving;
+}
+
+std::optional<Known> find_flow(const Engine& engine, const Packet& p, Reason parsed, bool out) {
+  const Settings& s = engine.settings();
+  if (parsed != Reason::none || p.kind == Kind::other) return std::nullopt;
+  if (p.kind == Kind::fragment) {
+    Looking world{engine.tables(), s, engine.now()};
+    return known(engine, fragment_find(world, p, out ? kOut : kIn));
+  }
+  if (p.kind == (out ? Kind::icmp_reply : Kind::icmp_query)) return std::nullopt;
+  const Key key = out ? outgoing_key(p) : incoming_key(p);
+  if (key.remote_address.be == 0) return std::nullopt;
+  const u32 index = out ? find_inner(engine.tables(), key, key_hash(s, key, kOut))
+                        : find_outer(engine.tables(), s, key, key_hash(s, key, kIn));
+  return known(engine, index);
+}
+
+std::optional<Known> find_mapping_of(const Engine& engine, const Packet& p, Reason parsed,
+                                     bool out) {
+  const Settings& s = engine.settings();
+  if (parsed != Reason::none || p.kind == Kind::other || p.kind == Kind::fragment)
+    return std::nullopt;
+  if (p.kind == (out ? Kind::icmp_reply : Kind::icmp_query)) return std::nullopt;
+  const Key key = mapping_key(out ? outgoing_key(p) : incoming_key(p));
+  const u32 index = out ? find_inner(engine.tables(), key, key_hash(s, key, kOut))
+                        : find_outer(engine.tables(), s, key, key_hash(s, key, kIn));
+  return known(engine, index);
+}
+
+void become_icmp_error(Prediction& it, const Frame& frame, Reason reason) {
+  const IcmpHeader* icmp =
+      header_at<IcmpHeader>(Bytes{frame.data, frame.data + frame.length}, it.sent.l4);
+  it.outcome.action = it.outcome.verdict.action = Action::icmp_error;
+  it.outcome.reason = it.outcome.verdict.reason = reason;
+  it.outcome.translated = false;
+  if (icmp == nullptr) return;
+  it.outcome.verdict.icmp_type = icmp->type;
+  it.outcome.verdict.icmp_code = icmp->code;
+  it.outcome.verdict.icmp_mtu = swap16(icmp->tail);
+  it.outcome.verdict.icmp_source = it.sent.source;
+}
+
+Outcome pass(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32 from) {
+  switch (side) {
+    case DropSide::inside:
+      return engine.inside(frame, ifindex);
+    case DropSide::outside:
+      return engine.outside(frame, ifindex);
+    case DropSide::leaving:
+      return engine.leaving(frame, ifindex, from);
+    default:
+      return engine.entering(frame, ifindex, from);
+  }
+}
+
+}  // namespace
+
+Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32 from) {
+  Prediction it{};
+  it.side = side;
+  it.ifindex = ifindex;
+  it.from = from;
+  const Interface* interface = find_interface(engine.settings(), ifindex);
+  const u32 l3 = interface == nullptr ? 0 : interface->link_header_length;
+  it.ether_type = ether_type_of(frame, l3);
+  const bool out = is_outbound(side);
+  Packet& p = it.packet;
+  it.parsed = Reason::malformed;
+  if (it.ether_type == kEtherTypeIpv4) it.parsed = read_packet(frame, l3, p);
+  it.flow_before = find_flow(engine, p, it.parsed, out);
+  it.mapping_before = find_mapping_of(engine, p, it.parsed, out);
+  it.flows = engine.tables().shared->flows;
+  if (it.ether_type != kEtherTypeIpv4) {
+    it.outcome = pass(engine, frame, side, ifindex, from);
+    return it;
+  }
+  Ipv4 towards = p.destination;
+  if (!out && it.flow_before && it.flow_before->in_force)
+    towards = it.flow_before->record.internal_address;
+  engine.route(towards, p.source, it.route);
+  if (p.kind == Kind::tcp || p.kind == Kind::udp)
+    it.socket =
+        engine.has_socket(p.protocol, p.destination, p.destination_port, p.source, p.source_port);
+
+  const EngineCounters before = engine.counters();
+  it.outcome = pass(engine, frame, side, ifindex, from);
+  const EngineCounters after = engine.counters();
+
+  it.flow_after = find_flow(engine, p, it.parsed, out);
+  it.mapping_after = find_mapping_of(engine, p, it.parsed, out);
+  if (it.outcome.action == Action::forward || it.outcome.translated)
+    read_packet(frame, l3, it.sent);
+  const u32 out_again = static_cast<u32>(Traffic::translated_out);
+  it.hairpin = side == DropSide::inside && it.route.kind == RouteKind::local &&
+               after.traffic[out_again] != before.traffic[out_again];
+  // What was refused in the second half of a hairpin, and answered: the answer is what is sent.
+  for (u32 i = 1; i < kReasonCount; ++i)
+    if (it.outcome.action == Action::forward && after.reasons[i] != before.reasons[i])
+      become_icmp_error(it, frame, static_cast<Reason>(i));
+  return it;
+}
+
+}  // namespace masq

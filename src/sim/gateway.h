@@ -1,0 +1,78 @@
+// The gateway of the simulated network: an Engine with its links and addresses, and what is counted
+// on both sides of it. The only file of the simulator that knows the engine.
+//
+//   lan   192.168.2.1/24   inside     lan2  192.168.3.1/24  inside
+//   wan   203.0.113.2/24   outside, default route        wan2  192.0.2.2/24  100.64.0.0/16
+//   vpn   10.9.0.1/24      other
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "core/record.h"
+#include "sim/ledger.h"
+
+namespace masq {
+class Engine;
+struct EngineCounters;
+}  // namespace masq
+
+namespace masq::sim {
+
+inline constexpr u32 kLan = 2, kLan2 = 3, kWan = 4, kWan2 = 5, kVpn = 6;
+
+// What a run chooses by its seed.
+struct GatewayPlan {
+  u32 flows_max = 2000;
+  PortRange pool[2] = {{600, 1023}, {30000, 65535}};
+  u32 refresh_s = 0;
+  u32 mtu_wan = 1500;
+  u32 link_header_length = 14;
+  u64 clock_ns = 0;  // what the clock shows at the beginning
+  u8 udp_refresh_inbound = 0;
+  u64 secret = 0;
+};
+
+class GatewayNode {
+ public:
+  GatewayNode(const GatewayPlan& plan, const Modes& modes);
+  ~GatewayNode();
+
+  void set_time(Nanos now);
+  Passage inside(u32 ifindex, const Data& packet, const Note& note);
+  Passage outside(u32 ifindex, const Data& packet, const Note& note);
+  Passage leaving(u32 ifindex, const Data& packet);  // sent by the gateway itself
+  void sweep();
+  void audit();  // the whole table
+
+  // The external address of a link goes away, or changes to another one; 0 for none.
+  void change_external(u32 ifindex, u32 address);
+  u32 external_of(u32 ifindex) const { return ledger_.places.at(ifindex).external; }
+  void open_socket(u8 protocol, u16 port);
+
+  // What is known of a session, byte for byte.
+  std::optional<Record> record_of(u8 protocol, Endpoint internal, Endpoint remote) const;
+  u32 flows() const;
+  u64 refused() const { return refused_; }
+  u64 passed() const { return forwarded_ + to_stack_; }
+
+  Ledger& ledger() { return ledger_; }
+  const Settings& settings() const;
+
+ private:
+  template <class Action>
+  Passage pass(const Data& packet, Action action);
+  void check_legs(const Data& packet, const Passage& p, const EngineCounters& before) const;
+  void check_counts(const Passage& p) const;
+  void check_cause(const Data& packet, const Passage& p, u32 from) const;
+
+  std::unique_ptr<Engine> engine_;
+  const u32 l3_;
+  const u64 clock_ns_;
+  Ledger ledger_;
+  Nanos now_ = 0;
+  Nanos last_sweep_ = 0, sweep_before_ = 0;
+  u64 forwarded_ = 0, to_stack_ = 0, refused_ = 0;
+};
+
+}  // namespace masq::sim

@@ -1,0 +1,122 @@
+// The oracle: what went through the gateway so far, and so what may and what must go through next.
+//
+// It knows nothing of the core's table. Of every session (protocol, internal and remote endpoint)
+// it keeps two times: until the *floor* the gateway must still know it, whatever happens (its RFC
+// minimum as configured, RFC 4787 REQ-5, RFC 5382 REQ-5, RFC 5508 REQ-2); after the *ceiling* it
+// must have forgotten it. Between the two it may do either: for TCP the oracle follows only what
+// the honest ends know of their connection, not every number on the way.
+//
+// Limits: slack of five seconds, for segments that overtake each other; timers to the tick are the
+// differential test's.
+#pragma once
+
+#include <map>
+
+#include "core/verdict.h"
+#include "sim/datagram.h"
+#include "sim/events.h"
+#include "sim/invariants.h"
+
+namespace masq::sim {
+
+// What a sender says of its packet. Travels beside it.
+struct Note {
+  bool honest = false;
+  bool established = false;     // honest TCP: its sender takes the connection for open
+  const bool* ended = nullptr;  // honest TCP: both ends have closed by now, or one has given up
+};
+
+// What became of a packet.
+struct Passage {
+  Action action = Action::drop;
+  Reason reason = Reason::none;
+  u32 ifindex = 0;
+  Data packet;
+};
+
+// The links and addresses round the gateway, as the oracle sees them.
+struct Place {
+  u32 ifindex;
+  Zone zone;
+  u32 network, own;  // a /24 each; the gateway's address there
+  u32 external = 0;  // outside: its live external address, 0 if none
+};
+
+class Ledger {
+ public:
+  Ledger(const Settings& settings, const Modes& modes) : settings_(settings), modes_(modes) {}
+
+  std::map<u32, Place> places;              // by interface
+  std::map<u32, bool> outer;                // addresses that are or were the gateway's, and if live
+  std::vector<std::pair<u8, u16>> sockets;  // of the gateway: protocol, port
+
+  // Came from inside, came from outside, was sent by the gateway itself.
+  void judge_outward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p);
+  void judge_inward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p);
+  void judge_leaving(u32 to, const Data& in, const Passage& p);
+
+  void external_gone(u32 address);
+  void forget(Nanos now);  // what is past its ceiling
+
+  std::size_t sessions() const { return sessions_.size(); }
+  // Where the session of an internal endpoint shows outside; port 0 if there is none in force.
+  Endpoint external_of(Nanos now, u8 protocol, Endpoint internal, Endpoint remote) const;
+
+ private:
+  struct Key {
+    u8 protocol = 0;
+    Endpoint near, remote;
+    auto operator<=>(const Key&) const = default;
+  };
+  struct Session {
+    Endpoint external;
+    Nanos floor = 0, ceiling = 0;
+  };
+  struct MappingKey {
+    u8 protocol = 0;
+    Endpoint internal;
+    u32 external = 0;
+    auto operator<=>(const MappingKey&) const = default;
+  };
+  struct FragmentKey {
+    u32 source = 0, destination = 0;
+    u16 id = 0;
+    u8 protocol = 0;
+    bool outward = false;
+    auto operator<=>(const FragmentKey&) const = default;
+  };
+  struct First {
+    Nanos seen = 0;
+    Endpoint near;  // as the packet showed it on the other side
+    Key session;
+  };
+
+  bool is_inner(u32 address) const;
+  const Place* place_of(u32 address) const;
+  void check_no_inner(const Datagram& out, const Data& packet) const;
+  void check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const;
+  void check_routed(const Data& in, const Passage& p) const;
+  void check_refused(Nanos now, const Key& inner, const Datagram& d, const Note& note,
+                     const Passage& p, bool outward) const;
+  void check_error(u32 from, const Data& in, const Passage& p) const;
+  void check_stack(const Datagram& d, bool inward) const;
+  void sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out, const Note& note);
+  void hairpinned(Nanos now, const Datagram& d, const Datagram& out);
+  void check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint remote, Endpoint external);
+  void extend(Nanos now, Session& s, const Key& key, const Note& note, bool outward);
+  const Session* allowed_in(Nanos now, const Key& key, Endpoint external) const;
+  Nanos floor_of(u8 protocol, Endpoint internal, Endpoint external) const;
+  void note_first(Nanos now, const Datagram& d, bool outward, Endpoint near, const Key& session);
+  void passed_in(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
+  const First* first_of(Nanos now, const Datagram& d, bool outward) const;
+
+  const Settings& settings_;
+  const Modes modes_;
+  std::map<Key, Session> sessions_;
+  std::map<Key, Endpoint> by_external_;  // near: the external endpoint -> the internal one
+  std::map<MappingKey, Endpoint> mappings_;
+  std::map<std::pair<u8, Endpoint>, Endpoint> holders_;  // protocol, external -> internal
+  std::map<FragmentKey, First> firsts_;
+};
+
+}  // namespace masq::sim

@@ -1,0 +1,389 @@
+// The ways of packets, and what the ends do with them.
+#include "sim/world.h"
+
+#include <algorithm>
+
+#include "sim/attack.h"
+#include "sim/traffic.h"
+
+namespace masq::sim {
+
+namespace {
+
+constexpr std::size_t kLastPackets = 16;
+constexpr u32 kSweepsPerAudit = 40;
+
+constexpr const char* kReasonNames[] = {"none",
+#define X(name, sentence) #name,
+                                        MASQ_REASONS(X)
+#undef X
+};
+
+Datagram error_about(const Data& packet, u32 from, u32 mtu) {
+  Datagram cause, d;
+  bool right = false;
+  decode(packet, cause, right);
+  d.protocol = kIcmp;
+  d.type = 3;
+  d.code = 4;
+  d.tail = static_cast<u16>(mtu);
+  d.source = from;
+  d.destination = cause.source;
+  d.payload.assign(packet.begin(),
+                   packet.begin() + std::min<long>(48, static_cast<long>(packet.size())));
+  return d;
+}
+
+u32 word_of(const Data& d, std::size_t at) {
+  return static_cast<u32>(d[at]) << 24 | static_cast<u32>(d[at + 1]) << 16 |
+         static_cast<u32>(d[at + 2]) << 8 | d[at + 3];
+}
+
+}  // namespace
+
+Shape shape_of(u64 seed) {
+  Random dice(seed ^ 0x5eed);
+  Shape s;
+  s.gateway.secret = dice.next();
+  const std::vector<u32> sizes = {150, 600, 2000, 2000, 5000};
+  s.gateway.flows_max = dice.one_of(sizes);
+  if (dice.chance(300))
+    s.gateway.pool[1] = {40000, static_cast<u16>(40000 + dice.between(60, 400))};
+  s.gateway.refresh_s = dice.chance(500) ? 1 : 0;
+  s.gateway.mtu_wan = dice.chance(400) ? dice.between(1280, 1499) : 1500;
+  s.gateway.link_header_length = dice.chance(500) ? 14 : 0;
+  s.gateway.udp_refresh_inbound = dice.chance(300) ? 1 : 0;
+  // The core's clock wraps every 52 days: often in the middle of a run.
+  const u64 wrap = u64{1} << (32 + kTickShift);
+  s.gateway.clock_ns = dice.chance(500) ? wrap - dice.below(20000) * kSecond : dice.next() % wrap;
+  s.inner.loss = dice.chance(500) ? dice.below(10) : 0;
+  s.inner.doubling = dice.below(10);
+  s.inner.lateness = dice.below(30);
+  s.inner.delay = dice.between(50, 2000) * kMicrosecond;
+  s.inner.late = 5 * kMillisecond;
+  s.outer.loss = dice.below(60);
+  s.outer.doubling = dice.below(30);
+  s.outer.lateness = dice.below(200);
+  s.outer.delay = dice.between(1, 80) * kMillisecond;
+  s.outer.late = dice.between(1, 300) * kMillisecond;
+  s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
+  s.addresses_change = dice.chance(400);
+  s.attacks = dice.between(0, 600);
+  return s;
+}
+
+World::World(u64 seed, const Modes& modes)
+    : random_(seed),
+      shape_(shape_of(seed)),
+      gateway_(shape_.gateway, modes),
+      inner_link_(events_, random_, shape_.inner),
+      outer_link_(events_, random_, shape_.outer),
+      traffic_(std::make_unique<Traffic>(*this)),
+      attack_(std::make_unique<Attack>(*this)) {
+  for (u32 i = 0; i < 7; ++i) {
+    Host host;
+    host.link = i < 4 ? kLan : kLan2;
+    host.address = (i < 4 ? address(192, 168, 2, 10) : address(192, 168, 3, 10)) + i;
+    host.id_base = static_cast<u16>(i << 11);
+    hosts_.push_back(host);
+  }
+  for (u32 i = 1; i <= 4; ++i) servers_.push_back(address(198, 51, 100, i));
+  for (u32 i = 1; i <= 2; ++i) servers_.push_back(address(100, 64, 0, i));
+  for (u32 i = 0; i < 8; ++i) {
+    const bool wide =
+        shape_.gateway.pool[1].first == 30000;  // a narrow pool is not for sockets too
+    gateway_.open_socket(i % 2 == 0 ? kUdp : kTcp,
+                         static_cast<u16>(wide ? random_.between(30000, 65535) : 20000 + i));
+  }
+}
+
+World::~World() = default;
+
+void World::run(u32 time_s) {
+  end_ = time_s * kSecond;
+  events_.after(0, [this] { burst(); });
+  events_.after(kSecond, [this] { sweep_later(); });
+  if (shape_.addresses_change) events_.after(30 * kSecond, [this] { change_address(); });
+  events_.run_until(end_);
+  gateway_.set_time(events_.now());
+  gateway_.sweep();
+  gateway_.audit();
+  check_ends();
+}
+
+// Some seconds full of actions, and then a pause.
+void World::burst() {
+  const u32 length_ms = random_.between(500, 8000);
+  const u32 actions = random_.between(5, 60);
+  for (u32 i = 0; i < actions; ++i)
+    events_.after(random_.below(length_ms) * kMillisecond, [this] { act(); });
+  static constexpr u32 kPauses_s[] = {1, 5, 30, 61, 120, 239, 301, 900};
+  const Nanos pause = kPauses_s[random_.below(random_.chance(800) ? 4 : 8)] * kSecond;
+  events_.after(length_ms * kMillisecond + pause, [this] { burst(); });
+}
+
+void World::act() {
+  gateway_.set_time(events_.now());
+  if (random_.chance(shape_.attacks))
+    attack_->act();
+  else
+    traffic_->act();
+}
+
+void World::sweep_later() {
+  gateway_.set_time(events_.now());
+  gateway_.sweep();
+  inner_pieces_.clear();  // hosts do not wait long for the rest of a datagram
+  outer_pieces_.clear();
+  if (random_.below(kSweepsPerAudit) == 0) {
+    gateway_.audit();
+    check_ends();
+  }
+  events_.after(random_.between(500, 15000) * kMillisecond, [this] { sweep_later(); });
+}
+
+void World::change_address() {
+  gateway_.set_time(events_.now());
+  const u32 to = random_.chance(250) ? 0 : address(203, 0, 113, random_.between(2, 6));
+  if (to != gateway_.external_of(kWan)) {
+    gateway_.change_external(kWan, to);
+    for (Talk& talk : talks_) talk.connection.may_fail = true;
+  }
+  events_.after(random_.between(20, to == 0 ? 40 : 4000) * kSecond, [this] { change_address(); });
+}
+
+void World::check_ends() {
+  for (const Talk& talk : talks_) {
+    const Connection& c = talk.connection;
+    require(!c.given_up || c.may_fail, Invariant::connection_completes, [&] {
+      return std::string(sim::text_of(c.client) + " <-> " + sim::text_of(c.server) +
+                         " has stalled");
+    });
+  }
+}
+
+// --- the ways ------------------------------------------------------------------------------------
+
+void World::coming(const char* where, const Data& packet) {
+  packets_ += 1;
+  if (last_.size() == kLastPackets) last_.pop_front();
+  last_.push_back(Seen{events_.now(), where, packet, false, {}});
+}
+
+void World::gone(const Passage& p) {
+  last_.back().done = true;
+  last_.back().out = p;
+  if (about_.empty()) return;
+  const std::string text = text_of(last_.back());
+  if (text.find(about_) != std::string::npos) std::printf("%s", text.c_str());
+}
+
+void World::from_inner(u32 link, const Data& packet, const Note& note) {
+  inner_link_.carry([this, link, packet, note] { at_gateway_from_inner(link, packet, note); });
+}
+
+void World::from_outer(const Data& packet, const Note& note) {
+  outer_link_.carry([this, packet, note] { at_gateway_from_outer(packet, note); });
+}
+
+void World::at_gateway_from_inner(u32 link, const Data& packet, const Note& note) {
+  gateway_.set_time(events_.now());
+  coming("inside", packet);
+  const Passage p = gateway_.inside(link, packet, note);
+  gone(p);
+  if (p.action == Action::icmp_error) {
+    at_inner(p.packet);
+  } else if (p.action == Action::forward && (p.ifindex == kWan || p.ifindex == kWan2)) {
+    outer_link_.carry([this, out = p.packet] { over_path(out); });
+  } else if (p.action == Action::forward) {
+    inner_link_.carry([this, out = p.packet] { at_inner(out); });
+  }
+  if (p.reason != Reason::flow_table_full && p.reason != Reason::ports_exhausted &&
+      p.reason != Reason::no_external_address)
+    return;
+  Datagram d;
+  bool right = false;
+  if (!decode(packet, d, right) || d.protocol != kTcp) return;
+  const auto at = by_client_.find({source_of(d), destination_of(d)});
+  if (at != by_client_.end()) at->second->connection.may_fail = true;
+}
+
+void World::at_gateway_from_outer(const Data& packet, const Note& note) {
+  gateway_.set_time(events_.now());
+  coming("outside", packet);
+  const bool second =
+      packet.size() >= 20 && (word_of(packet, 16) & 0xffffff00) == address(192, 0, 2, 0);
+  const Passage p = gateway_.outside(second ? kWan2 : kWan, packet, note);
+  gone(p);
+  if (p.action == Action::forward) inner_link_.carry([this, out = p.packet] { at_inner(out); });
+}
+
+// Somewhere outside the packets must be smaller.
+void World::over_path(const Data& packet) {
+  if (packet.size() <= shape_.path_mtu) return at_outer(packet);
+  Datagram d;
+  bool right = false;
+  if (!decode(packet, d, right)) return;
+  if (!d.dont_fragment) {
+    for (const Data& piece : cut(packet, shape_.path_mtu)) at_outer(piece);
+    return;
+  }
+  Note note;
+  note.honest = true;
+  from_outer(encode(error_about(packet, address(198, 19, 0, 1), shape_.path_mtu)), note);
+}
+
+// Puts fragments together; true when there is a whole datagram.
+bool World::whole(std::map<std::array<u32, 3>, std::map<u32, Data>>& pieces, const Data& packet,
+                  Datagram& d) {
+  bool right = false;
+  if (!decode(packet, d, right)) return false;
+  if (!d.more && d.offset == 0) return right;
+  auto& of = pieces[{d.source, d.destination, d.id | static_cast<u32>(d.protocol) << 16}];
+  of[d.offset] = packet;
+  Data all(of.begin()->second.begin(), of.begin()->second.begin() + 20);
+  u32 next = 0;
+  bool last = false;
+  for (const auto& [offset, piece] : of) {
+    if (offset != next) return false;
+    all.insert(all.end(), piece.begin() + 20, piece.end());
+    next = static_cast<u32>(all.size() - 20);
+    last = !(piece[6] & 0x20);
+  }
+  if (!last) return false;
+  pieces.erase({d.source, d.destination, d.id | static_cast<u32>(d.protocol) << 16});
+  all[2] = static_cast<u8>(all.size() >> 8);
+  all[3] = static_cast<u8>(all.size());
+  all[6] = all[7] = all[10] = all[11] = 0;
+  u32 sum = 0;
+  for (u32 i = 0; i < 20; i += 2) sum += all[i] * 256u + all[i + 1];
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  all[10] = static_cast<u8>(~sum >> 8);
+  all[11] = static_cast<u8>(~sum);
+  if (!decode(all, d, right)) return false;
+  require(right || d.id >= 0x8000, Invariant::checksums_right,
+          [&] { return std::string("a datagram put together again: " + sim::text_of(all)); });
+  return right;
+}
+
+void World::at_inner(const Data& packet) {
+  Datagram d;
+  if (whole(inner_pieces_, packet, d)) inner_receives(d);
+}
+
+void World::at_outer(const Data& packet) {
+  Datagram d;
+  if (whole(outer_pieces_, packet, d)) outer_receives(d);
+}
+
+void World::send_from_host(Host& host, Datagram d, const Note& note, u32 mtu) {
+  d.id = static_cast<u16>(host.id_base | (host.ids++ & 0x7ff));
+  for (const Data& piece : cut(encode(d), mtu)) from_inner(host.link, piece, note);
+}
+
+// --- the ends ------------------------------------------------------------------------------------
+
+Host& World::host_of(u32 at) {
+  for (Host& host : hosts_)
+    if (host.address == at) return host;
+  return hosts_.front();
+}
+
+void World::inner_receives(const Datagram& d) {
+  if (d.protocol == kTcp) {
+    const auto at = by_client_.find({destination_of(d), source_of(d)});
+    if (at != by_client_.end()) at->second->client->receive(d);
+  } else if (is_icmp_error(d)) {
+    error_to_inner(d);
+  } else if (d.payload.size() >= 8 && word_of(d.payload, 0) < exchanges_.size()) {
+    Exchange& x = exchanges_[word_of(d.payload, 0)];
+    if (x.protocol != d.protocol) return;
+    bool intact = true;
+    for (std::size_t i = 8; i < d.payload.size(); ++i)
+      intact &= d.payload[i] == byte_of(x.number, true, i);
+    require(destination_of(d) == x.client && d.source == x.server.address && intact,
+            Invariant::reply_reaches_its_host, [&] {
+              return std::string("the answer for " + sim::text_of(x.client) + " came to " +
+                                 sim::text_of(destination_of(d)));
+            });
+    x.answered += 1;
+    answers_ += 1;
+  }
+}
+
+void World::error_to_inner(const Datagram& d) {
+  Datagram q;
+  if (d.type != 3 || d.code != 4 || !decode_quoted(d.payload, q) || q.protocol != kTcp) return;
+  const auto at = by_client_.find({source_of(q), destination_of(q)});
+  if (at != by_client_.end() && d.tail >= 576) at->second->client->set_segment_max(d.tail - 40u);
+}
+
+void World::outer_receives(const Datagram& d) {
+  if (d.protocol == kTcp) return tcp_to_server(d);
+  if (d.protocol == kUdp || is_icmp_query(d)) answer(d);
+}
+
+void World::tcp_to_server(const Datagram& d) {
+  const Endpoint server = destination_of(d), far = source_of(d);
+  auto at = by_server_.find({server, far});
+  const auto begun = by_start_.find({server, d.sequence});
+  if ((d.flags & kSyn) && begun != by_start_.end() &&
+      (at == by_server_.end() || at->second != begun->second)) {
+    Talk& talk = *begun->second;
+    if (talk.server == nullptr) {
+      const auto send = [this](const Datagram& s, const Note& note) {
+        from_outer(encode(s), note);
+      };
+      talk.server = std::make_unique<TcpEnd>(events_, talk.connection, false, far, send);
+      talk.server->set_window(random_.between(4000, 200000), static_cast<int>(random_.below(8)));
+      talk.server->set_segment_max(std::min(shape_.path_mtu, shape_.gateway.mtu_wan) - 40);
+      at = by_server_.insert_or_assign({server, far}, &talk).first;
+    }
+  }
+  if (at != by_server_.end()) at->second->server->receive(d);
+}
+
+// An echo server on every port.
+void World::answer(const Datagram& d) {
+  Datagram a = d;
+  std::swap(a.source, a.destination);
+  std::swap(a.source_port, a.destination_port);
+  a.type = d.type == 8 ? u8{0} : u8{14};
+  a.ttl = 64;
+  a.id = static_cast<u16>(server_ids_++ & 0x7fff);
+  Note note;
+  note.honest = true;
+  for (const Data& piece : cut(encode(a), shape_.path_mtu)) from_outer(piece, note);
+}
+
+// --- what is said at the end ---------------------------------------------------------------------
+
+std::string World::text_of(const Seen& s) {
+  char head[64];
+  std::snprintf(head, sizeof(head), "  %10.3f %-8s", static_cast<double>(s.at) / 1e9, s.where);
+  std::string text = head + sim::text_of(s.packet) + "\n             ";
+  if (!s.done) return text + "here\n";
+  if (s.out.reason == Reason::none) return text + "-> " + sim::text_of(s.out.packet) + "\n";
+  return text + "refused: " + kReasonNames[static_cast<u32>(s.out.reason)] + "\n";
+}
+
+std::string World::last_packets() const {
+  std::string text;
+  for (const Seen& s : last_) text += text_of(s);
+  return text;
+}
+
+std::string World::summary() const {
+  u32 completed = 0;
+  for (const Talk& talk : talks_)
+    completed += talk.connection.fin[0] && talk.connection.fin[1] && !talk.connection.given_up;
+  char text[256];
+  std::snprintf(text, sizeof(text),
+                "%llu events, %llu packets, %llu passed, %llu refused, %zu connections, %u closed "
+                "by both ends, %llu answers",
+                events_.steps(), packets_, gateway_.passed(), gateway_.refused(), talks_.size(),
+                completed, answers_);
+  return text;
+}
+
+}  // namespace masq::sim

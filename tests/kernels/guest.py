@@ -1,0 +1,290 @@
+#!/usr/bin/python3
+"""The cases, inside the virtual machine; tests/kernels/run starts it there and reads what it says.
+
+Lines for the runner begin with "@masq": a case that has passed or failed, a figure of the verifier,
+and the end. All other lines are for whoever looks for the cause of a failure.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import traceback
+
+REPOSITORY = "/masq"
+sys.path.insert(0, f"{REPOSITORY}/tests/netns")
+
+import devices  # noqa: E402  (these lie where the line above says)
+import tcx  # noqa: E402
+from devices import BRIDGE, OUTSIDE, PPP_MTU, VLAN, DevicesLab, classifiers  # noqa: E402
+from frames import assert_checksums_right  # noqa: E402
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TRACE_TO_I1, wait_until  # noqa: E402
+from services import Services, curl_argv, nslookup_argv, sha256  # noqa: E402
+from traffic import external_of, receive  # noqa: E402
+
+# Of the million that the verifier allows: its walk through the same program is up to three times
+# as long here as on newer kernels.
+BUDGET = 700000
+S2, I1 = ADDRESS["S2"], ADDRESS["I1"]
+INNER = {"S4": ("the VLAN", "192.168.2.1"), "S7": ("the bridge", "192.168.3.1")}
+STORY_S = 500
+
+
+def tell(*words):
+    print("@masq", *words, flush=True)
+
+
+def case(name, check, *arguments):
+    """Runs one and says how it went; True if it passed."""
+    try:
+        check(*arguments)
+    except Exception as problem:
+        traceback.print_exc(file=sys.stdout)
+        why = " ".join(str(problem).split()) or type(problem).__name__
+        tell("failed", f"{name}: {why[:300]}")
+        return False
+    tell("ok", name)
+    return True
+
+
+def run(*argv, timeout_s=60):
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    print("$", *argv, "\n" + done.stdout + done.stderr, flush=True)
+    return done
+
+
+# --- the kernel itself ---------------------------------------------------------------------------
+
+
+def kernel_is_another(other):
+    """Older than tcx, so that the other way onto the hooks is the one that is tried."""
+    assert platform.release() == other, platform.release()
+    try:
+        tcx.bpf(tcx.PROG_QUERY, b"\1\0\0\0\x2e\0\0\0" + bytes(32))
+    except OSError:
+        return
+    raise AssertionError("this kernel has tcx")
+
+
+def programs_load():
+    done = run(str(BINARIES / "verifier_budget"), str(BUDGET))
+    size = None
+    for line in done.stdout.splitlines():
+        if found := re.match(r"table of (\d+) records", line):
+            size = found[1]
+        elif found := re.match(r"(masq_\w+) +(\d+) instructions", line):
+            tell("figure", size, found[1], found[2])
+    assert done.returncode == 0, (done.stdout + done.stderr)[-280:]
+
+
+def kernel_has_not_complained():
+    log = run("dmesg").stdout
+    found = re.findall(r"^.*\b(?:WARNING|BUG|Oops|stall)\b.*$", log, re.MULTILINE)
+    assert not found, found[0]
+
+
+# --- the story -----------------------------------------------------------------------------------
+
+
+def tell_story():
+    """One case for each of its steps."""
+    story = subprocess.Popen(["/usr/bin/timeout", "-k", "5", str(STORY_S),
+                              f"{REPOSITORY}/tests/netns/story.py"], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+    step = None
+    last_line = ""
+    for line in story.stdout:
+        print(line, end="", flush=True)
+        last_line = line.strip() or last_line
+        if found := re.match(r"\d+\. (.*)", line):
+            if step is not None:
+                tell("ok", f"story: {step}")
+            step = found[1]
+    if story.wait() == 0 and step is not None:
+        tell("ok", f"story: {step}")
+    else:
+        tell("failed", f"story: {step or 'the network'}: {last_line}")
+
+
+# --- other devices -------------------------------------------------------------------------------
+
+
+def devices_are_found(lab):
+    up = lab.masq("up")
+    print(up.stdout, up.stderr)
+    assert up.returncode == 0, up.stderr
+    for expected in (f"{OUTSIDE} is external", f"{VLAN} is internal", f"{BRIDGE} is internal"):
+        assert expected in up.stdout, up.stdout
+
+
+def programs_are_classifiers(lab):
+    for interface, first, second in ((OUTSIDE, "masq_outside", "masq_leaving"),
+                                     (VLAN, "masq_inside", "masq_entering"),
+                                     (BRIDGE, "masq_inside", "masq_entering")):
+        found = [classifiers(lab, interface, hook) for hook in ("ingress", "egress")]
+        assert found == [[first], [second]], f"{interface}: {found}"
+
+
+def icmp(lab, host):
+    ping = lab.run(host, ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", S2])
+    assert ping.returncode == 0, ping.stdout
+    trace = lab.run(host, ["traceroute", "-n", "-q", "1", "-w", "2", "-U", I1]).stdout
+    hops = re.findall(r"^ *\d+  (\S+)", trace, re.MULTILINE)
+    assert hops == [INNER[host][1], *TRACE_TO_I1[1:]], trace
+
+
+def udp(lab, host):
+    found = lab.run(host, nslookup_argv("www.lab"))
+    assert S2 in found.stdout, found.stdout
+
+
+def tcp(lab, host):
+    """Both ways; segments that are too big for the line become smaller."""
+    path = lab.directory / f"download-{host}"
+    lab.run(host, curl_argv(f"http://{S2}/1m", "-o", path), check=True)
+    assert sha256(path) == lab.services.sha256_of("1m")
+    argv = curl_argv(f"http://{S2}/upload/{host}", "-T", lab.services.files / "1m")
+    lab.run(host, argv, check=True)
+    assert sha256(lab.services.uploaded("S2", host)) == lab.services.sha256_of("1m")
+    clients = {address for address, *_ in lab.services.access_log("S2")}
+    assert clients == {GATEWAY_OUTER}, clients
+
+
+def too_big(lab, host):
+    lab.ip(host, "route flush cache")
+    argv = ["ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", "1450", S2]
+    output = lab.run(host, argv).stdout
+    assert re.search(rf"From {re.escape(INNER[host][1])} .*mtu ?=? ?{PPP_MTU}\b", output), output
+
+
+def errors_are_whole(lab):
+    """The VLAN's card completes no checksums, and the host has left its own to be completed."""
+    lab.run("B", ["ethtool", "-K", "trunk0", "tx", "off"], check=True)
+    errors = lab.capture("S4", filter_="icmp and src 192.168.2.1")
+    lab.run("S4", ["traceroute", "-n", "-q", "3", "-m", "1", "-w", "1", "-U", I1])
+    assert_checksums_right(errors, "icmp")
+
+
+def peers_meet(lab):
+    """Hairpinning, from one inner device to the other by way of one that has no link header."""
+    server = lab.udp("S2", 7100)
+    s4, s7 = lab.udp("S4", 7100), lab.udp("S7", 7100)
+    external4 = external_of(s4, server, (S2, 7100))
+    external7 = external_of(s7, server, (S2, 7100))
+    s4.sendto(b"opens the filter of S4", external7)
+    s7.sendto(b"to S4", external4)
+    assert receive(s4) == (b"to S4", external7)
+    s4.sendto(b"to S7", external7)
+    assert receive(s7) == (b"to S7", external4)
+
+
+def nobody_gets_in(lab):
+    """Not even A, which has a route inwards along the line."""
+    lab.ip("A", f"route add 192.168.2.0/24 dev {OUTSIDE}")
+    inside = lab.capture("innet", "br0", "ip and host 192.168.1.250")
+    for target in (ADDRESS["S4"], "192.168.2.1"):
+        ping = lab.run("A", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "0.5", target])
+        assert ping.returncode != 0, ping.stdout
+    connect = lab.run("S1", ["nc", "-n", "-z", "-w", "1", GATEWAY_OUTER, "22"])
+    assert connect.returncode != 0
+    assert not inside.stop().frames(), "something of it arrived inside"
+    dropped = json.loads(lab.masq("status", "--json").stdout)["dropped"]
+    assert dropped["not_for_us"] >= 4, dropped
+
+
+def inner_networks_are_routed(lab):
+    """From the VLAN to the bridge and back, with the hosts' own addresses."""
+    s4, s7 = lab.udp("S4", 7000), lab.udp("S7", 7000)
+    s4.sendto(b"there", (ADDRESS["S7"], 7000))
+    data, sender = s7.recvfrom(100)
+    assert (data, sender[0]) == (b"there", ADDRESS["S4"])
+    s7.sendto(b"and back", sender)
+    assert s4.recvfrom(100)[0] == b"and back"
+
+
+def daemon_dies(lab):
+    lab.kill_daemon()
+    new = lab.run("S7", curl_argv(f"http://{S2}/whoami"))
+    assert new.stdout.startswith(GATEWAY_OUTER), new.stdout + new.stderr
+    ping = lab.run("A", ["ping", "-n", "-c", "1", "-W", "0.5", ADDRESS["S4"]])
+    assert ping.returncode != 0, ping.stdout
+    up = lab.masq("up")
+    assert up.returncode == 0 and "Took over" in up.stdout, up.stdout + up.stderr
+
+
+def line_comes_back(lab):
+    """A line that went comes back as another device; the daemon sees to it."""
+    lab.hang_up()
+    lab.dial()
+    wait_until(lambda: classifiers(lab, OUTSIDE, "egress"), "the new line is masq's", timeout_s=10)
+    ping = lab.run("S4", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", S2])
+    assert ping.returncode == 0, ping.stdout
+
+
+def masq_goes(lab, qdiscs_before):
+    down = lab.masq("down")
+    assert down.returncode == 0, down.stderr
+    ping = lab.run("S4", ["ping", "-n", "-c", "1", "-W", "0.5", S2])
+    assert ping.returncode != 0, ping.stdout
+    assert qdiscs(lab) == qdiscs_before
+    assert not lab.processes("B", "masqd") and not lab.processes("B", "masq-holder")
+    assert lab.read_sysctl("B", "net.ipv4.conf.lo.forwarding") == "0"
+    assert not lab.run_folder().exists()
+
+
+def nothing_leaked(captures):
+    for capture in captures:
+        capture.stop()
+        assert capture.dropped == 0 and devices.datagrams_in(capture), "the capture saw nothing"
+        leaks = devices.inner_addresses_on_the_line(capture)
+        assert not leaks, leaks[0]
+
+
+def qdiscs(lab):
+    shown = lab.run("B", ["tc", "qdisc"]).stdout
+    return sorted(re.findall(r"^qdisc clsact.*", shown, re.MULTILINE))
+
+
+def other_devices():
+    with DevicesLab() as lab:
+        services = Services(lab)
+        services.nginx("S2")
+        services.dnsmasq("S2")
+        before = qdiscs(lab)
+        sent_by_b = f"src {GATEWAY_OUTER} or src net 192.168.2.0/23"
+        captures = [lab.capture("A", OUTSIDE, sent_by_b, snap_bytes=600)]
+        if not case("PPP outside, VLAN and bridge inside: masq up", devices_are_found, lab):
+            return
+        case("programs hang on clsact classifiers", programs_are_classifiers, lab)
+        for host, (where, _) in INNER.items():
+            for check in (icmp, udp, tcp, too_big):
+                case(f"from {where} through PPP: {check.__name__}", check, lab, host)
+        case("from the VLAN: checksums of errors", errors_are_whole, lab)
+        case("between the VLAN and the bridge: untranslated", inner_networks_are_routed, lab)
+        case("between the VLAN and the bridge: by external endpoints", peers_meet, lab)
+        case("through PPP nobody gets in", nobody_gets_in, lab)
+        case("the daemon dies", daemon_dies, lab)
+        captures[0].stop()
+        case("the PPP line goes and comes back", line_comes_back, lab)
+        case("masq down leaves nothing behind", masq_goes, lab, before)
+        case("no inner address on the PPP line", nothing_leaked, captures)
+
+
+def main():
+    began = time.monotonic()
+    case("this kernel is Debian 12's, without tcx", kernel_is_another, os.environ["MASQ_KERNEL"])
+    if case("every program loads, for the smallest and the largest table", programs_load):
+        parts = os.environ["MASQ_PARTS"].split(",")
+        if "story" in parts:
+            tell_story()
+        if "devices" in parts:
+            case("a network with a PPP line, a VLAN and a bridge stands", other_devices)
+    case("the kernel has not complained", kernel_has_not_complained)
+    tell("end", f"{time.monotonic() - began:.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""A kernel that lacks what the programs need: masqd carries the packets itself, or is refused.
+
+The functions that an older kernel lacks are taken away by a library before libbpf
+(tests/netns/older_kernel.cpp), the kernel's types by a mount that only the command sees.
+"""
+
+import pytest
+
+from lab import BINARIES
+
+HIDE_TYPES = 'mount --bind /dev/null /sys/kernel/btf/vmlinux && exec "$0" "$@"'
+
+
+OLDER = pytest.mark.parametrize(("before", "missing"), [
+    (["env", f"LD_PRELOAD={BINARIES / 'older_kernel.so'}"], "lacks bpf_loop"),
+    (["unshare", "--mount", "sh", "-c", HIDE_TYPES], "does not tell its types"),
+])
+
+
+def up(lab, *before, datapath="auto"):
+    return lab.run("B", [*before, BINARIES / "masq", "up", "--datapath", datapath])
+
+
+@OLDER
+def test_masqd_carries_the_packets_itself_and_says_why(lab, before, missing):
+    started = up(lab, *before)
+    assert started.returncode == 0, started.stderr
+    [line] = [line for line in started.stdout.splitlines() if missing in line]
+    assert line.startswith("This kernel (Linux ") and "So masqd itself carries the packets" in line
+    assert lab.status()["datapath"] == "user"
+    lab.masq("down")
+
+
+@OLDER
+def test_it_is_refused_in_one_sentence_and_nothing_is_changed(lab, before, missing):
+    def state():
+        return [lab.run("B", argv).stdout for argv in (
+            ["ip", "link"], ["tc", "qdisc"], ["sysctl", "net.ipv4.conf.lo.forwarding"],
+            ["sysctl", "net.ipv4.ip_local_reserved_ports"])] + [lab.programs("out0")]
+
+    was = state()
+    refused = up(lab, *before, datapath="tc")
+    assert refused.returncode == 1
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("masq: This kernel (Linux ") and missing in line, line
+    assert "its programs need Linux 6.1 or newer" in line
+    assert state() == was
+    assert not lab.processes("B", "masqd") and not lab.processes("B", "masq-holder")
+
+
+def test_the_kernel_at_hand_is_taken(lab):
+    taken = up(lab)
+    assert taken.returncode == 0, taken.stderr
+    lab.masq("down")

@@ -1,0 +1,532 @@
+// Three readings of one sequence of packets: the engine in user space, the programs in the kernel,
+// and the RFCs (rfc_model.h). They must agree on what becomes of each packet, byte for byte; the
+// tables of the first two are compared byte for byte too, and the sessions of all three with their
+// states, timers and TCP numbers.
+//
+//   differential --seeds A-B --steps N            the engine and the RFCs
+//   differential --kernel --seeds A-B --steps N   and the kernel's programs (needs root)
+//
+// The sequence comes from a seed: packets by a grammar (of open sessions, of new ones, nearly right
+// ones, fragments, ICMP errors, damaged ones), jumps of the clock to just before and just at the
+// end of some timer, sweeps, address changes, sockets. Exit code 0 if all agreed.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/flows.h"
+#include "engine/verify.h"
+#include "packets/script.h"
+#include "sim/random.h"
+#include "sim/rfc_model.h"
+
+namespace masq::test {
+namespace {
+
+using sim::Datagram;
+using sim::Endpoint;
+using sim::kAck;
+using sim::kFin;
+using sim::kIcmp;
+using sim::kRst;
+using sim::kSyn;
+using sim::kTcp;
+using sim::kUdp;
+
+constexpr u32 kSessionsMax = 60;
+
+Settings settings_for(const Plan& plan, u64 seed) {
+  Settings s{};
+  s.secret[0] = seed;
+  s.secret[1] = 0x0f0e0d0c0b0a0908ull;
+  s.passed = 0x1716151413121110ull;
+  s.tcp_established = ticks_from_s(7440);
+  s.tcp_opening = ticks_from_s(250);
+  s.tcp_closing = ticks_from_s(240);
+  s.udp = ticks_from_s(300);
+  s.dns = ticks_from_s(30);
+  s.icmp = ticks_from_s(60);
+  s.flows_max = kSessionsMax;
+  s.pool[0] = {600, 1023};
+  s.pool[1] = {30000, 65535};
+  s.pool[2] = s.pool[3] = {1, 0};
+  s.block_ipv6 = 1;
+  s.udp_refresh_inbound = seed % 3 == 0;
+  for (u32 i : {2u, 3u})
+    s.externals[plan[i].external] = {address_of(plan[i].address), plan[i].ifindex, kExternalLive,
+                                     0};
+  return s;
+}
+
+class Run {
+ public:
+  Run(u64 seed, const Plan& plan, bool kernel)
+      : plan_(plan), random_(seed), settings_(settings_for(plan, seed)) {
+    now_ = random_.chance(300) ? (u64{1} << 32) - random_.below(9000000) : 1000000000;
+    gateways_.push_back(make_engine(settings_, plan, kEthernetHeaderLength));
+    if (kernel) gateways_.push_back(make_kernel(settings_, plan));
+    for (const PortPlan& port : plan) {
+      const u32 own = to_host(address_of(port.address));
+      if (port.zone == Zone::other) continue;
+      const u32 external = port.zone == Zone::outside ? own : 0;
+      model_.links.push_back(
+          {port.ifindex, own & 0xffffff00, own, port.zone == Zone::inside, external, 1500});
+      if (external != 0) model_.outer.push_back(external);
+      for (auto& gateway : gateways_) {
+        gateway->set_interface(interface_of(port, port.external));
+        if (external != 0) gateway->add_outer_address(ipv4_from_host(external));
+      }
+    }
+    model_.second_network = sim::address(100, 64, 0, 0);
+    model_.pool[0] = settings_.pool[0];
+    model_.pool[1] = settings_.pool[1];
+    model_.sessions_max = settings_.flows_max;
+    model_.udp_refresh_inbound = settings_.udp_refresh_inbound != 0;
+    model_.timers = {settings_.tcp_established,
+                     settings_.tcp_opening,
+                     settings_.tcp_closing,
+                     settings_.udp,
+                     settings_.dns,
+                     settings_.icmp,
+                     ticks_from_s(30)};
+    set_time();
+  }
+
+  // Throws Failure.
+  void go(u32 steps) {
+    for (step_ = 1; step_ <= steps; ++step_) {
+      step();
+      compare_sessions();
+      if (gateways_.size() > 1) compare_tables(gateways_[0]->tables(), gateways_[1]->tables());
+      if (step_ % 256 == 0 || step_ == steps) audit();
+    }
+  }
+
+  std::string where() const { return "step " + std::to_string(step_) + ": " + doing_; }
+  u32 passed() const { return passed_; }
+  u32 refused() const { return refused_; }
+
+ private:
+  static Interface interface_of(const PortPlan& port, u32 external) {
+    return {port.ifindex, port.zone, kEthernetHeaderLength,
+            {0, 0},       external,  address_of(port.address),
+            1500};
+  }
+
+  void set_time() {
+    for (auto& gateway : gateways_) gateway->set_time((now_ << kTickShift) + 500000);
+  }
+
+  void step() {
+    const u32 dice = random_.below(1000);
+    if (dice < 60) {
+      jump();
+    } else if (dice < 90) {
+      doing_ = "a sweep";
+      for (auto& gateway : gateways_) gateway->sweep();
+      model_.sweep(now_);
+    } else if (dice < 95) {
+      change_address();
+    } else if (dice < 97 && model_.sockets.size() < 10) {
+      open_socket();
+    } else {
+      now_ += random_.below(3);
+      set_time();
+      const bool outward = random_.chance(550);
+      play(outward, outward ? random_.below(2) : 2 + random_.below(2));
+    }
+  }
+
+  // Mostly to the edge of some session's timer.
+  void jump() {
+    doing_ = "the clock";
+    u64 by = random_.between(1, 5000);
+    if (!model_.sessions().empty() && random_.chance(700)) {
+      auto it = model_.sessions().begin();
+      std::advance(it, random_.below(static_cast<u32>(model_.sessions().size())));
+      const u64 age = now_ - it->second.last_seen;
+      const u64 timer = random_.one_of(std::vector<u64>{
+          model_.timers.established, model_.timers.opening, model_.timers.closing,
+          model_.timers.udp, model_.timers.dns, model_.timers.icmp, model_.timers.fragment});
+      if (timer > age) by = timer - age - random_.below(2);
+    }
+    now_ += by;
+    set_time();
+  }
+
+  void open_socket() {
+    const u16 port = static_cast<u16>(random_.between(30000, 65535));
+    if (std::find(model_.sockets.begin(), model_.sockets.end(), port) != model_.sockets.end())
+      return;
+    for (const auto& [key, s] : model_.sessions())
+      if (s.external.port == port) return;  // then the socket is the later one
+    doing_ = "a socket";
+    for (auto& gateway : gateways_) gateway->open_socket(kUdp, Ipv4{0}, port);
+    model_.sockets.push_back(port);
+  }
+
+  // The first address of wan and one other take turns, in places of their own.
+  void change_address() {
+    doing_ = "another external address";
+    RfcLink& link = model_.links[2];
+    const u32 other = sim::address(203, 0, 113, 77);
+    const bool back = link.external != link.own;
+    link.external = back ? link.own : other;
+    if (std::find(model_.outer.begin(), model_.outer.end(), other) == model_.outer.end())
+      model_.outer.push_back(other);
+    for (auto& gateway : gateways_) {
+      Settings& s = gateway->settings();
+      s.externals[back ? 2 : 0].state = kExternalGone;
+      if (back) {
+        s.externals[0].state = kExternalLive;
+      } else {
+        s.externals[2] = {ipv4_from_host(other), plan_[2].ifindex, kExternalLive, 0};
+        if (!changed_) gateway->add_outer_address(ipv4_from_host(other));
+      }
+      gateway->set_interface(interface_of(plan_[2], back ? 0 : 2));
+    }
+    changed_ = true;
+  }
+
+  // --- one packet --------------------------------------------------------------------------------
+
+  void play(bool outward, u32 link) {
+    const sim::Data packet = make(outward, link);
+    doing_ = std::string(outward ? "from " : "to ") + plan_[link].name + " " + sim::text_of(packet);
+    const Hook hook = outward ? Hook::in_lan : Hook::in_wan;
+    Passed first{};
+    for (auto& gateway : gateways_) {
+      const Passed p = gateway->pass(hook, plan_[link].ifindex, 0, 0x0800, packet, 0, 0);
+      if (gateway == gateways_.front()) {
+        first = p;
+      } else if (p.fate != first.fate || (p.fate != Fate::drop && p.packet != first.packet)) {
+        throw Failure{"kernel and engine differ: " + words_of(p) + ", and " + words_of(first)};
+      }
+    }
+    const u32 ifindex = plan_[link].ifindex;
+    const Answer a =
+        outward ? model_.outward(now_, ifindex, packet) : model_.inward(now_, ifindex, packet);
+    judge(packet, a, first);
+  }
+
+  static std::string words_of(const Passed& p) {
+    if (p.fate == Fate::drop) return "dropped";
+    return (p.fate == Fate::stack ? "to the stack " : "sent ") + sim::text_of(p.packet);
+  }
+
+  static bool is_answer(const sim::Data& to, const sim::Data& packet) {
+    Datagram cause, error;
+    bool right = false;
+    return decode(to, cause, right) && decode(packet, error, right) && right &&
+           is_icmp_error(error) && error.destination == cause.source &&
+           error.payload.size() <= to.size() &&
+           std::equal(error.payload.begin(), error.payload.end(), to.begin());
+  }
+
+  void judge(const sim::Data& packet, const Answer& a, const Passed& p) {
+    const auto fail = [&](const std::string& must) {
+      throw Failure{"must be " + must + " (" + a.why + "), was " + words_of(p)};
+    };
+    (a.must == Must::refuse ? refused_ : passed_) += 1;
+    if (a.must == Must::refuse) {
+      if (p.fate != Fate::drop && !(p.fate == Fate::forward && is_answer(packet, p.packet)))
+        fail("refused");
+      return;
+    }
+    if (a.must == Must::stack) {
+      if (p.fate != Fate::stack || p.packet != packet) fail("given to the stack");
+      return;
+    }
+    if (p.fate != Fate::forward || p.packet.size() != packet.size()) fail("passed on");
+    Endpoint near = a.near;
+    Datagram out;
+    bool right = false;
+    decode(p.packet, out, right);
+    if (!a.translate) near = {out.source, source_of(out).port};
+    if (a.chooses) {
+      near = source_of(out);
+      const std::string wrong = model_.chosen(now_, near);
+      if (!wrong.empty()) throw Failure{"has chosen " + text_of(near) + ", " + wrong};
+    }
+    std::vector<u32> unsure;
+    sim::Data wanted = translated(packet, a.outward, near, unsure);
+    for (u32 at : unsure)
+      for (u32 byte : {at, at + 1})
+        if (byte < wanted.size()) wanted[byte] = p.packet[byte];
+    if (wanted != p.packet) fail("sent as " + sim::text_of(wanted));
+  }
+
+  // --- the grammar -------------------------------------------------------------------------------
+
+  u32 some_inner(u32 link) {
+    return sim::address(192, 168, link == 0 ? 2 : 3, random_.between(4, 6));
+  }
+  u32 some_remote() {
+    static const std::vector<u32> kRemotes = {
+        sim::address(198, 51, 100, 1), sim::address(198, 51, 100, 2), sim::address(100, 64, 0, 1)};
+    return random_.one_of(kRemotes);
+  }
+
+  sim::Data make(bool outward, u32 link) {
+    Datagram d;
+    static const std::vector<u8> kProtocols = {kTcp, kTcp, kTcp, kUdp, kUdp, kIcmp};
+    d.protocol = random_.one_of(kProtocols);
+    RfcModel::Key key{d.protocol, {some_inner(link), some_port()}, {some_remote(), 80}};
+    if (random_.chance(400)) key.remote.port = 53;
+    if (d.protocol == kIcmp) key.remote.port = 0;
+    const RfcModel::Session* s = nullptr;
+    if (!model_.sessions().empty() && random_.chance(outward ? 700 : 950)) {
+      auto it = model_.sessions().begin();
+      std::advance(it, random_.below(static_cast<u32>(model_.sessions().size())));
+      key = it->first;
+      s = &it->second;
+    }
+    d.protocol = key.protocol;
+    Endpoint external = s != nullptr ? s->external : Endpoint{model_.links[link].external, 40000};
+    if (random_.chance(60)) perturb(outward, link, key, external);
+    const Endpoint from = outward ? key.internal : key.remote;
+    const Endpoint to = outward ? key.remote : external;
+    if (random_.chance(120)) return error(from, to, d.protocol);
+    d.source = from.address;
+    d.source_port = from.port;
+    d.destination = to.address;
+    d.destination_port = to.port;
+    d.query = outward ? from.port : to.port;
+    d.type = outward ? u8{8} : u8{0};
+    if (random_.chance(30)) d.type = static_cast<u8>(random_.below(20));
+    if (random_.chance(20)) d.protocol = 47;
+    d.ttl = random_.chance(970) ? u8{64} : static_cast<u8>(random_.below(3));
+    d.dont_fragment = random_.chance(500);
+    d.payload = sim::Data(random_.chance(950) ? random_.below(30) : 1480, 0x55);
+    if (d.protocol == kTcp) fill_tcp(d, s, outward ? kOut : kIn);
+    if (random_.chance(120)) make_fragment(d);
+    sim::Data packet = encode(d);
+    if (random_.chance(20)) add_options(packet);
+    if (random_.chance(70)) damage(packet, outward);
+    if (random_.chance(20)) packet.resize(packet.size() + random_.below(8));
+    return packet;
+  }
+
+  u16 some_port() {
+    return random_.chance(150) ? static_cast<u16>(700 + random_.below(2))
+                               : static_cast<u16>(5000 + random_.below(4));
+  }
+
+  // One thing is not as it was.
+  void perturb(bool outward, u32 link, RfcModel::Key& key, Endpoint& external) {
+    switch (random_.below(4)) {
+      case 0:
+        key.remote.address ^= 3;
+        break;
+      case 1:
+        key.remote.port ^= 1;
+        break;
+      case 2:
+        external.port = static_cast<u16>(random_.next());
+        key.internal.port ^= 2;
+        break;
+      default:
+        external.address = random_.one_of(model_.outer);
+        key.internal.address = outward ? some_inner(link ^ 1) : key.internal.address;
+    }
+  }
+
+  void fill_tcp(Datagram& d, const RfcModel::Session* s, u32 direction) {
+    static const std::vector<u8> kFlags = {kSyn, kSyn | kAck, kAck, kAck,        kAck,
+                                           kAck, kFin | kAck, kRst, kRst | kAck, kSyn | kFin};
+    d.flags = s == nullptr && random_.chance(900) ? kSyn : random_.one_of(kFlags);
+    d.sequence = static_cast<u32>(random_.next());
+    d.acknowledgment = static_cast<u32>(random_.next());
+    d.window = static_cast<u16>(random_.chance(900) ? random_.below(2000) : random_.next());
+    d.scale = d.flags & kSyn && random_.chance(500) ? static_cast<int>(random_.below(16)) : -1;
+    if (s == nullptr || random_.chance(50)) return;
+    const RfcModel::Half& mine = s->half[direction];
+    const RfcModel::Half& other = s->half[direction ^ 1];
+    if (!mine.seen && random_.chance(700)) d.flags = kSyn | kAck;
+    if (mine.seen)
+      d.sequence = random_.chance(700) ? mine.end : mine.acknowledged + random_.below(3000) - 1000;
+    if (other.seen)
+      d.acknowledgment = random_.chance(700) ? other.end : other.end - random_.below(100) + 5;
+  }
+
+  void make_fragment(Datagram& d) {
+    d.id = static_cast<u16>(random_.below(6));
+    d.dont_fragment = false;
+    d.more = random_.chance(700);
+    if (random_.chance(500)) d.offset = random_.between(1, 6) * 8;
+  }
+
+  // An ICMP error about a packet that went the other way.
+  sim::Data error(Endpoint from, Endpoint to, u8 protocol) {
+    Datagram quoted;
+    quoted.protocol = protocol;
+    quoted.source = to.address;
+    quoted.source_port = to.port;
+    quoted.destination = from.address;
+    quoted.destination_port = from.port;
+    quoted.type = 8;
+    quoted.query = from.port != 0 ? from.port : to.port;
+    quoted.payload = sim::Data(random_.below(30), 0x66);
+    Datagram d;
+    static const std::vector<u8> kTypes = {3, 3, 3, 11, 12, 4, 5};
+    d.protocol = kIcmp;
+    d.type = random_.one_of(kTypes);
+    d.code = static_cast<u8>(random_.below(16));
+    d.source = random_.chance(700) ? from.address : from.address ^ 1;
+    d.destination = random_.chance(950) ? to.address : to.address ^ 3;
+    for (u32 own : model_.outer)  // inner hosts do not meet the gateway's own addresses here
+      if (d.destination == own && !is_outer(to.address)) d.destination = to.address;
+    d.payload = encode(quoted);
+    if (random_.chance(300)) d.payload.resize(random_.between(18, 40));
+    if (random_.chance(50)) d.payload[random_.below(18)] ^= 1;
+    return encode(d);
+  }
+
+  // Record route, with room for nothing, and the end.
+  static void add_options(sim::Data& packet) {
+    const sim::Data options = {7, 3, 4, 0};
+    packet.insert(packet.begin() + 20, options.begin(), options.end());
+    packet[0] = 0x46;
+    packet[2] = static_cast<u8>(packet.size() >> 8);
+    packet[3] = static_cast<u8>(packet.size());
+    fill_header_checksum(packet);
+  }
+
+  static void fill_header_checksum(sim::Data& packet) {
+    packet[10] = packet[11] = 0;
+    const std::size_t end = std::min<std::size_t>((packet[0] & 15) * 4u, packet.size());
+    u32 sum = 0;
+    for (std::size_t i = 0; i + 1 < end; i += 2) sum += packet[i] * 256u + packet[i + 1];
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+    packet[10] = static_cast<u8>(~sum >> 8);
+    packet[11] = static_cast<u8>(~sum);
+  }
+
+  bool is_outer(u32 address) const {
+    return std::find(model_.outer.begin(), model_.outer.end(), address) != model_.outer.end();
+  }
+
+  void damage(sim::Data& packet, bool outward) {
+    u32 at = random_.below(std::min<u32>(static_cast<u32>(packet.size()), 48));
+    if (outward && at >= 16 && at < 20) at = 8;  // where it goes stays known
+    packet[at] = static_cast<u8>(random_.next());
+    // The kernel runs no program on less than an IPv4 header.
+    if (random_.chance(200)) packet.resize(random_.between(20, static_cast<u32>(packet.size())));
+    if (packet.size() >= 20 && random_.chance(800)) fill_header_checksum(packet);
+  }
+
+  // --- afterwards --------------------------------------------------------------------------------
+
+  void compare_sessions() const {
+    const Tables& t = gateways_[0]->tables();
+    std::size_t linked = 0;
+    for (u32 i = 1; i < t.records_max; ++i) {
+      const Record& r = t.records[i];
+      if (r.state < State::udp) continue;
+      linked += 1;
+      const RfcModel::Key key{r.protocol,
+                              {to_host(r.internal_address), to_host(r.internal_port)},
+                              {to_host(r.remote_address), to_host(r.remote_port)}};
+      const auto at = model_.sessions().find(key);
+      if (at == model_.sessions().end())
+        throw Failure{"there is a flow that should not be: " + text_of(key.internal) + " <-> " +
+                      text_of(key.remote)};
+      compare_session(r, key, at->second);
+    }
+    if (linked != model_.sessions().size())
+      throw Failure{std::to_string(linked) + " flows instead of " +
+                    std::to_string(model_.sessions().size())};
+  }
+
+  void compare_session(const Record& r, const RfcModel::Key& key,
+                       const RfcModel::Session& s) const {
+    const std::string name = text_of(key.internal) + " <-> " + text_of(key.remote);
+    if (r.state != s.state)
+      throw Failure{name + " is in state " + std::to_string(static_cast<u32>(r.state)) +
+                    ", should be in " + std::to_string(static_cast<u32>(s.state))};
+    if (r.last_seen != static_cast<u32>(s.last_seen)) throw Failure{name + ": its timer is wrong"};
+    if (to_host(r.external_port) != s.external.port) throw Failure{name + ": its port is wrong"};
+    for (u32 d : {kOut, kIn}) {
+      const RfcModel::Half& half = s.half[d];
+      if (key.protocol != kTcp || !half.seen) continue;
+      if (r.sequence_end[d] != half.end || r.acknowledged[d] != half.acknowledged ||
+          r.window[d] != half.window)
+        throw Failure{name + ": its TCP numbers of direction " + std::to_string(d) + " are wrong"};
+    }
+  }
+
+  void audit() const {
+    for (const auto& gateway : gateways_) {
+      const auto found = verify(gateway->tables(), gateway->settings(), static_cast<Ticks>(now_),
+                                ticks_from_s(kTimeoutMax_s));
+      if (!found.empty()) throw Failure{"the table is broken\n" + describe(found)};
+    }
+  }
+
+  const Plan& plan_;
+  sim::Random random_;
+  const Settings settings_;
+  std::vector<std::unique_ptr<Gateway>> gateways_;
+  RfcModel model_;
+  u64 now_ = 0;
+  u32 step_ = 0, passed_ = 0, refused_ = 0;
+  bool changed_ = false;
+  std::string doing_;
+};
+
+// The kernel's clock may step while a packet passes; then the whole run is made again.
+bool run(u64 seed, u32 steps, const Plan& plan, bool kernel) {
+  for (u32 tries = 0; tries < 20; ++tries) {
+    Run one(seed, plan, kernel);
+    try {
+      one.go(steps);
+      std::printf("seed %llu: %u steps, %u packets go on, %u are refused\n", seed, steps,
+                  one.passed(), one.refused());
+      return true;
+    } catch (const Slipped&) {
+    } catch (const Failure& e) {
+      std::printf("seed %llu, %s\n  %s\nAgain: differential%s --seeds %llu-%llu --steps %u\n", seed,
+                  one.where().c_str(), e.what.c_str(), kernel ? " --kernel" : "", seed, seed,
+                  steps);
+      return false;
+    }
+  }
+  throw CannotRun{"The machine is too busy: the clock has stepped in each of 20 runs."};
+}
+
+}  // namespace
+}  // namespace masq::test
+
+int main(int argc, char** argv) {
+  using namespace masq;
+  u64 first = 1, last = 1;
+  u32 steps = 1000;
+  bool kernel = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (name == "--kernel") {
+      kernel = true;
+    } else if (name == "--seeds" && std::strchr(value, '-') != nullptr) {
+      first = std::strtoull(argv[++i], nullptr, 10);
+      last = std::strtoull(std::strchr(value, '-') + 1, nullptr, 10);
+    } else if (name == "--steps" && i + 1 < argc) {
+      steps = static_cast<u32>(std::strtoul(argv[++i], nullptr, 10));
+    } else {
+      std::fprintf(stderr, "usage: differential [--kernel] [--seeds A-B] [--steps N]\n");
+      return 2;
+    }
+  }
+  try {
+    test::Plan plan = test::default_plan();
+    if (kernel) test::make_namespace(plan);
+    bool good = true;
+    for (u64 seed = first; seed <= last && good; ++seed)
+      good = test::run(seed, steps, plan, kernel);
+    if (good) std::printf("%llu runs agreed\n", last - first + 1);
+    return good ? 0 : 1;
+  } catch (const test::CannotRun& e) {
+    std::fprintf(stderr, "%s\n", e.why.c_str());
+  }
+  return 1;
+}

@@ -1,0 +1,115 @@
+// An executable reading of the RFCs: what a masquerading gateway must do with one packet after
+// another, in the slowest and plainest way. One std::map of sessions, no indexes, no locks, no
+// records that are used again; timers are compared to the tick.
+//
+//   RFC 4787  REQ-1 one external endpoint for an internal one; REQ-3 none for two; REQ-5, 6 timers;
+//             REQ-8 filtering (a parameter); REQ-12 ICMP ends nothing
+//   RFC 5382  REQ-1, 4a, 5, 7, 10; RFC 7857 section 2: states and timers of TCP
+//   RFC 5961  what forged segments may not do: only what is in sequence counts
+//   RFC 5508  REQ-1, 2, 3, 4, 5, 6; RFC 1812 5.2.2, 5.3.1: sound headers, time to live
+//
+// It does not choose ports: the implementation's choice is taken over by `chosen`, which says
+// whether it was a legal one. Limits: no traffic of the gateway's own, no hairpinning, no full
+// pool; of fragments only what comes in order.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/record.h"
+#include "core/settings.h"
+#include "sim/datagram.h"
+
+namespace masq::test {
+
+enum class Must { refuse, pass, stack };
+
+struct Answer {
+  Must must = Must::refuse;
+  u32 link = 0;           // pass: where to
+  bool outward = false;   //
+  bool translate = true;  // else only routed
+  bool chooses = false;   // pass: the port is the implementation's choice, to be told by chosen()
+  sim::Endpoint near;     // pass: the endpoint that takes the place of the packet's
+  const char* why = "";
+};
+
+struct RfcLink {
+  u32 index, network, own;
+  bool inside;
+  u32 external;  // 0: none, or inside
+  u32 mtu;
+};
+
+// Times in ticks.
+struct RfcTimers {
+  u64 established, opening, closing, udp, dns, icmp, fragment;
+};
+
+class RfcModel {
+ public:
+  using Endpoint = sim::Endpoint;
+  using Datagram = sim::Datagram;
+
+  struct Key {
+    u8 protocol = 0;
+    Endpoint internal, remote;
+    auto operator<=>(const Key&) const = default;
+  };
+  // One direction of a TCP connection: kOut from inside, kIn from outside.
+  struct Half {
+    bool seen = false;
+    u32 end = 0, acknowledged = 0, window = 0;
+    int scale = -1;
+  };
+  struct Session {
+    Endpoint external;
+    u64 number = 0;  // of this life
+    State state = State::udp;
+    u64 last_seen = 0;
+    Half half[2];
+  };
+
+  std::vector<RfcLink> links;  // the first one outside is the default route
+  u32 second_network = 0;      // a /16 that is reached by the last link
+  std::vector<u32> outer;      // the gateway's own addresses outside, past and present
+  std::vector<u16> sockets;    // UDP ports of the gateway
+  PortRange pool[2] = {};
+  RfcTimers timers{};
+  u32 sessions_max = 0;
+  bool udp_refresh_inbound = false;
+
+  Answer outward(u64 now, u32 link, const sim::Data& packet);
+  Answer inward(u64 now, u32 link, const sim::Data& packet);
+  std::string chosen(u64 now, Endpoint external);  // empty if legal
+  void sweep(u64 now);
+
+  const std::map<Key, Session>& sessions() const { return sessions_; }
+  bool in_force(u64 now, const Key& key, const Session& s) const;
+
+ private:
+  struct Fragment {
+    u64 seen, session;
+    Key key;
+  };
+
+  const RfcLink* link_to(u32 address) const;
+  u64 timer_of(const Key& key, const Session& s) const;
+  bool is_live(u32 external) const;
+  Session* find(u64 now, const Key& key);
+  Answer make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key);
+  Answer unclaimed(const Datagram& d, const Key& outside) const;
+  void touch(u64 now, const Key& key, Session& s, const Datagram& d, u32 direction);
+  bool tcp(Session& s, const Datagram& d, u32 direction);
+  bool in_sequence(const Session& s, const Datagram& d, u32 direction) const;
+  Answer going(const RfcLink& to, const Datagram& d, std::size_t size, bool outward,
+               Endpoint near) const;
+
+  std::map<Key, Session> sessions_;
+  std::map<std::vector<u32>, Fragment> fragments_;
+  u64 lives_ = 0;
+  Key choosing_;  // the session whose port is being chosen
+};
+
+}  // namespace masq::test
