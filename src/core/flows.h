@@ -66,26 +66,34 @@ MASQ_INLINE u32 choose_port(World& w, u32 i) {
                         icmp, keyed_hash(w.settings.secret, w.making.mapping_hash, i + 1));
 }
 
-// Takes an external port; kNothing if there is none. A port that a socket of the gateway has stays
-// taken only for the moment of the question.
+// Takes an external port; kNothing if there is none. Ports that sockets of the gateway have stay
+// taken until one is found, so that not every try finds the same of them.
 template <class World>
 MASQ_INLINE u32 take_external_port(World& w) {
   const NewFlow& n = w.new_flow;
   PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
   if (n.keep_port && port_take(pool, to_host(n.inner.near_port))) return to_host(n.inner.near_port);
   Ipv4 address = w.settings.externals[n.external & (kExternalsMax - 1)].address;
+  u32 held[kPortTries];
+  u32 found = kNothing;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortTries; ++i) {
+    held[i] = kNothing;
+    if (found != kNothing) continue;
     u32 chosen = w.choose_port(i);
     if (chosen == kNothing) continue;
     u16 port = static_cast<u16>(chosen);
     if (!port_take(pool, port)) continue;
     if (n.inner.protocol == kProtocolIcmp ||
         !w.port_has_socket(n.inner.protocol, address, port_from_host(port), Ipv4{0}, Port{0}))
-      return port;
-    port_give(pool, port);
+      found = port;
+    else
+      held[i] = port;
   }
-  return kNothing;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kPortTries; ++i)
+    if (held[i] != kNothing) port_give(pool, static_cast<u16>(held[i]));
+  return found;
 }
 
 MASQ_INLINE void fill_deltas(Record& r, Ipv4 external_address) {

@@ -182,8 +182,8 @@ Ipv4 mask_of(u32 length) {
 // The rules for the programs: the longest prefix first.
 void set_filtering(Settings& s, const Config& config) {
   std::vector<FilteringFor> rules = config.filtering_for;
-  std::stable_sort(rules.begin(), rules.end(), [](const FilteringFor& a, const FilteringFor& b) {
-    return a.length > b.length;
+  std::sort(rules.begin(), rules.end(), [](const FilteringFor& a, const FilteringFor& b) {
+    return a.length > b.length;  // two of one length have no host in common
   });
   s.filtering = config.filtering;
   s.filters_open = config.filtering != kFilterAddressAndPort;

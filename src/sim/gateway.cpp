@@ -142,8 +142,9 @@ static u64 carried_in(const EngineCounters& c) {
 void GatewayNode::check_legs(const Data& packet, const Passage& p,
                              const EngineCounters& before) const {
   const EngineCounters c = engine_->counters();
-  Ipv4 destination;
-  std::memcpy(&destination, packet.data() + 16, sizeof(destination));
+  Ipv4 destination{};
+  if (packet.size() >= sizeof(Ipv4Header))
+    std::memcpy(&destination, packet.data() + 16, sizeof(destination));
   const bool hairpin =
       traffic_of(c, Traffic::translated_out) != traffic_of(before, Traffic::translated_out) &&
       masq::external_of(settings(), destination, 0) < kExternalsMax;

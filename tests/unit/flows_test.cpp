@@ -333,6 +333,22 @@ TEST_F(Flows, PortsOfSocketsAreNotGiven) {
   audit();
 }
 
+TEST_F(Flows, SocketsDoNotHideFreePorts) {
+  set_pool(40000, 40015);
+  start();
+  world->sockets = {40000, 40002, 40004};
+  std::set<u32> ports;
+  for (u16 i = 0; i < 13; ++i) {
+    u32 index = kNoRecord;
+    ASSERT_EQ(world->flow(key_of(1, static_cast<u16>(5000 + i), 1, 9), State::udp, index),
+              Reason::none)
+        << "with " << ports.size() << " of 13 ports given";
+    ports.insert(port(index));
+  }
+  EXPECT_EQ(ports.size(), 13u);
+  audit();
+}
+
 // Random making, touching, expiring and sweeping against a set of what must be there.
 TEST_F(Flows, EqualASet) {
   settings.flows_max = 1500;
