@@ -299,8 +299,10 @@ FOR_THE_GATEWAY = [
          ("local",)),
     Kind("another zone", f"udp {S4}:5001 {BEHIND_VPN}:9",
          inner(IP(src=S4, dst=BEHIND_VPN) / UDP(sport=5001, dport=9)),
-         f"It is left to the kernel: {BEHIND_VPN} is reached by vpn0, which is not masq's.",
-         ("local",), more={"route": {"zone": "other", "interface": "vpn0"}}),
+         refused("other_interface", "it leads to an interface that masq was not given, and the "
+                 "kernel does not forward there", icmp_error("network unreachable")),
+         ("other_interface", "icmp_errors_sent"),
+         more={"route": {"zone": "other", "interface": "vpn0"}}),
     Kind("another inner network", f"udp {S4}:5001 {S7}:9",
          inner(IP(src=S4, dst=S7) / UDP(sport=5001, dport=9)),
          f"It is routed as it is, by in1 to {S7}: both ends are inside.", ("routed",)),
@@ -534,7 +536,7 @@ def test_no_external_address(lab, gateway):
         wait_until(lambda: not json.loads(lab.masq("status", "--json").stdout)["translating"],
                    "masq knows that its address is gone")
         judged(lab, gateway, f"udp {S4}:5001 {QUIET}:9",
-               refused("no_external_address", "the external interface has no address yet"),
+               refused("no_external_address", "the external interface has no address"),
                "no_external_address",
                frame=from_inside("S4") / to_quiet() / UDP(sport=5001, dport=9))
     finally:

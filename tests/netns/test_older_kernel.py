@@ -4,6 +4,8 @@ The functions that an older kernel lacks are taken away by a library before libb
 (tests/netns/older_kernel.cpp), the kernel's types by a mount that only the command sees.
 """
 
+import json
+
 import pytest
 
 from lab import BINARIES
@@ -27,7 +29,7 @@ def test_masqd_carries_the_packets_itself_and_says_why(lab, before, missing):
     assert started.returncode == 0, started.stderr
     [line] = [line for line in started.stdout.splitlines() if missing in line]
     assert line.startswith("This kernel (Linux ") and "So masqd itself carries the packets" in line
-    assert lab.status()["datapath"] == "user"
+    assert json.loads(lab.masq("status", "--json").stdout)["datapath"] == "user"
     lab.masq("down")
 
 

@@ -171,6 +171,47 @@ def test_masqd_in_the_foreground_reads_it_from_its_configuration(lab):
         assert lab.masq("down").returncode == 0
 
 
+def test_up_without_options_goes_on_with_what_it_had(lab):
+    assert lab.masq("up", "--datapath", "user", "--filtering", "eif", "--external", "out0",
+                    "--internal", "in0").returncode == 0
+    try:
+        lab.kill_daemon()
+        assert lab.masq("up").returncode == 0
+        assert status(lab)["filtering"] == "endpoint-independent"
+        other = lab.masq("up", "--datapath", "tc")
+        assert other.returncode == 1
+        assert one_sentence(other.stderr) and "to change datapath" in other.stderr, other.stderr
+    finally:
+        assert lab.masq("down").returncode == 0
+
+
+def test_down_names_what_a_damaged_state_may_leave(lab):
+    """And takes away the rules that keep the kernel silent, whatever the state says."""
+    before = world(lab)
+    assert lab.masq("up", "--datapath", "user").returncode == 0
+    lab.kill_daemon()
+    (lab.run_folder() / "state.json").write_text("{")
+    refused = lab.masq("up")
+    assert refused.returncode == 1 and (lab.run_folder() / "tables").exists()
+    down = lab.masq("down")
+    assert down.returncode == 0
+    for word in ("net.ipv4.conf.out0.arp_announce", "net.ipv4.conf.in0.forwarding", "masq_belt"):
+        assert word in down.stdout, down.stdout
+    assert "qdisc" not in down.stdout
+    lab.sysctl("B", {"net.ipv4.conf.lo.forwarding": 0, "net.ipv4.conf.out0.arp_announce": 0})
+    assert world(lab) == before
+
+
+def test_explain_tells_of_the_last_refusals_only(lab, up):
+    lab.send_frame("S6", from_inside("S6") / IP(src=S6, dst=S2, proto=47) / (b"\0" * 8))
+    told = lambda: lab.masq("explain", "--last", S6).stdout
+    wait_until(lambda: f"inside in0: gre {S6} > {S2}" in told(), "the refusal is remembered")
+    assert "refused (unsupported_protocol)" in told()
+    asked = lab.masq("explain", "udp", f"{S6}:5000", f"{S2}:53")
+    assert asked.returncode == 1 and not asked.stdout
+    assert one_sentence(asked.stderr) and "the datapath tc" in asked.stderr, asked.stderr
+
+
 # --- beside the kernel ---------------------------------------------------------------------------
 
 
