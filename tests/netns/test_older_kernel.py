@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from lab import BINARIES
+from lab import ADDRESS, BINARIES
+from traffic import pings
 
 HIDE_TYPES = 'mount --bind /dev/null /sys/kernel/btf/vmlinux && exec "$0" "$@"'
 
@@ -53,4 +54,5 @@ def test_it_is_refused_in_one_sentence_and_nothing_is_changed(lab, before, missi
 def test_the_kernel_at_hand_is_taken(lab):
     taken = up(lab)
     assert taken.returncode == 0, taken.stderr
+    assert pings(lab, "S6", ADDRESS["S2"])
     lab.masq("down")
