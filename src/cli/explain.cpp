@@ -235,7 +235,8 @@ int explain_capture(Session& session, const ExplainOptions& o, const Capture& ca
   return 0;
 }
 
-int explain_last(const Datapath& datapath, const NetworkState& network, const ExplainOptions& o) {
+int explain_last(const AnyDatapath& datapath, const NetworkState& network,
+                 const ExplainOptions& o) {
   Ipv4 host{};
   if (!o.words.empty()) {
     in_addr address{};
@@ -282,11 +283,16 @@ int explain(const ExplainOptions& o) {
     if (Result<WordedPacket> packet = packet_from_words(o.words); !packet)
       return misuse(packet.error().sentence);
   }
-  Result<Datapath> datapath = running_gateway();
-  if (!datapath) return fail(datapath.error().sentence);
+  Result<std::unique_ptr<AnyDatapath>> running = running_gateway();
+  if (!running) return fail(running.error().sentence);
   Result<NetworkState> network = read_network();
   if (!network) return fail(network.error().sentence);
-  if (o.last) return explain_last(*datapath, *network, o);
+  if (o.last) return explain_last(**running, *network, o);
+  const Datapath* datapath = dynamic_cast<const Datapath*>(running->get());
+  if (datapath == nullptr)
+    return fail(
+        "This gateway carries packets in user space, and masq can only say what the datapath tc "
+        "would do with one; `masq explain --last` works here too.");
   Result<Snapshot> snapshot = Snapshot::take(*datapath);
   if (!snapshot) return fail(snapshot.error().sentence);
   Result<Questions> questions = Questions::open(*datapath);

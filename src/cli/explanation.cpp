@@ -449,7 +449,7 @@ const char* side_name(DropSide side) {
 
 }  // namespace
 
-json last_json(const Datapath& datapath, const NetworkState& network, Ipv4 host) {
+json last_json(const AnyDatapath& datapath, const NetworkState& network, Ipv4 host) {
   std::vector<Drop> found = remembered(datapath.drops());
   Ticks now = datapath.now();
   // By age, not by time: ticks wrap. Within one ring the number decides.

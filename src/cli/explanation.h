@@ -6,7 +6,7 @@
 #include <string>
 
 #include "engine/predict.h"
-#include "gateway/datapath.h"
+#include "gateway/any_datapath.h"
 #include "gateway/netlink.h"
 
 namespace masq {
@@ -27,7 +27,7 @@ std::string explanation_text(const nlohmann::json& explanation, bool with_advice
 std::string advice_text(const std::vector<std::string>& reasons);
 
 // The refused packets that are remembered, oldest first; of one host, if `host` is not empty.
-nlohmann::json last_json(const Datapath& datapath, const NetworkState& network, Ipv4 host);
+nlohmann::json last_json(const AnyDatapath& datapath, const NetworkState& network, Ipv4 host);
 std::string last_text(const nlohmann::json& last);
 
 }  // namespace masq

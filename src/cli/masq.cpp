@@ -17,6 +17,7 @@
 #include <tuple>
 
 #include "cli/explain.h"
+#include "cli/replay.h"
 #include "cli/report.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
@@ -109,7 +110,7 @@ std::string last_words() {
 // What the running gateway has otherwise than was asked for; nothing asked for is no difference.
 // The timers count only if a file has named them.
 std::vector<std::string> differences(const Config& config, bool from_file,
-                                     const Datapath& datapath) {
+                                     const AnyDatapath& datapath) {
   std::vector<std::string> found;
   const Settings& s = datapath.settings();
   Result<SavedState> state = load_state();
@@ -123,6 +124,7 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   };
   differs(state && !same_names(config.external, state->interfaces.external), "external");
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
+  differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
@@ -141,9 +143,9 @@ std::vector<std::string> differences(const Config& config, bool from_file,
 
 // `masq up` while masqd runs.
 int is_running_already(const Config& config, bool from_file, int daemon) {
-  Result<Datapath> datapath = running_gateway();
+  Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   std::vector<std::string> found;
-  if (datapath) found = differences(config, from_file, *datapath);
+  if (datapath) found = differences(config, from_file, **datapath);
   if (!found.empty())
     return fail(fmt::format(
         "masq is running here already (masqd is process {}) and keeps what it has: to change {}, "
@@ -155,8 +157,8 @@ int is_running_already(const Config& config, bool from_file, int daemon) {
 
 int up(const Config& config, bool from_file) {
   if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
-  if (config.datapath != "auto" && config.datapath != "tc")
-    return fail(fmt::format("The datapath \"{}\" is not there yet; tc is.", config.datapath));
+  if (config.datapath == "xdp")
+    return fail("The datapath \"xdp\" is not there yet; tc and user are.");
   if (int daemon = lasting_daemon_process(); daemon != 0)
     return is_running_already(config, from_file, daemon);
   if (Status status = make_run_folder(); !status) return fail(status.error().sentence);
@@ -184,13 +186,13 @@ int up(const Config& config, bool from_file) {
   if (heard == Heard::nothing) {
     if (why_not.empty()) why_not = last_words();
     Result<NetworkState> network = read_network();
-    bool left_over = !network || !attached_programs(*network).empty();
+    bool left_over = !network || gateway_is_there(*network);
     if (daemon_process() == 0 && !left_over) remove_run_folder();
     return fail(why_not);
   }
-  Result<Datapath> datapath = running_gateway();
+  Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   if (!datapath) return fail(datapath.error().sentence);
-  fmt::print("{}\n", headline(status_json(*datapath)));
+  fmt::print("{}\n", headline(status_json(**datapath)));
   return 0;
 }
 
@@ -213,9 +215,9 @@ int check(const std::string& path) {
 
 template <class MakeJson, class MakeText>
 int show(bool as_json, MakeJson make_json, MakeText make_text) {
-  Result<Datapath> datapath = running_gateway();
+  Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   if (!datapath) return fail(datapath.error().sentence);
-  nlohmann::json out = make_json(*datapath);
+  nlohmann::json out = make_json(**datapath);
   if (as_json)
     fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   else
@@ -235,7 +237,7 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->type_name("IF");
   command.add_option("--internal", o.internal, "Interface to the inside; may be given again")
       ->type_name("IF");
-  command.add_option("--datapath", o.datapath, "auto or tc")
+  command.add_option("--datapath", o.datapath, "auto, tc (in the kernel) or user (in masqd)")
       ->check(CLI::IsMember({"auto", "tc", "xdp", "user"}));
   command
       .add_option("--filtering", o.filtering,
@@ -287,12 +289,49 @@ int up_with(UpOptions o) {
   return up(config, from_file);
 }
 
+void add_replay_options(CLI::App& command, ReplayOptions& o, std::string& config_path) {
+  command.add_option("in", o.in, "The capture to read")->required()->type_name("IN");
+  command.add_option("out", o.out, "The capture to write")->required()->type_name("OUT");
+  command.add_option("--address", o.address, "External address of the gateway")
+      ->required()
+      ->type_name("ADDRESS");
+  command
+      .add_option("--inside", o.inside,
+                  "Network inside, such as 192.168.2.0/24; may be given again")
+      ->type_name("NETWORK");
+  command.add_option("--inner-address", o.inner_address, "The gateway's own address inside")
+      ->type_name("ADDRESS");
+  command.add_option("--mtu", o.mtu, "Of both sides")->check(CLI::Range(68, 65535));
+  command.add_option("--seed", o.seed, "Another one makes other choices of ports");
+  command.add_option("--config", config_path, "Configuration in TOML, for its timeouts")
+      ->type_name("FILE");
+}
+
+int replay(const ReplayOptions& options, const std::string& config_path, bool as_json) {
+  Config config;
+  if (!config_path.empty()) {
+    ParsedConfig parsed = load_config(config_path);
+    if (!parsed.mistakes.empty()) return check(config_path);
+    config = parsed.config;
+  }
+  Result<Replay> checked = check_replay(options);
+  if (!checked) return misuse(checked.error().sentence);
+  Result<nlohmann::json> replayed = run_replay(*checked, config);
+  if (!replayed) return fail(replayed.error().sentence);
+  if (as_json)
+    fmt::print("{}\n", replayed->dump(2));
+  else
+    fmt::print("{}", replay_text(*replayed));
+  return 0;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"masq: many hosts share one address. An IP masquerading gateway."};
   app.require_subcommand(1);
   app.set_version_flag("--version", "masq " MASQ_VERSION);
   UpOptions up_options;
-  std::string checked;
+  ReplayOptions replay_options;
+  std::string checked, replay_config;
   bool as_json = false;
   CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
   add_options(*up_command, up_options);
@@ -301,7 +340,10 @@ int run(int argc, char** argv) {
       app.add_subcommand("status", "How the gateway is, and what it refused");
   CLI::App* flows_command = app.add_subcommand("flows", "The flows in force");
   CLI::App* mappings_command = app.add_subcommand("mappings", "The mappings in force");
-  for (CLI::App* each : {status_command, flows_command, mappings_command})
+  CLI::App* replay_command =
+      app.add_subcommand("replay", "What a gateway would have made of a capture");
+  add_replay_options(*replay_command, replay_options, replay_config);
+  for (CLI::App* each : {status_command, flows_command, mappings_command, replay_command})
     each->add_flag("--json", as_json, "For programs");
   CLI::App* explain_command = app.add_subcommand(
       "explain", "What the gateway would do with a packet, and why; changes nothing");
@@ -322,6 +364,7 @@ int run(int argc, char** argv) {
   if (*down_command) return down();
   if (*explain_command) return explain(explain_options);
   if (*check_command) return check(checked);
+  if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);
   if (*mappings_command) return show(as_json, mappings_json, mappings_text);

@@ -11,6 +11,7 @@
 #include "gateway/holder.h"
 #include "gateway/netlink.h"
 #include "gateway/state.h"
+#include "gateway/user_tables.h"
 
 namespace masq {
 namespace {
@@ -30,6 +31,11 @@ constexpr Named kReasons[] = {{"none", ""},
 constexpr Named kTraffic[] = {
 #define X(name, sentence) {#name, sentence},
     MASQ_TRAFFIC(X)
+#undef X
+};
+constexpr Named kUserFigures[] = {
+#define X(name, sentence) {#name, sentence},
+    MASQ_USER_COUNTERS(X)
 #undef X
 };
 static_assert(std::size(kReasons) == kReasonCount && std::size(kTraffic) == kTrafficCount);
@@ -100,7 +106,7 @@ std::string number(u64 value) {
 
 // The records that `wanted` says yes to, each copied once, by internal endpoint.
 template <class Wanted>
-std::vector<Record> sorted_records(const Datapath& datapath, Wanted wanted) {
+std::vector<Record> sorted_records(const AnyDatapath& datapath, Wanted wanted) {
   const Tables& t = datapath.tables();
   std::vector<Record> found;
   for (u32 word = 0; word < t.records_max / 64; ++word) {
@@ -121,15 +127,41 @@ std::vector<Record> sorted_records(const Datapath& datapath, Wanted wanted) {
 
 }  // namespace
 
-Result<Datapath> running_gateway() {
-  if (geteuid() != 0)
-    return error("Only root can look into the kernel's tables; run masq as root.");
+Result<std::unique_ptr<AnyDatapath>> running_gateway() {
+  if (geteuid() != 0) return error("Only root can look into the tables; run masq as root.");
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
   std::vector<u32> programs = attached_programs(*network);
+  if (programs.empty() && user_tables_exist()) return UserTables::look();
   if (programs.empty())
     return error("masq is not running in this network namespace; `masq up` starts it.");
-  return Datapath::look(programs);
+  Result<Datapath> datapath = Datapath::look(programs);
+  if (!datapath) return datapath.error();
+  return std::unique_ptr<AnyDatapath>(std::make_unique<Datapath>(std::move(*datapath)));
+}
+
+json traffic_json(const CounterTotals& totals) {
+  json out;
+  for (u32 i = 0; i < kTrafficCount; ++i) out[kTraffic[i].name] = totals.traffic[i];
+  return out;
+}
+
+json dropped_json(const CounterTotals& totals) {
+  json out;
+  for (u32 i = 1; i < kReasonCount; ++i) out[kReasons[i].name] = totals.reasons[i];
+  return out;
+}
+
+std::string refused_text(const json& dropped) {
+  std::string text;
+  for (u32 i = 1; i < kReasonCount; ++i) {
+    u64 count = dropped[kReasons[i].name];
+    if (count == 0) continue;
+    if (text.empty()) text = "\nRefused packets, and why:\n";
+    text +=
+        fmt::format("  {:>10}  {}: {}\n", number(count), kReasons[i].name, kReasons[i].sentence);
+  }
+  return text;
 }
 
 namespace {
@@ -153,7 +185,7 @@ json interface_json(const NetworkState& network, const Link& link, const Interfa
 }
 
 // Those that are there, and those of which only the name is left.
-json interfaces_json(const Datapath& datapath, const NetworkState& network,
+json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
                      const OurInterfaces& ours) {
   json out = json::array();
   std::vector<u32> there;
@@ -194,7 +226,7 @@ std::string trouble_of(const json& interface) {
 }
 
 // Where the best default route leads, if that is not the outside; else nothing.
-std::string misled_to(const Datapath& datapath, const NetworkState& network) {
+std::string misled_to(const AnyDatapath& datapath, const NetworkState& network) {
   const DefaultRoute* best = nullptr;
   for (const DefaultRoute& route : network.default_routes) {
     if (best != nullptr && route.metric > best->metric) continue;
@@ -210,7 +242,7 @@ std::string misled_to(const Datapath& datapath, const NetworkState& network) {
 
 }  // namespace
 
-json status_json(const Datapath& datapath) {
+json status_json(const AnyDatapath& datapath) {
   const Settings& s = datapath.settings();
   Result<NetworkState> read = read_network();
   NetworkState network = read ? *read : NetworkState{};
@@ -219,8 +251,9 @@ json status_json(const Datapath& datapath) {
   json out;
   out["running"] = true;
   out["daemon"] = {{"alive", daemon != 0}, {"process", daemon > 0 ? json(daemon) : json(nullptr)}};
-  out["sweeper_held"] = daemon != 0 || holder_lives(state ? state->holder : find_holder());
-  out["datapath"] = "tc";
+  out["sweeper_held"] = daemon != 0 || (datapath.outlives_daemon() &&
+                                        holder_lives(state ? state->holder : find_holder()));
+  out["datapath"] = datapath.name();
   out["filtering"] = filtering_name(static_cast<Filtering>(s.filtering));
   out["filtering_for"] = json::array();
   for (const FilterRule& rule : s.filters)
@@ -232,6 +265,7 @@ json status_json(const Datapath& datapath) {
   out["interfaces"] =
       interfaces_json(datapath, network, state ? state->interfaces : OurInterfaces{});
   out["translating"] =
+      (daemon != 0 || datapath.outlives_daemon()) &&
       std::any_of(out["interfaces"].begin(), out["interfaces"].end(),
                   [](const json& each) { return each["zone"] == "external" && can_carry(each); });
   std::string misled = misled_to(datapath, network);
@@ -246,12 +280,13 @@ json status_json(const Datapath& datapath) {
                        {"dns", seconds_from_ticks(s.dns)},
                        {"icmp", seconds_from_ticks(s.icmp)}};
   CounterTotals totals = datapath.counters();
-  for (u32 i = 0; i < kTrafficCount; ++i) out["traffic"][kTraffic[i].name] = totals.traffic[i];
-  for (u32 i = 1; i < kReasonCount; ++i) out["dropped"][kReasons[i].name] = totals.reasons[i];
+  out["traffic"] = traffic_json(totals);
+  out["dropped"] = dropped_json(totals);
+  for (const auto& [name, figure] : datapath.own_figures()) out["user"][name] = figure;
   return out;
 }
 
-json flows_json(const Datapath& datapath) {
+json flows_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
@@ -275,7 +310,7 @@ Filtering filtering_of_mapping(const Record& r) {
                                         : kFilterAddressAndPort;
 }
 
-json mappings_json(const Datapath& datapath) {
+json mappings_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
   Ticks now = datapath.now();
@@ -298,6 +333,8 @@ json mappings_json(const Datapath& datapath) {
 }
 
 std::string headline(const json& status) {
+  if (status["datapath"] == "user" && !status["daemon"]["alive"].get<bool>())
+    return "masq is up and closed: the daemon is not running. `masq up` starts it, with the flows.";
   if (!status["translating"].get<bool>()) {
     std::vector<std::string> troubles;
     for (const json& each : status["interfaces"])
@@ -334,9 +371,9 @@ std::string status_text(const json& status) {
   auto line = [&](const std::string& one) {
     text += one.substr(0, one.find_last_not_of(' ') + 1) + "\n";
   };
-  bool alive = status["daemon"]["alive"];
+  bool alive = status["daemon"]["alive"], in_user_space = status["datapath"] == "user";
   line(headline(status));
-  if (!alive)
+  if (!alive && !in_user_space)
     line(status["sweeper_held"]
              ? "The daemon is not running; traffic goes on without it. `masq up` starts it again."
              : "Neither the daemon nor the process that keeps the sweeper going is running; `masq "
@@ -348,6 +385,7 @@ std::string status_text(const json& status) {
   line(fmt::format("  flows     {} of {}", number(status["flows"]["now"]),
                    number(status["flows"]["max"])));
   line(fmt::format("  mappings  {}", number(status["mappings"]["now"])));
+  line(fmt::format("  datapath  {}", status["datapath"].get<std::string>()));
   line(fmt::format("  filtering {}", status["filtering"].get<std::string>()));
   for (const json& rule : status["filtering_for"])
     line(fmt::format("            {} for {}", rule["filtering"].get<std::string>(),
@@ -362,15 +400,11 @@ std::string status_text(const json& status) {
                    number(traffic["translated_out_bytes"])));
   line(fmt::format("  in        {} packets, {} bytes", number(traffic["translated_in"]),
                    number(traffic["translated_in_bytes"])));
-  bool any = false;
-  for (u32 i = 1; i < kReasonCount; ++i) {
-    u64 count = status["dropped"][kReasons[i].name];
-    if (count == 0) continue;
-    if (!any) line("\nRefused packets, and why:");
-    any = true;
-    line(fmt::format("  {:>10}  {}: {}", number(count), kReasons[i].name, kReasons[i].sentence));
-  }
-  return text;
+  for (const Named& each : kUserFigures)
+    if (in_user_space && status["user"][each.name] != 0)
+      line(fmt::format("  {:>10}  {}: {}", number(status["user"][each.name]), each.name,
+                       each.sentence));
+  return text + refused_text(status["dropped"]);
 }
 
 std::string flows_text(const json& flows) {

@@ -1,12 +1,13 @@
 // What `masq status`, `masq flows` and `masq mappings` show, for people and as JSON. Read straight
-// from the kernel's tables, so that it works while the daemon is away. docs/json.md lists the
-// fields.
+// from the tables of the datapath, so that it works while the daemon is away. docs/json.md lists
+// the fields.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "gateway/datapath.h"
+#include "gateway/any_datapath.h"
 
 namespace masq {
 
@@ -19,11 +20,17 @@ std::string state_name(State state);
 u32 expires_s(const Settings& settings, const Record& r, Ticks now);
 
 // The gateway that runs in this network namespace, to read.
-Result<Datapath> running_gateway();
+Result<std::unique_ptr<AnyDatapath>> running_gateway();
 
-nlohmann::json status_json(const Datapath& datapath);
-nlohmann::json flows_json(const Datapath& datapath);
-nlohmann::json mappings_json(const Datapath& datapath);
+nlohmann::json status_json(const AnyDatapath& datapath);
+nlohmann::json flows_json(const AnyDatapath& datapath);
+nlohmann::json mappings_json(const AnyDatapath& datapath);
+
+// The members of the status that have these names.
+nlohmann::json traffic_json(const CounterTotals& totals);
+nlohmann::json dropped_json(const CounterTotals& totals);
+// What was refused and why, from `dropped`; empty if nothing was.
+std::string refused_text(const nlohmann::json& dropped);
 
 // The first sentence of `masq status`: does it translate, and if not, why.
 std::string headline(const nlohmann::json& status);

@@ -40,12 +40,39 @@ namespace {
 constexpr u32 kIcmpBurst = 50;
 constexpr u32 kIcmpPerSecond = 200;
 
+// The field of TCP or UDP that is to be completed later, or null if this packet has a whole one.
+u16* partial_checksum(Frame& frame, const Packet& p) {
+  const bool transport = p.kind == Kind::tcp || p.kind == Kind::udp;
+  if (!transport || frame.checksum_start == 0 || frame.checksum_start != p.l4) return nullptr;
+  return header_at<u16>(bytes_of(frame), p.l4 + (p.kind == Kind::tcp ? 16 : 6));
+}
+
 bool translate_transport(Frame& frame, const Packet& p, const Verdict& v) {
   const Bytes bytes = bytes_of(frame);
+  if (u16* partial = partial_checksum(frame, p); partial != nullptr) {
+    // It is the sum itself, not its complement, of the pseudo header alone.
+    const Ipv4 old = v.direction == kOut ? p.source : p.destination;
+    *partial = checksum_fold(static_cast<u64>(*partial) + checksum_difference(old, v.address));
+    return rewrite_transport(bytes, p, v, false);
+  }
   if (p.kind == Kind::fragment) return true;
   if (p.kind == Kind::icmp_query || p.kind == Kind::icmp_reply) return rewrite_icmp_id(bytes, p, v);
   if (p.kind == Kind::icmp_error) return rewrite_quoted(bytes, p, v);
   return rewrite_transport(bytes, p, v, true);
+}
+
+// A packet that is quoted is quoted as it would have been on the wire.
+void complete_checksum(Frame& frame, const Packet& p) {
+  u16* partial = partial_checksum(frame, p);
+  if (partial == nullptr || frame.segment_size != 0) return;
+  const u32 end = p.l3 + p.total_length;
+  u64 sum = 0;
+  for (u32 i = p.l4; i + 1 < end; i += 2)
+    sum += static_cast<u64>(frame.data[i] | frame.data[i + 1] << 8);
+  if ((end - p.l4) % 2 != 0) sum += frame.data[end - 1];
+  const u16 whole = static_cast<u16>(~checksum_fold(sum));
+  *partial = whole == 0 && p.kind == Kind::udp ? 0xffff : whole;
+  frame.checksum_start = 0;
 }
 
 bool translate(Frame& frame, const Packet& p, const Verdict& v) {
@@ -113,20 +140,37 @@ struct Engine::Hop {
 };
 
 Engine::Engine(u32 records_max, const Settings& settings)
-    : memory_(std::make_unique<TableMemory>(records_max)),
-      tables_(memory_->tables()),
-      settings_(settings),
-      stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {
-  for (u32 i = 0; i < kStripes; ++i) stripes_[i].clear();
+    : Engine(std::make_unique<TableMemory>(records_max), {}) {
+  settings_ = settings;
   memory_->exclude_ports(settings_);
 }
 
+Engine::Engine(void* memory, u32 records_max, const Settings& settings, EngineAnswers answers)
+    : Engine(memory, records_max, std::move(answers)) {
+  settings_ = settings;
+  pool_take(tables_.record_used, tables_.record_full, kNoRecord);
+  memory_->exclude_ports(settings_);
+}
+
+Engine::Engine(void* memory, u32 records_max, EngineAnswers answers)
+    : Engine(std::make_unique<TableMemory>(memory, records_max), std::move(answers)) {}
+
+Engine::Engine(std::unique_ptr<TableMemory> memory, EngineAnswers answers)
+    : memory_(std::move(memory)),
+      tables_(memory_->tables()),
+      beside_(memory_->beside()),
+      settings_(beside_.settings),
+      answers_(std::move(answers)),
+      stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {}
+
 Engine::Engine(const Tables& tables, const Settings& settings, EngineAnswers answers)
-    : tables_(tables),
-      settings_(settings),
+    : own_(std::make_unique<Companion>()),
+      tables_(tables),
+      beside_(*own_),
+      settings_(beside_.settings),
       answers_(std::move(answers)),
       stripes_(std::make_unique<std::atomic_flag[]>(kStripes)) {
-  for (u32 i = 0; i < kStripes; ++i) stripes_[i].clear();
+  settings_ = settings;
 }
 
 bool Engine::set_interface(const Interface& interface) {
@@ -149,26 +193,26 @@ void Engine::unlock(u32 stripe) {
   stripes_[stripe].clear(std::memory_order_release);
 }
 
-void Engine::route(Ipv4 destination, Ipv4 source, Route& out) const {
-  out = Route{};
+EngineRoute Engine::find_route(Ipv4 destination, Ipv4 source) const {
+  if (answers_.route) return answers_.route(destination, source);
   const EngineRoute* best = nullptr;
-  EngineRoute answer{};
-  if (answers_.route) {
-    answer = answers_.route(destination, source);
-    best = &answer;
-  }
   for (const EngineRoute& r : routes_) {
     const u32 mask = r.length == 0 ? 0 : swap32(~0u << (32 - r.length));
     if ((destination.be & mask) != (r.prefix.be & mask)) continue;
     if (best == nullptr || r.length > best->length) best = &r;
   }
-  if (best == nullptr) return;
-  out.kind = best->kind;
-  if (best->kind != RouteKind::forward) return;
-  out.ifindex = best->ifindex;
-  out.next_hop = best->next_hop.be == 0 ? destination : best->next_hop;
+  return best == nullptr ? EngineRoute{} : *best;
+}
+
+void Engine::route(Ipv4 destination, Ipv4 source, Route& out) const {
+  out = Route{};
+  const EngineRoute found = find_route(destination, source);
+  out.kind = found.kind;
+  if (found.kind != RouteKind::forward) return;
+  out.ifindex = found.ifindex;
+  out.next_hop = found.next_hop.be == 0 ? destination : found.next_hop;
   out.external = kExternalsMax;
-  const Interface* to = find_interface(settings_, best->ifindex);
+  const Interface* to = find_interface(settings_, found.ifindex);
   if (to == nullptr) return;
   out.zone = to->zone;
   out.external = to->external;
@@ -192,21 +236,23 @@ bool Engine::is_outer_address(Ipv4 address) const {
 }
 
 void Engine::count(Reason reason, const Hop& hop, const Packet& p) {
-  reasons_[static_cast<u32>(reason)].fetch_add(1, std::memory_order_relaxed);
+  std::atomic_ref(beside_.counters.reasons[static_cast<u32>(reason)])
+      .fetch_add(1, std::memory_order_relaxed);
   const Interface* on = find_interface(settings_, hop.seen_on);
   if (on != nullptr)
-    note_drop(*drops_, p, reason, drop_side(on->zone, hop.egress), hop.seen_on, hop.ether_type,
-              hop.now);
+    note_drop(beside_.drops, p, reason, drop_side(on->zone, hop.egress), hop.seen_on,
+              hop.ether_type, hop.now);
 }
 
 void Engine::count(Traffic what, u64 n) {
-  traffic_[static_cast<u32>(what)].fetch_add(n, std::memory_order_relaxed);
+  std::atomic_ref(beside_.counters.traffic[static_cast<u32>(what)])
+      .fetch_add(n, std::memory_order_relaxed);
 }
 
 EngineCounters Engine::counters() const {
   EngineCounters totals;
-  for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = reasons_[i];
-  for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = traffic_[i];
+  for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = beside_.counters.reasons[i];
+  for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = beside_.counters.traffic[i];
   return totals;
 }
 
@@ -250,6 +296,7 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   o.reason = v.reason;
   o.verdict = v;
   if (!icmp_allowed()) return o;
+  complete_checksum(frame, p);
   const u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
   const u32 length = p.l3 + kIcmpErrorHeaders + quoted;
   if (length > frame.capacity) return drop(Reason::internal_error, hop, p);
@@ -418,12 +465,21 @@ Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
   return blocked ? drop_unread(Reason::ipv6_blocked, hop, frame) : untouched();
 }
 
-void Engine::sweep_all() {
+void Engine::sweep(u32 places) {
   Hop hop{tables(), settings_, now(), 0, Interface{}, *this};
   Shared& shared = *hop.tables.shared;
-  for (u32 turn = 0; turn < hop.tables.records_max; ++turn)
-    sweep_record(hop, (shared.sweep_cursor + turn) & (hop.tables.records_max - 1));
-  shared.sweep_turns += 1;
+  const u32 before = shared.sweep_cursor, mask = hop.tables.records_max - 1;
+  for (u32 i = 0; i < places; ++i) {
+    const u32 at = (before + i) & mask;
+    // A word of clear bits: 64 places with nothing in them.
+    if (hop.tables.record_used[at >> 6] != 0) sweep_record(hop, at);
+  }
+  shared.sweep_cursor = (before + places) & mask;
+  if (shared.sweep_cursor <= before) shared.sweep_turns += 1;
+}
+
+void Engine::sweep_all() {
+  sweep(tables().records_max);
 }
 
 }  // namespace masq

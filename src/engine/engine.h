@@ -35,6 +35,9 @@ struct Frame {
   u32 capacity;
   u32 segment_size = 0;  // of a large segment that is yet to be cut: payload of each piece
   u32 segments = 0;      // and how many there will be
+  // Where the part begins whose checksum is completed later, by the kernel or by hardware; the
+  // field holds the pseudo header's sum until then. 0: every checksum is whole.
+  u32 checksum_start = 0;
 };
 
 // In network order; 0 if the frame is too short to say.
@@ -82,14 +85,20 @@ struct EngineCounters {
 
 class Engine {
  public:
+  // A table of its own.
   Engine(u32 records_max, const Settings& settings);
-  // Over tables that lie elsewhere, are in order, and stay there.
+  // In memory of the caller's (table_memory.h), which goes on as it is after the engine: a new
+  // table, or one that is taken over.
+  Engine(void* memory, u32 records_max, const Settings& settings, EngineAnswers answers = {});
+  Engine(void* memory, u32 records_max, EngineAnswers answers = {});
+  // Over tables that lie elsewhere, are in order, and stay there; settings, counters and what is
+  // remembered of refusals are the engine's own.
   Engine(const Tables& tables, const Settings& settings, EngineAnswers answers);
 
   Settings& settings() { return settings_; }
   const Settings& settings() const { return settings_; }
   const Tables& tables() const { return tables_; }
-  const Drops& drops() const { return *drops_; }
+  const Drops& drops() const { return beside_.drops; }
 
   // Nanoseconds of any clock that does not go back; Settings::time_offset_ns is added.
   void set_time(u64 ns) { time_ns_ = ns; }
@@ -100,6 +109,7 @@ class Engine {
   void add_route(const EngineRoute& route) { routes_.push_back(route); }
   void clear_routes() { routes_.clear(); }
   void add_outer_address(Ipv4 address) { outer_addresses_.push_back(address); }
+  void clear_outer_addresses() { outer_addresses_.clear(); }
   void add_socket(const EngineSocket& socket) { sockets_.push_back(socket); }
   void clear_sockets() { sockets_.clear(); }
 
@@ -110,7 +120,8 @@ class Engine {
   Outcome leaving(Frame& frame, u32 ifindex, u32 from);
   Outcome entering(Frame& frame, u32 ifindex, u32 from);
 
-  // One whole pass of the sweeper.
+  // The sweeper: so many places from where it stopped, or one whole pass.
+  void sweep(u32 places);
   void sweep_all();
 
   EngineCounters counters() const;
@@ -138,18 +149,21 @@ class Engine {
   bool icmp_allowed();
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
 
+  Engine(std::unique_ptr<TableMemory> memory, EngineAnswers answers);
+
+  EngineRoute find_route(Ipv4 destination, Ipv4 source) const;
+
   std::unique_ptr<TableMemory> memory_;  // none if the tables lie elsewhere
+  std::unique_ptr<Companion> own_;       // then this is there
   Tables tables_;
-  Settings settings_;
+  Companion& beside_;
+  Settings& settings_;
   EngineAnswers answers_;
-  std::unique_ptr<Drops> drops_ = std::make_unique<Drops>();
   u64 time_ns_ = 0;
   std::vector<EngineRoute> routes_;
   std::vector<EngineSocket> sockets_;
   std::vector<Ipv4> outer_addresses_;
   std::unique_ptr<std::atomic_flag[]> stripes_;
-  std::array<std::atomic<u64>, kReasonCount> reasons_{};
-  std::array<std::atomic<u64>, kTrafficCount> traffic_{};
   std::atomic_flag icmp_lock_ = ATOMIC_FLAG_INIT;
   u32 icmp_tokens_ = 0;
   Ticks icmp_refilled_ = 0;

@@ -1,4 +1,4 @@
-// One allocation for all of a table, cut into its parts.
+// One piece of memory for all of a table, cut into its parts.
 #include "engine/table_memory.h"
 
 #include <sys/mman.h>
@@ -18,54 +18,74 @@ namespace {
   std::abort();
 }
 
-class Layout {
- public:
+// Where each part begins; the same for everybody who looks at the memory.
+struct Layout {
+  explicit Layout(u32 records_max) {
+    const std::size_t slots = std::size_t{bucket_mask(records_max) + 1} * kBucketSlots;
+    beside = place(sizeof(Companion));
+    records = place(std::size_t{records_max} * sizeof(Record));
+    inner = place(slots * sizeof(u32));
+    outer = place(slots * sizeof(u32));
+    used = place(records_max / 64 * sizeof(u64));
+    full = place(records_max / 4096 * sizeof(u64));
+    ports = place(sizeof(PortPool) * kExternalsMax * kPoolProtocols);
+    fragments = place(sizeof(Fragment) * kFragmentsMax);
+    shared = place(sizeof(Shared));
+  }
+
   std::size_t place(std::size_t bytes) {
-    std::size_t at = size_;
-    size_ += (bytes + 63) & ~std::size_t{63};
+    const std::size_t at = size;
+    size += (bytes + 63) & ~std::size_t{63};
     return at;
   }
-  std::size_t size() const { return size_; }
 
- private:
-  std::size_t size_ = 0;
+  std::size_t beside, records, inner, outer, used, full, ports, fragments, shared;
+  std::size_t size = 0;
 };
+
+void check_size(u32 records_max) {
+  if (records_max < kRecordsMin || records_max > kRecordsMax ||
+      (records_max & (records_max - 1)) != 0)
+    refuse_to_start("the number of records must be a power of two within its limits");
+}
 
 }  // namespace
 
 TableMemory::TableMemory(u32 records_max) {
-  if (records_max < kRecordsMin || records_max > kRecordsMax ||
-      (records_max & (records_max - 1)) != 0)
-    refuse_to_start("the number of records must be a power of two within its limits");
-  const std::size_t slots = std::size_t{bucket_mask(records_max) + 1} * kBucketSlots;
-  Layout layout;
-  const std::size_t records = layout.place(std::size_t{records_max} * sizeof(Record));
-  const std::size_t inner = layout.place(slots * sizeof(u32));
-  const std::size_t outer = layout.place(slots * sizeof(u32));
-  const std::size_t used = layout.place(records_max / 64 * sizeof(u64));
-  const std::size_t full = layout.place(records_max / 4096 * sizeof(u64));
-  const std::size_t ports = layout.place(sizeof(PortPool) * kExternalsMax * kPoolProtocols);
-  const std::size_t fragments = layout.place(sizeof(Fragment) * kFragmentsMax);
-  const std::size_t shared = layout.place(sizeof(Shared));
-
-  size_ = layout.size();
+  check_size(records_max);
+  size_ = size_for(records_max);
   memory_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory_ == MAP_FAILED) refuse_to_start("there is not enough memory for the table");
-  u8* base = static_cast<u8*>(memory_);
-  tables_.records = reinterpret_cast<Record*>(base + records);
-  tables_.inner_slots = reinterpret_cast<u32*>(base + inner);
-  tables_.outer_slots = reinterpret_cast<u32*>(base + outer);
-  tables_.record_used = reinterpret_cast<u64*>(base + used);
-  tables_.record_full = reinterpret_cast<u64*>(base + full);
-  tables_.ports = reinterpret_cast<PortPool*>(base + ports);
-  tables_.fragments = reinterpret_cast<Fragment*>(base + fragments);
-  tables_.shared = reinterpret_cast<Shared*>(base + shared);
-  tables_.records_max = records_max;
+  divide(memory_, records_max);
   pool_take(tables_.record_used, tables_.record_full, kNoRecord);
 }
 
+TableMemory::TableMemory(void* memory, u32 records_max) {
+  check_size(records_max);
+  divide(memory, records_max);
+}
+
 TableMemory::~TableMemory() {
-  munmap(memory_, size_);
+  if (memory_ != nullptr) munmap(memory_, size_);
+}
+
+std::size_t TableMemory::size_for(u32 records_max) {
+  return Layout(records_max).size;
+}
+
+void TableMemory::divide(void* memory, u32 records_max) {
+  const Layout layout(records_max);
+  u8* base = static_cast<u8*>(memory);
+  beside_ = reinterpret_cast<Companion*>(base + layout.beside);
+  tables_.records = reinterpret_cast<Record*>(base + layout.records);
+  tables_.inner_slots = reinterpret_cast<u32*>(base + layout.inner);
+  tables_.outer_slots = reinterpret_cast<u32*>(base + layout.outer);
+  tables_.record_used = reinterpret_cast<u64*>(base + layout.used);
+  tables_.record_full = reinterpret_cast<u64*>(base + layout.full);
+  tables_.ports = reinterpret_cast<PortPool*>(base + layout.ports);
+  tables_.fragments = reinterpret_cast<Fragment*>(base + layout.fragments);
+  tables_.shared = reinterpret_cast<Shared*>(base + layout.shared);
+  tables_.records_max = records_max;
 }
 
 bool is_mappable(const Settings& settings, u32 pool_protocol_index, u32 port) {

@@ -67,19 +67,22 @@ Status keep_config(const Config& config) {
   return Done{};
 }
 
-void follow(Gateway& gateway, const Fd& signals, const Fd& monitor) {
+void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& filters) {
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
   constexpr int kAnyway_ms = 60000;
   constexpr int kSettle_ms = 20;  // changes come in bursts
   for (;;) {
-    pollfd fds[] = {{signals.get(), POLLIN, 0}, {monitor.get(), POLLIN, 0}};
-    int ready = poll(fds, 2, kAnyway_ms);
+    // A descriptor below zero is passed over.
+    pollfd fds[] = {
+        {signals.get(), POLLIN, 0}, {monitor.get(), POLLIN, 0}, {filters.get(), POLLIN, 0}};
+    int ready = poll(fds, 3, kAnyway_ms);
     if (ready < 0 && errno != EINTR) return;
     if (fds[0].revents & POLLIN) {
       signalfd_siginfo info{};
       if (read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP)
         return;
     }
+    if (fds[2].revents) drain_network_monitor(filters);
     if (fds[1].revents) {
       // Act on the first news at once, then once more when they have settled.
       drain_network_monitor(monitor);
@@ -121,7 +124,12 @@ int run_daemon(const Config& config, int ready_fd) {
     say(ready_fd, kReady);
     close(ready_fd);
   }
-  follow(*gateway, *signals, *monitor);
+  Fd filters;
+  if (gateway->needs_filters()) {
+    // Without it, what somebody takes away is put back once a minute.
+    if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
+  }
+  follow(*gateway, *signals, *monitor, filters);
   return 0;
 }
 

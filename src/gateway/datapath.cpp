@@ -129,6 +129,15 @@ TableSizes table_sizes(u32 records_max) {
           records_max / 4096 * 8};
 }
 
+std::string Datapath::why_no_programs() {
+  // r0 = 0; exit
+  const bpf_insn nothing[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0},
+                              {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+  Fd fd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "masq_probe", "GPL", nothing, std::size(nothing),
+                      nullptr));
+  return fd ? "" : strerror(errno);
+}
+
 Result<Datapath> Datapath::load(const Settings& settings) {
   Result<Object> object = open_object();
   if (!object) return object.error();
@@ -328,39 +337,6 @@ std::vector<int> Datapath::map_fds() const {
   return fds;
 }
 
-Status Datapath::set_interface(const Interface& interface) {
-  if (interface.ifindex == 0) return error("An interface without an index cannot be entered.");
-  Interface* place = nullptr;
-  for (u32 i = 0; i < kInterfaceProbes; ++i) {
-    Interface& at = settings().interfaces[(interface.ifindex + i) & (kInterfacePlaces - 1)];
-    if (at.ifindex == interface.ifindex) place = &at;
-    if (at.ifindex == 0 && place == nullptr) place = &at;
-  }
-  bool is_new = place == nullptr || place->ifindex != interface.ifindex;
-  if (place == nullptr || (is_new && interfaces().size() >= kInterfacesMax))
-    return error("There is no room for another interface; {} can be in use.", kInterfacesMax);
-  if (memcmp(place, &interface, sizeof interface) == 0) return Done{};
-  // The index is written last: before it, nobody looks at the rest.
-  u32 ifindex = interface.ifindex;
-  Interface fresh = interface;
-  fresh.ifindex = place->ifindex == ifindex ? ifindex : 0;
-  *place = fresh;
-  __atomic_store_n(&place->ifindex, ifindex, __ATOMIC_SEQ_CST);
-  return Done{};
-}
-
-void Datapath::remove_interface(u32 ifindex) {
-  for (Interface& at : settings().interfaces)
-    if (at.ifindex == ifindex) __atomic_store_n(&at.ifindex, 0u, __ATOMIC_SEQ_CST);
-}
-
-std::vector<Interface> Datapath::interfaces() const {
-  std::vector<Interface> all;
-  for (const Interface& at : settings().interfaces)
-    if (at.ifindex != 0) all.push_back(at);
-  return all;
-}
-
 std::optional<bpf::OwnAddress> Datapath::own_address(Ipv4 address) const {
   u32 kind = 0;
   int fd = maps_[static_cast<u32>(MapName::own)].get();
@@ -399,8 +375,15 @@ Status Datapath::set_clock() {
   return Done{};
 }
 
+// The kernel takes memory for the timer without waiting for any, so on a busy machine it may find
+// none at once.
 Status Datapath::start_sweeper() {
-  return run_once(program_fd(Program::sweep_start), "The sweeper");
+  constexpr int kTries = 10, kPause_us = 10000;
+  for (int tries = 1;; ++tries) {
+    Status status = run_once(program_fd(Program::sweep_start), "The sweeper");
+    if (status || tries == kTries) return status;
+    usleep(kPause_us);
+  }
 }
 
 CounterTotals Datapath::counters() const {

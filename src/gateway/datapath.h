@@ -15,9 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "bpf/layout.h"
-#include "core/settings.h"
-#include "core/table.h"
+#include "gateway/any_datapath.h"
 #include "gateway/fd.h"
 #include "policy/result.h"
 
@@ -34,14 +32,12 @@ enum class Program : u32 {
   count
 };
 
-// Sums over all processors.
-struct CounterTotals {
-  std::array<u64, kReasonCount> reasons{};
-  std::array<u64, kTrafficCount> traffic{};
-};
-
-class Datapath {
+class Datapath final : public AnyDatapath {
  public:
+  // Why the kernel lets this process load no BPF program at all, in the kernel's words; empty if it
+  // does.
+  static std::string why_no_programs();
+
   // Loads the programs with a table for `settings.flows_max` flows. Nothing is attached yet.
   static Result<Datapath> load(const Settings& settings);
 
@@ -56,28 +52,16 @@ class Datapath {
   // Map descriptors, for the process that keeps them open while the daemon is away.
   std::vector<int> map_fds() const;
 
-  Settings& settings() const { return *settings_; }
-  const Tables& tables() const { return tables_; }
-  const Drops& drops() const { return *drops_; }
-
-  // Enters or replaces what is known of interface.ifindex.
-  Status set_interface(const Interface& interface);
-  void remove_interface(u32 ifindex);
-  std::vector<Interface> interfaces() const;
-  // Makes these the gateway's own addresses and broadcast addresses, and no others.
-  Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be);
+  const char* name() const override { return "tc"; }
+  bool outlives_daemon() const override { return true; }
+  CounterTotals counters() const override;
+  Ticks now() const override;
+  Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) override;
   // What this address is for the gateway, as the programs are told.
   std::optional<bpf::OwnAddress> own_address(Ipv4 address) const;
-
-  // Makes the programs forget what they know of routes.
-  void routes_changed() { settings().route_generation += 1; }
-
-  // Sets the programs' clock by CLOCK_MONOTONIC, from which jiffies drift.
-  Status set_clock();
-
-  Status start_sweeper();
-  CounterTotals counters() const;
-  Ticks now() const;
+  // Jiffies drift from CLOCK_MONOTONIC.
+  Status set_clock() override;
+  Status start_sweeper() override;
 
  private:
   Status map_tables();
@@ -91,9 +75,6 @@ class Datapath {
   std::array<Fd, static_cast<u32>(MapName::count)> maps_;
   Fd constants_;
   std::vector<Mapping> mappings_;
-  Settings* settings_ = nullptr;
-  const Drops* drops_ = nullptr;
-  Tables tables_{};
 };
 
 // The place of the tables' size in a map's value, and the size itself, for `records_max` records.

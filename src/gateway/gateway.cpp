@@ -72,25 +72,52 @@ void undo(const NetworkState& network, const SavedState& state) {
   end_holders();
   restore_sysctls(state);
   if (state.belt) take_off_belt();
+  if (state.guard) take_off_guard();
+  remove_user_tables();
   remove_run_folder();
 }
 
-// What cannot be undone when nobody knows how it was, while the programs still show where.
-std::string what_may_be_left(const NetworkState& network) {
+// The interfaces of the gateway that runs here, by the programs on them or by its tables.
+std::vector<std::string> names_of_ours(const NetworkState& network) {
   std::vector<std::string> ours;
   for (const Link& link : network.links)
     if (attached_program(link.ifindex, TcHook::ingress) ||
         attached_program(link.ifindex, TcHook::egress))
       ours.push_back(link.name);
+  if (!user_tables_exist()) return ours;
+  Result<std::unique_ptr<AnyDatapath>> tables = UserTables::look();
+  if (!tables) return ours;
+  for (const Interface& interface : (*tables)->interfaces())
+    if (const Link* link = network.link_at(interface.ifindex)) ours.push_back(link->name);
+  return ours;
+}
+
+// Why the kernel cannot carry the packets here; empty if it can.
+std::string why_not_in_kernel() {
+  if (std::string why = Datapath::why_no_programs(); !why.empty())
+    return fmt::format("The kernel lets no BPF programs be loaded here ({}).", why);
+  Status status = check_kernel(this_kernel());
+  return status ? "" : status.error().sentence;
+}
+
+constexpr const char* kInMasqd =
+    " So masqd itself carries the packets: slower, and only as long as it runs.";
+
+// What cannot be undone when nobody knows how it was, while what runs still shows where.
+std::string what_may_be_left(const NetworkState& network) {
+  std::vector<std::string> ours = names_of_ours(network);
   std::vector<std::string> sysctls{"net.ipv4.conf.lo.forwarding"};
   for (const std::string& name : ours)
     for (const char* key : {"forwarding", "arp_announce"})
       sysctls.push_back(fmt::format("net.ipv4.conf.{}.{}", name, key));
   return fmt::format(
-      "what it may have left and nobody can put back but you: the sysctls {}, clsact qdiscs on {}, "
-      "and the nftables table inet masq_belt.",
+      "what it may have left and nobody can put back but you: the sysctls {}, {}and the nftables "
+      "table inet masq_belt.",
       fmt::join(sysctls, ", "),
-      ours.empty() ? "its interfaces" : fmt::format("{}", fmt::join(ours, ", ")));
+      user_tables_exist() ? ""
+                          : fmt::format("clsact qdiscs on {}, ",
+                                        ours.empty() ? "its interfaces"
+                                                     : fmt::format("{}", fmt::join(ours, ", "))));
 }
 
 }  // namespace
@@ -133,42 +160,43 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   if (!saved)
     return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
   SavedState state = *saved;
-  std::vector<u32> running = attached_programs(*network);
-  if (running.empty() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+  Running running{attached_programs(*network), user_tables_exist()};
+  if (!running.anything() && !holder_lives(state.holder)) state = SavedState{};  // of another life
   Result<ChosenInterfaces> chosen = choose_interfaces(config, *network, state.interfaces);
   if (!chosen) return chosen.error();
 
   Config decided = config;
   if (config.ipv6 == Ipv6Mode::automatic) {
-    if (running.empty()) state.ipv6_left = ipv6_is_forwarded();
+    if (!running.anything()) state.ipv6_left = ipv6_is_forwarded();
     decided.ipv6 = state.ipv6_left ? Ipv6Mode::leave : Ipv6Mode::block;
   } else {
     state.ipv6_left = config.ipv6 == Ipv6Mode::leave;
   }
   Result<Settings> settings = settings_for(decided);
   if (!settings) return settings.error();
-  if (running.empty())
-    if (Status status = check_kernel(this_kernel()); !status) return status.error();
-  Result<Datapath> datapath =
-      running.empty() ? Datapath::load(*settings) : Datapath::adopt(running);
-  if (!datapath) return datapath.error();
-  if (!running.empty()) {
-    if (config.flows_max != 0 && config.flows_max != datapath->settings().flows_max)
+  Gateway gateway;
+  if (Status status = gateway.choose_datapath(config, running, *settings, remarks); !status) {
+    if (!running.anything()) remove_user_tables();
+    return status.error();
+  }
+  if (running.anything()) {
+    Settings& kept = gateway.datapath().settings();
+    if (config.flows_max != 0 && config.flows_max != kept.flows_max)
       remarks.push_back(fmt::format(
           "The running table for {} flows is kept; `masq down` first to change its size.",
-          datapath->settings().flows_max));
-    take_over_settings(*settings, datapath->settings());
+          kept.flows_max));
+    take_over_settings(*settings, kept);
     remarks.push_back(fmt::format("Took over the running gateway with {} flows.",
-                                  datapath->tables().shared->flows));
+                                  gateway.datapath().tables().shared->flows));
   }
   for (const std::string& remark : chosen->remarks) remarks.push_back(remark);
 
-  Gateway gateway(std::move(*datapath));
   gateway.interfaces_ = *chosen;
   gateway.state_ = state;
   gateway.state_.interfaces = *chosen;
   if (Status status = gateway.begin(remarks); !status) {
-    if (running.empty()) undo(*network, gateway.state_);  // nothing half done
+    gateway.user_.reset();                                    // carries nothing any more
+    if (!running.anything()) undo(*network, gateway.state_);  // nothing half done
     return status.error();
   }
   if (gateway.state_.belt)
@@ -181,16 +209,57 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   return gateway;
 }
 
+AnyDatapath& Gateway::datapath() const {
+  if (user_) return *user_;
+  return const_cast<Datapath&>(*tc_);
+}
+
+Status Gateway::use_user_space(const Running& running, const Settings& settings,
+                               std::vector<std::string>& remarks) {
+  bool damaged = false;
+  Result<std::unique_ptr<UserDatapath>> datapath = running.in_user_space
+                                                       ? UserDatapath::take_over(settings, damaged)
+                                                       : UserDatapath::make(settings);
+  if (!datapath) return datapath.error();
+  user_ = std::move(*datapath);
+  if (damaged)
+    remarks.push_back("masqd died while it changed its tables, so all flows had to be given up.");
+  return Done{};
+}
+
+// What runs already is taken over; otherwise what was asked for, or what the kernel lets us have.
+Status Gateway::choose_datapath(const Config& config, const Running& running,
+                                const Settings& settings, std::vector<std::string>& remarks) {
+  const bool wants_user = config.datapath == "user", wants_tc = config.datapath == "tc";
+  if ((wants_tc && running.in_user_space) || (wants_user && !running.programs.empty()))
+    return error("The gateway that runs here uses the datapath {}; `masq down` ends it.",
+                 running.in_user_space ? "user" : "tc");
+  if (wants_user || running.in_user_space) return use_user_space(running, settings, remarks);
+  if (running.programs.empty()) {
+    const std::string why = why_not_in_kernel();
+    if (!why.empty() && wants_tc) return Error{why};
+    if (!why.empty()) {
+      remarks.push_back(why + kInMasqd);
+      return use_user_space(running, settings, remarks);
+    }
+  }
+  Result<Datapath> datapath =
+      running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
+  if (!datapath) return datapath.error();
+  tc_ = std::move(*datapath);
+  return Done{};
+}
+
 Status Gateway::keep_holder() {
-  if (holder_lives(state_.holder)) return Done{};
-  Result<int> holder = start_holder(datapath_.map_fds());
+  if (user_ || holder_lives(state_.holder)) return Done{};
+  Result<int> holder = start_holder(tc_->map_fds());
   if (!holder) return holder.error();
   state_.holder = *holder;
   return Done{};
 }
 
 Status Gateway::begin(std::vector<std::string>& remarks) {
-  if (Status status = datapath_.start_sweeper(); !status) return status;
+  if (Status status = datapath().start_sweeper(); !status) return status;
   return reconcile(remarks);
 }
 
@@ -249,13 +318,49 @@ Status Gateway::close_kernel_path(const NetworkState& network) {
     if (link == nullptr) continue;
     // Never the inner address as the sender of an ARP request.
     Status status = set_sysctl(state_, sysctl_of(link->name, "arp_announce"), "2");
-    if (!status) return status;
+    if (!status && !user_) return status;
   }
-  return set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
+  Status status = set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
+  // In a container /proc/sys may be closed. In user space both can be done without: the guard stops
+  // such ARP requests, and routes are asked for in another way.
+  return user_ ? Done{} : status;
+}
+
+// The rules that keep the kernel's stack out of what the datapath in user space does. Anew whenever
+// something has changed, or somebody has taken them away.
+Status Gateway::keep_guard(const NetworkState& network) {
+  if (!user_) return Done{};
+  Guard guard;
+  for (const Link& link : network.links) {
+    Zone zone = zone_of(network, link);
+    if (zone == Zone::inside) guard.inside.push_back(link.name);
+    if (zone == Zone::outside) guard.outside.push_back(link.name);
+  }
+  for (const Address& address : network.addresses) {
+    const Link* link = network.link_at(address.ifindex);
+    if (link == nullptr || zone_of(network, *link) != Zone::outside) {
+      guard.others.push_back(address.address);
+      continue;
+    }
+    for (Ipv4 each : {address.address, address.broadcast})
+      if (each.be != 0 && std::none_of(guard.outer.begin(), guard.outer.end(),
+                                       [&](Ipv4 known) { return same(known, each); }))
+        guard.outer.push_back(each);
+  }
+  const Settings& s = datapath().settings();
+  guard.pool.assign(std::begin(s.pool), std::end(s.pool));
+  guard.block_ipv6 = s.block_ipv6;
+  if (guard.outside.empty() || guard.inside.empty()) return Done{};  // nothing can pass
+  if (state_.guard && guard == guard_ && guard_is_on()) return Done{};
+  state_.guard = true;
+  if (Status status = save_state(state_); !status) return status;
+  if (Status status = put_on_guard(guard); !status) return status;
+  guard_ = guard;
+  return Done{};
 }
 
 bool Gateway::external_is_in_use(u32 external) const {
-  const Tables& t = datapath_.tables();
+  const Tables& t = datapath().tables();
   for (u32 i = 1; i < t.records_max; ++i)
     if (t.records[i].state != State::free && t.records[i].external == external) return true;
   return false;
@@ -263,7 +368,7 @@ bool Gateway::external_is_in_use(u32 external) const {
 
 // The place of an external address: its old one if it had one, else one without records.
 u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
-  Settings& s = datapath_.settings();
+  Settings& s = datapath().settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state != kExternalFree && same(s.externals[i].address, address)) {
       s.externals[i].ifindex = ifindex;
@@ -300,10 +405,10 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
           fmt::format("{} is one external address too many; {} can be in use at once.",
                       to_text(address.address), kExternalsMax));
   }
-  Settings& s = datapath_.settings();
+  Settings& s = datapath().settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
-  if (Status status = datapath_.set_own_addresses(own); !status)
+  if (Status status = datapath().set_own_addresses(own); !status)
     remarks.push_back(status.error().sentence);
 }
 
@@ -321,7 +426,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   std::optional<Address> address = first_address(network, link.ifindex);
   if (address) interface.address = address->address;
   if (zone == Zone::outside) {
-    const Settings& s = datapath_.settings();
+    const Settings& s = datapath().settings();
     for (u32 i = 0; i < kExternalsMax; ++i)
       if (address && s.externals[i].state == kExternalLive &&
           s.externals[i].ifindex == link.ifindex && same(s.externals[i].address, address->address))
@@ -331,14 +436,14 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
           "{} has no IPv4 address: nothing passes until it has one, then all by itself.",
           link.name));
   }
-  return datapath_.set_interface(interface);
+  return datapath().set_interface(interface);
 }
 
 Status Gateway::attach(const Link& link, TcHook hook, Program program) {
-  if (attached_program(link.ifindex, hook) == program_id(datapath_.program_fd(program)))
-    return Done{};
+  if (user_) return hook == TcHook::ingress ? user_->carry(link) : Done{};
+  if (attached_program(link.ifindex, hook) == program_id(tc_->program_fd(program))) return Done{};
   bool made_qdisc = false;
-  Status status = attach_program(link.ifindex, hook, datapath_.program_fd(program), made_qdisc);
+  Status status = attach_program(link.ifindex, hook, tc_->program_fd(program), made_qdisc);
   if (made_qdisc) state_.qdiscs.insert(link.name);
   if (!status) return error("{}: {}", link.name, status.error().sentence);
   return Done{};
@@ -346,16 +451,20 @@ Status Gateway::attach(const Link& link, TcHook hook, Program program) {
 
 // Takes masq off interfaces that are ours no longer.
 void Gateway::remove_others(const NetworkState& network) {
+  std::set<u32> ours;
   for (const Link& link : network.links) {
+    if (zone_of(network, link) != Zone::other) ours.insert(link.ifindex);
+    if (user_) continue;
     for (const Hooked& each : kHooks)
       if (zone_of(network, link) == Zone::other && attached_program(link.ifindex, each.hook))
         detach_program(link.ifindex, each.hook);
   }
-  for (const Interface& interface : datapath_.interfaces()) {
+  for (const Interface& interface : datapath().interfaces()) {
     const Link* link = network.link_at(interface.ifindex);
     if (link == nullptr || zone_of(network, *link) == Zone::other)
-      datapath_.remove_interface(interface.ifindex);
+      datapath().remove_interface(interface.ifindex);
   }
+  if (user_) user_->keep_only(ours);
 }
 
 Status Gateway::reconcile(std::vector<std::string>& remarks) {
@@ -365,8 +474,10 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   Status result = keep_holder();
   take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network); !status) result = status;
-  if (Status status = datapath_.set_clock(); !status) result = status;
+  if (Status status = datapath().set_clock(); !status) result = status;
   remove_others(*network);
+  // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
+  if (Status status = keep_guard(*network); !status) return status;
   update_addresses(*network, found);
   for (const Hooked& each : kHooks) {
     const auto& names = each.zone == Zone::outside ? interfaces_.external : interfaces_.internal;
@@ -381,7 +492,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
       if (Status status = attach(*link, each.hook, each.program); !status) result = status;
     }
   }
-  datapath_.routes_changed();
+  datapath().routes_changed();
   state_.interfaces = interfaces_;
   if (Status status = save_state(state_); !status) result = status;
   std::sort(found.begin(), found.end());
@@ -392,10 +503,14 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   return result;
 }
 
+bool gateway_is_there(const NetworkState& network) {
+  return !attached_programs(network).empty() || user_tables_exist();
+}
+
 std::string kept_config() {
   std::string kept = run_file("config.toml");
   Result<NetworkState> network = read_network();
-  bool there = network && !attached_programs(*network).empty();
+  bool there = network && gateway_is_there(*network);
   return there && access(kept.c_str(), R_OK) == 0 ? kept : "";
 }
 
@@ -421,10 +536,10 @@ Result<std::vector<std::string>> take_down() {
   if (saved) {
     state = *saved;
   } else {
+    state.guard = user_tables_exist();
     remarks.push_back(saved.error().sentence);
   }
-  bool running = !attached_programs(*network).empty();
-  if (!running && find_holder() == 0) {
+  if (!gateway_is_there(*network) && find_holder() == 0) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");
     return remarks;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,7 +17,9 @@
 #include "gateway/datapath.h"
 #include "gateway/interfaces.h"
 #include "gateway/netlink.h"
+#include "gateway/others.h"
 #include "gateway/state.h"
+#include "gateway/user_datapath.h"
 #include "policy/config.h"
 
 namespace masq {
@@ -29,12 +32,26 @@ class Gateway {
 
   Status reconcile(std::vector<std::string>& remarks);
 
+  // Do others' changes of nftables concern it?
+  bool needs_filters() const { return user_ != nullptr; }
+
  private:
   Status begin(std::vector<std::string>& remarks);
 
-  explicit Gateway(Datapath datapath) : datapath_(std::move(datapath)) {}
+  // What runs here already.
+  struct Running {
+    std::vector<u32> programs;
+    bool in_user_space = false;
+    bool anything() const { return !programs.empty() || in_user_space; }
+  };
+  Status choose_datapath(const Config& config, const Running& running, const Settings& settings,
+                         std::vector<std::string>& remarks);
+  Status use_user_space(const Running& running, const Settings& settings,
+                        std::vector<std::string>& remarks);
 
+  AnyDatapath& datapath() const;
   Status keep_holder();
+  Status keep_guard(const NetworkState& network);
   const Link* our_link(const NetworkState& network, const std::string& name);
   Zone zone_of(const NetworkState& network, const Link& link);
   void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
@@ -47,15 +64,21 @@ class Gateway {
   bool external_is_in_use(u32 external) const;
   void remove_others(const NetworkState& network);
 
-  Datapath datapath_;
+  // One of the two.
+  std::optional<Datapath> tc_;
+  std::unique_ptr<UserDatapath> user_;
   OurInterfaces interfaces_;
   SavedState state_;
   std::vector<std::string> belted_inside_, belted_others_, belted_closed_;
+  Guard guard_;                    // as it was put on
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 
 // The programs that masq has attached in this network namespace.
 std::vector<u32> attached_programs(const NetworkState& network);
+
+// Is a gateway here, with or without its daemon?
+bool gateway_is_there(const NetworkState& network);
 
 // The configuration of the gateway that runs here, if it has left one: a file, or nothing.
 std::string kept_config();

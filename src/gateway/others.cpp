@@ -1,8 +1,13 @@
 // nftables through libnftables, which speaks the language of the nft command.
 #include "gateway/others.h"
 
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <nftables/libnftables.h>
+#include <sys/socket.h>
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -56,7 +61,8 @@ std::vector<std::string> remarks_on_other_filters() {
     if (!item.contains("chain")) continue;
     const json& chain = item["chain"];
     std::string table = chain.value("table", "");
-    if (table == "masq_belt" || chain.value("family", "") == "ip6") continue;
+    if (table == "masq_belt" || table == "masq_user" || chain.value("family", "") == "ip6")
+      continue;
     std::string name = chain.value("family", "") + " " + table;
     chains[name].insert(chain.value("name", ""));
     // A filter for the gateway's own sockets (input, output) is in force as before.
@@ -113,6 +119,120 @@ Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std
         "apart there cannot be made: {}",
         nft_ctx_get_error_buffer(nft.get()));
   return Done{};
+}
+
+namespace {
+
+std::string set_of(const std::vector<std::string>& interfaces) {
+  return fmt::format("{{ \"{}\" }}", fmt::join(interfaces, "\", \""));
+}
+
+// A set must name something; 0.0.0.0 stands for none.
+std::string set_of(const std::vector<Ipv4>& addresses) {
+  std::string text = "{ 0.0.0.0";
+  for (Ipv4 address : addresses) {
+    u32 a = to_host(address);
+    text += fmt::format(", {}.{}.{}.{}", a >> 24, a >> 16 & 255, a >> 8 & 255, a & 255);
+  }
+  return text + " }";
+}
+
+// The rules of `inet masq_user`. Before the kernel puts fragments together (-450), so that what is
+// not for it costs it nothing.
+std::string guard_rules(const Guard& guard, const std::string& outer, const std::string& ports) {
+  std::vector<std::string> ours = guard.inside;
+  ours.insert(ours.end(), guard.outside.begin(), guard.outside.end());
+  std::string rules = fmt::format(
+      "add chain inet masq_user prerouting {{ type filter hook prerouting priority -450; }}\n"
+      "add rule inet masq_user prerouting iifname != {0} accept\n"
+      "add rule inet masq_user prerouting meta nfproto != ipv4 accept\n"
+      "add rule inet masq_user prerouting ip daddr {{ 224.0.0.0/4, 255.255.255.255 }} accept\n"
+      "add rule inet masq_user prerouting iifname {1} ip daddr != {2} fib daddr type local drop\n"
+      "add rule inet masq_user prerouting iifname {1} udp sport 67 udp dport 68 accept\n"
+      "add rule inet masq_user prerouting iifname {1} ip daddr != {2} drop\n"
+      "add rule inet masq_user prerouting ip daddr {2} meta l4proto {{ tcp, udp }} th dport {3} "
+      "socket transparent 0 accept\n"
+      "add rule inet masq_user prerouting ip daddr {2} meta l4proto {{ tcp, udp }} th dport {3} "
+      "socket transparent 1 accept\n"
+      "add rule inet masq_user prerouting ip daddr {2} meta l4proto {{ tcp, udp }} th dport {3} "
+      "drop\n"
+      "add rule inet masq_user prerouting fib daddr type local accept\n"
+      "add rule inet masq_user prerouting fib daddr oifname {0} fib daddr type unicast drop\n"
+      "add chain inet masq_user forward {{ type filter hook forward priority -300; }}\n"
+      "add rule inet masq_user forward meta nfproto ipv4 iifname {0} oifname {0} drop\n"
+      "add chain inet masq_user output {{ type filter hook output priority -300; }}\n"
+      "add rule inet masq_user output meta nfproto ipv4 oifname {1} ip saddr != {2} drop\n",
+      set_of(ours), set_of(guard.outside), outer, ports);
+  if (guard.block_ipv6)
+    rules += fmt::format(
+        "add rule inet masq_user forward meta nfproto ipv6 iifname {0} oifname {1} drop\n"
+        "add rule inet masq_user forward meta nfproto ipv6 iifname {1} oifname {0} drop\n",
+        set_of(guard.inside), set_of(guard.outside));
+  return rules;
+}
+
+}  // namespace
+
+bool Guard::operator==(const Guard& other) const {
+  auto ranges = [](const Guard& g) {
+    std::vector<u32> all;
+    for (const PortRange& range : g.pool) all.push_back(range.first << 16 | range.last);
+    for (const auto* addresses : {&g.outer, &g.others}) {
+      all.push_back(static_cast<u32>(addresses->size()));
+      for (Ipv4 address : *addresses) all.push_back(address.be);
+    }
+    return all;
+  };
+  return inside == other.inside && outside == other.outside && block_ipv6 == other.block_ipv6 &&
+         pool.size() == other.pool.size() && ranges(*this) == ranges(other);
+}
+
+Status put_on_guard(const Guard& guard) {
+  Nft nft = open_nft();
+  if (!nft) return error("nftables cannot be spoken to.");
+  std::string outer = set_of(guard.outer), others = set_of(guard.others), ports;
+  for (const PortRange& range : guard.pool)
+    if (range.first <= range.last)
+      ports += fmt::format("{}{}-{}", ports.empty() ? "{ " : ", ", range.first, range.last);
+  ports += " }";
+  std::string commands = fmt::format(
+      "add table inet masq_user\ndelete table inet masq_user\nadd table inet masq_user\n{0}"
+      "add table arp masq_user\ndelete table arp masq_user\nadd table arp masq_user\n"
+      "add chain arp masq_user input {{ type filter hook input priority 0; }}\n"
+      "add rule arp masq_user input iifname {1} arp operation request arp daddr ip {3} "
+      "arp daddr ip != 0.0.0.0 drop\n"
+      "add chain arp masq_user output {{ type filter hook output priority 0; }}\n"
+      "add rule arp masq_user output oifname {1} arp saddr ip != {2} drop\n",
+      guard_rules(guard, outer, ports), set_of(guard.outside), outer, others);
+  if (nft_run_cmd_from_buffer(nft.get(), commands.c_str()) != 0)
+    return error(
+        "The nftables rules that keep the kernel from answering for inner hosts cannot be made: {}",
+        nft_ctx_get_error_buffer(nft.get()));
+  return Done{};
+}
+
+bool guard_is_on() {
+  Nft nft = open_nft();
+  return nft && nft_run_cmd_from_buffer(nft.get(), "list chain inet masq_user output") == 0 &&
+         nft_run_cmd_from_buffer(nft.get(), "list chain arp masq_user output") == 0;
+}
+
+Result<Fd> open_filter_monitor() {
+  Fd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER));
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  int group = NFNLGRP_NFTABLES;
+  if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0)
+    return error("Changes of nftables cannot be followed ({}).", strerror(errno));
+  return fd;
+}
+
+void take_off_guard() {
+  Nft nft = open_nft();
+  if (!nft) return;
+  nft_run_cmd_from_buffer(nft.get(), "delete table inet masq_user");
+  nft_run_cmd_from_buffer(nft.get(), "delete table arp masq_user");
 }
 
 void take_off_belt() {

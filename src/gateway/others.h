@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/settings.h"
+#include "gateway/fd.h"
 #include "policy/result.h"
 
 namespace masq {
@@ -18,5 +20,26 @@ std::vector<std::string> remarks_on_other_filters();
 Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others,
                    const std::vector<std::string>& closed);
 void take_off_belt();
+
+// What the kernel's stack must leave to the datapath in user space, of which it sees every frame.
+struct Guard {
+  std::vector<std::string> inside, outside;  // interfaces
+  std::vector<Ipv4> outer;   // addresses, and broadcast addresses, of the external ones
+  std::vector<Ipv4> others;  // the gateway's other addresses
+  std::vector<PortRange> pool;
+  bool block_ipv6 = true;
+
+  bool operator==(const Guard&) const;
+};
+
+// The nftables tables "inet masq_user" and "arp masq_user": the kernel answers nothing on a port
+// that only a mapping could have, nothing from outside for other addresses than the external ones,
+// and sends nothing outside from another; between our interfaces it forwards nothing. Replaces what
+// was there, at one stroke.
+Status put_on_guard(const Guard& guard);
+bool guard_is_on();
+// A socket that becomes readable when anybody changes nftables; for drain_network_monitor.
+Result<Fd> open_filter_monitor();
+void take_off_guard();
 
 }  // namespace masq

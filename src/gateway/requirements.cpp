@@ -14,7 +14,7 @@
 namespace masq {
 namespace {
 
-constexpr const char* kMinimum = "masq needs Linux 6.1 or newer, as Debian 12 has it";
+constexpr const char* kMinimum = "its programs need Linux 6.1 or newer, as Debian 12 has it";
 
 struct Needed {
   int function;

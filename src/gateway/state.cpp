@@ -61,8 +61,8 @@ Status make_run_folder() {
 
 void remove_run_folder() {
   std::error_code ignored;
-  for (const char* name :
-       {"state.json", "state.json.new", "config.toml", "config.toml.new", "log", "lock"})
+  for (const char* name : {"state.json", "state.json.new", "config.toml", "config.toml.new", "log",
+                           "tables", "tables.new", "lock"})
     std::filesystem::remove(run_file(name), ignored);
   std::filesystem::remove(run_folder(), ignored);
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
@@ -80,6 +80,7 @@ Result<SavedState> load_state() {
     state.holder = saved.at("holder").get<int>();
     state.belt = saved.at("belt").get<bool>();
     state.ipv6_left = saved.at("ipv6_left").get<bool>();
+    state.guard = saved.value("guard", false);
     state.interfaces = interfaces_from(saved.at("interfaces"));
   } catch (const std::exception&) {
     return damaged();
@@ -90,9 +91,13 @@ Result<SavedState> load_state() {
 }
 
 Status save_state(const SavedState& state) {
-  json saved = {{"sysctls", state.sysctls},     {"qdiscs", state.qdiscs},
-                {"holder", state.holder},       {"belt", state.belt},
-                {"ipv6_left", state.ipv6_left}, {"interfaces", to_json(state.interfaces)}};
+  json saved = {{"sysctls", state.sysctls},
+                {"qdiscs", state.qdiscs},
+                {"holder", state.holder},
+                {"belt", state.belt},
+                {"guard", state.guard},
+                {"ipv6_left", state.ipv6_left},
+                {"interfaces", to_json(state.interfaces)}};
   std::string path = run_file("state.json"), fresh = path + ".new";
   {
     std::ofstream file(fresh);

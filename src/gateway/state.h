@@ -6,6 +6,7 @@
 //                gateway's interfaces
 //   config.toml  the configuration of the running gateway
 //   log          what the daemon has to say
+//   tables       flows and settings of the datapath in user space (user_tables.h)
 //
 // One folder a namespace, so that several gateways live on one machine.
 #pragma once
@@ -34,6 +35,7 @@ struct SavedState {
   std::set<std::string> qdiscs;                // interfaces on which masq made the clsact qdisc
   int holder = 0;                              // process that keeps the maps
   bool belt = false;                           // nftables table of masq exists
+  bool guard = false;                          // likewise those of the datapath in user space
   bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
   OurInterfaces interfaces;
 };

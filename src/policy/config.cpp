@@ -113,7 +113,8 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
   } else if (key == "internal") {
     config.internal = read_names(node, key, lines, wrong);
   } else if (key == "datapath") {
-    if (word != "auto" && word != "tc") wrong(node, "`datapath` must be \"auto\" or \"tc\".");
+    if (word != "auto" && word != "tc" && word != "user")
+      wrong(node, "`datapath` must be \"auto\", \"tc\" or \"user\".");
     config.datapath = word;
   } else if (key == "filtering") {
     if (auto filtering = filtering_named(word))

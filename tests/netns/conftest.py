@@ -26,10 +26,20 @@ def pytest_sessionstart():
         pytest.exit(f"{BINARIES / 'masq'} is not there; build the project first", 1)
 
 
+def pytest_generate_tests(metafunc):
+    """A module with `DATAPATHS = [...]` runs once with each of them."""
+    datapaths = getattr(metafunc.module, "DATAPATHS", None)
+    if datapaths and "lab" in metafunc.fixturenames:
+        metafunc.parametrize("lab", datapaths, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
 def lab(request):
     """The network, with servers; masq is not running yet."""
-    with Lab(**getattr(request.module, "LAB", {})) as lab:
+    options = dict(getattr(request.module, "LAB", {}))
+    if hasattr(request, "param"):
+        options["datapath"] = request.param
+    with Lab(**options) as lab:
         services = Services(lab)
         services.nginx("S2")
         outside = lab.capture_gateway_outside(snap_bytes=WATCH_SNAP_BYTES)

@@ -52,6 +52,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARIES = pathlib.Path(os.environ.get("MASQ_BIN_DIR", REPOSITORY / "build" / "bin"))
 
 TCX = REPOSITORY / "tests" / "netns" / "tcx.py"
+WITHOUT_BPF = REPOSITORY / "tests" / "netns" / "without_bpf.py"
 OUTER_HOSTS = {"S1": "192.168.1.1", "S2": "192.168.1.2", "S3": "192.168.1.3", "A": "192.168.1.250"}
 INNER_HOSTS = {"S4": "192.168.2.4", "S5": "192.168.2.5", "S6": "192.168.2.6"}
 SECOND_INNER_HOST = {"S7": "192.168.3.7"}
@@ -107,9 +108,11 @@ def command(argv, **options):
 class Lab:
     """The network, from `with Lab() as lab:` to the end of that block, whatever happens in it."""
 
-    def __init__(self, second_inner=False, name=None):
+    def __init__(self, second_inner=False, name=None, datapath=None, without_bpf=False):
         self.name = name or self._free_name()
         self.second_inner = second_inner
+        self.datapath = datapath  # what `masq up` is told, if it is told nothing else
+        self.without_bpf = without_bpf  # masq runs as on a kernel that refuses bpf()
         self.directory = STATE_DIRECTORY / f"masq-lab-{self.name}"
         self._popened = []
         self._captures = []
@@ -449,7 +452,11 @@ class Lab:
         program = BINARIES / "masq"
         if not program.exists():
             raise LabError(f"{program} is not there; build the project first")
-        return self.run("B", [program, *args], timeout_s=timeout_s, **options)
+        words = [*map(str, args)]
+        if self.datapath and words[:1] == ["up"] and "--datapath" not in words:
+            words[1:1] = ["--datapath", self.datapath]
+        before = [WITHOUT_BPF] if self.without_bpf else []
+        return self.run("B", [*before, program, *words], timeout_s=timeout_s, **options)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ S2 = ADDRESS["S2"]
 NEW_ADDRESS = "192.168.1.253"
 SETTLE_S = 0.5  # the news has to reach masq
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

@@ -15,6 +15,7 @@ from traffic import external_of, from_inside, receive
 
 S2, I1 = ADDRESS["S2"], ADDRESS["I1"]
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

@@ -13,6 +13,7 @@ from traffic import (KNOCK, from_outside, knock_at_the_inner_leg, knocks, odd_pa
 S2 = ADDRESS["S2"]
 FIRST_LOCAL_PORT, LAST_LOCAL_PORT = 32768, 60999  # what the pool leaves out
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

@@ -14,6 +14,7 @@ from traffic import from_inside, from_outside, receive_all
 S2, S6, I1 = ADDRESS["S2"], ADDRESS["S6"], ADDRESS["I1"]
 NARROW_MTU = 1300
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

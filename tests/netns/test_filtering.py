@@ -8,6 +8,7 @@ from lab import ADDRESS
 from traffic import external_of, receive
 
 S2, S3 = ADDRESS["S2"], ADDRESS["S3"]
+DATAPATHS = ["tc", "user"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,6 +4,7 @@ import pytest
 
 from lab import GATEWAY_INNER_IPV6, GATEWAY_OUTER_IPV6, IPV6
 
+DATAPATHS = ["tc", "user"]
 FORWARDING = "net.ipv6.conf.all.forwarding"
 
 

@@ -11,6 +11,7 @@ from traffic import external_of, receive, receive_all
 S2, S3 = ADDRESS["S2"], ADDRESS["S3"]
 LOCAL_PORTS = range(32768, 61000)  # the kernel's own, kept out of the pool
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

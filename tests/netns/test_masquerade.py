@@ -14,6 +14,7 @@ from traffic import SO_NO_CHECK, external_of, receive
 S2, S6, I1 = ADDRESS["S2"], ADDRESS["S6"], ADDRESS["I1"]
 INNER = ["S4", "S5", "S6"]
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

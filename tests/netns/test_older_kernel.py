@@ -1,8 +1,10 @@
-"""A kernel that lacks what the programs need is refused in one sentence, and nothing is changed.
+"""A kernel that lacks what the programs need: masqd carries the packets itself, or is refused.
 
 The functions that an older kernel lacks are taken away by a library before libbpf
 (tests/netns/older_kernel.cpp), the kernel's types by a mount that only the command sees.
 """
+
+import json
 
 import pytest
 
@@ -12,14 +14,27 @@ from traffic import pings
 HIDE_TYPES = 'mount --bind /dev/null /sys/kernel/btf/vmlinux && exec "$0" "$@"'
 
 
-def up(lab, *before):
-    return lab.run("B", [*before, BINARIES / "masq", "up"])
-
-
-@pytest.mark.parametrize(("before", "missing"), [
+OLDER = pytest.mark.parametrize(("before", "missing"), [
     (["env", f"LD_PRELOAD={BINARIES / 'older_kernel.so'}"], "lacks bpf_loop"),
     (["unshare", "--mount", "sh", "-c", HIDE_TYPES], "does not tell its types"),
 ])
+
+
+def up(lab, *before, datapath="auto"):
+    return lab.run("B", [*before, BINARIES / "masq", "up", "--datapath", datapath])
+
+
+@OLDER
+def test_masqd_carries_the_packets_itself_and_says_why(lab, before, missing):
+    started = up(lab, *before)
+    assert started.returncode == 0, started.stderr
+    [line] = [line for line in started.stdout.splitlines() if missing in line]
+    assert line.startswith("This kernel (Linux ") and "So masqd itself carries the packets" in line
+    assert json.loads(lab.masq("status", "--json").stdout)["datapath"] == "user"
+    lab.masq("down")
+
+
+@OLDER
 def test_it_is_refused_in_one_sentence_and_nothing_is_changed(lab, before, missing):
     def state():
         return [lab.run("B", argv).stdout for argv in (
@@ -27,11 +42,11 @@ def test_it_is_refused_in_one_sentence_and_nothing_is_changed(lab, before, missi
             ["sysctl", "net.ipv4.ip_local_reserved_ports"])] + [lab.programs("out0")]
 
     was = state()
-    refused = up(lab, *before)
+    refused = up(lab, *before, datapath="tc")
     assert refused.returncode == 1
     [line] = refused.stderr.splitlines()
     assert line.startswith("masq: This kernel (Linux ") and missing in line, line
-    assert "masq needs Linux 6.1 or newer" in line
+    assert "its programs need Linux 6.1 or newer" in line
     assert state() == was
     assert not lab.processes("B", "masqd") and not lab.processes("B", "masq-holder")
 

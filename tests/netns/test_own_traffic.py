@@ -10,6 +10,7 @@ from traffic import external_of, pings, receive, receive_all
 
 S2, S4 = ADDRESS["S2"], ADDRESS["S4"]
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 
@@ -114,6 +115,13 @@ def test_the_gateways_socket_on_a_port_that_a_mapping_has_already(lab):
     inner_peer = external_of(inner, server, (S2, 1194))
     own = lab.udp("B", inner_peer[1])
     own_peer = external_of(own, server, (S2, 1194))
+    if lab.datapath == "user":
+        # There the gateway's own packets have no mappings, so nothing gives them another port; what
+        # was open goes on with the inner host (docs/configuration.md).
+        assert own_peer == inner_peer
+        server.sendto(b"for S4", inner_peer)
+        assert receive(inner) == (b"for S4", (S2, 1194))
+        return
     assert own_peer != inner_peer
     converse(server, own, own_peer, inner, inner_peer)
 

@@ -10,6 +10,7 @@ from traffic import external_of, pings, receive
 LAB = {"second_inner": True}
 S2, S4, S7 = ADDRESS["S2"], ADDRESS["S4"], ADDRESS["S7"]
 
+DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 

@@ -11,6 +11,7 @@ import pytest
 from lab import ADDRESS, wait_until
 from traffic import KNOCK, pings, receive_all, wait_until_it_flows
 
+DATAPATHS = ["tc", "user"]
 LAB = {"second_inner": True}
 S2, S6, S7 = (ADDRESS[host] for host in ("S2", "S6", "S7"))
 SECOND = f"default via {S7} dev in1 metric 600"

@@ -71,12 +71,13 @@ def json_fields(tree):
     findings = []
     parts = sections(tree.get("docs/json.md", ""))
     traffic = set(re.findall(r"^ *X\((\w+),", tree.get("src/core/traffic.h", ""), re.MULTILINE))
+    user = set(re.findall(r"^ *X\((\w+),", tree.get("src/gateway/user_tables.h", ""), re.MULTILINE))
     for name, (path, functions) in JSON_MAKERS.items():
         if path not in tree:
             continue
         written = set().union(*(json_keys(tree[path], function) for function in functions))
         if name == "status":
-            written |= traffic | json_keys(tree["src/cli/report.cpp"], "interface_json")
+            written |= traffic | user | json_keys(tree["src/cli/report.cpp"], "interface_json")
         words = set()
         for path in first_column(parts.get(name, "")):
             words |= {word for word in re.split(r"[.\[\]]+", path) if word and word != "REASON"}

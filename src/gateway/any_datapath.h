@@ -1,0 +1,97 @@
+// What carries the packets, as the gateway and the commands see it: settings and tables that they
+// can look at, whoever works on them. The kernel programs (datapath.h) and the engine in user space
+// (user_datapath.h) stand behind it, and the tables of the latter when only looked at
+// (user_tables.h).
+//
+// Settings are written in place while packets pass: each field means something by itself, and what
+// makes it valid is written last.
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "bpf/layout.h"
+#include "core/drops.h"
+#include "core/settings.h"
+#include "core/table.h"
+#include "policy/result.h"
+
+namespace masq {
+
+// Sums over all processors.
+struct CounterTotals {
+  std::array<u64, kReasonCount> reasons{};
+  std::array<u64, kTrafficCount> traffic{};
+};
+
+class AnyDatapath {
+ public:
+  virtual ~AnyDatapath() = default;
+
+  // As in the option --datapath.
+  virtual const char* name() const = 0;
+  // Goes on without the daemon, with the expiry of flows in the hands of the holder.
+  virtual bool outlives_daemon() const = 0;
+  virtual CounterTotals counters() const = 0;
+  virtual Ticks now() const = 0;
+  // Figures that only this datapath has, for `status`: name and value.
+  virtual std::vector<std::pair<const char*, u64>> own_figures() const { return {}; }
+
+  // Makes these the gateway's own addresses and broadcast addresses, and no others.
+  virtual Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) = 0;
+  // Sets the datapath's clock by CLOCK_MONOTONIC.
+  virtual Status set_clock() = 0;
+  virtual Status start_sweeper() = 0;
+
+  Settings& settings() const { return *settings_; }
+  const Tables& tables() const { return tables_; }
+  const Drops& drops() const { return *drops_; }
+
+  // Enters or replaces what is known of interface.ifindex.
+  Status set_interface(const Interface& interface) {
+    if (interface.ifindex == 0) return error("An interface without an index cannot be entered.");
+    Interface* place = nullptr;
+    for (u32 i = 0; i < kInterfaceProbes; ++i) {
+      Interface& at = settings().interfaces[(interface.ifindex + i) & (kInterfacePlaces - 1)];
+      if (at.ifindex == interface.ifindex) place = &at;
+      if (at.ifindex == 0 && place == nullptr) place = &at;
+    }
+    bool is_new = place == nullptr || place->ifindex != interface.ifindex;
+    if (place == nullptr || (is_new && interfaces().size() >= kInterfacesMax))
+      return error("There is no room for another interface; {} can be in use.", kInterfacesMax);
+    if (memcmp(place, &interface, sizeof interface) == 0) return Done{};
+    // The index is written last: before it, nobody looks at the rest.
+    u32 ifindex = interface.ifindex;
+    Interface fresh = interface;
+    fresh.ifindex = place->ifindex == ifindex ? ifindex : 0;
+    *place = fresh;
+    __atomic_store_n(&place->ifindex, ifindex, __ATOMIC_SEQ_CST);
+    return Done{};
+  }
+  void remove_interface(u32 ifindex) {
+    for (Interface& at : settings().interfaces)
+      if (at.ifindex == ifindex) __atomic_store_n(&at.ifindex, 0u, __ATOMIC_SEQ_CST);
+  }
+  std::vector<Interface> interfaces() const {
+    std::vector<Interface> all;
+    for (const Interface& at : settings().interfaces)
+      if (at.ifindex != 0) all.push_back(at);
+    return all;
+  }
+
+  // Makes the datapath forget what it knows of routes.
+  void routes_changed() { settings().route_generation += 1; }
+
+ protected:
+  AnyDatapath() = default;
+  AnyDatapath(AnyDatapath&&) = default;
+  AnyDatapath& operator=(AnyDatapath&&) = default;
+
+  Settings* settings_ = nullptr;
+  const Drops* drops_ = nullptr;
+  Tables tables_{};
+};
+
+}  // namespace masq
