@@ -17,6 +17,7 @@
 
 #include "core/atomic.h"
 #include "core/bit_pool.h"
+#include "core/bucket.h"
 #include "core/hash.h"
 #include "core/port_pool.h"
 #include "core/record.h"
@@ -25,7 +26,6 @@
 
 namespace masq {
 
-inline constexpr u32 kBucketSlots = 16;
 inline constexpr u32 kSlotRecordMask = 0x00ffffff;
 inline constexpr u32 kRecordsMin = 4096;              // one word of hints
 inline constexpr u32 kRecordsMax = 8u * 1024 * 1024;  // 512 MiB of records, one map value

@@ -3,9 +3,12 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <unordered_set>
 
 namespace masq {
 
@@ -13,7 +16,7 @@ namespace test {
 
 namespace {
 
-constexpr std::size_t kStackSize = 256 * 1024;
+constexpr std::size_t kStackSize = 64 * 1024;
 
 struct Choice {
   u32 chosen;   // position in the list of fibers that could go on
@@ -35,8 +38,14 @@ class Scheduler {
     for (Fiber& f : fibers_) f.stack = std::make_unique<char[]>(kStackSize);
   }
 
-  void run_once(u32 switches_max) {
+  // What a fiber knows, for the fingerprint of a state, lies on its stack and in its registers; the
+  // rest is the caller's.
+  void remember_states(const std::function<u64()>& fingerprint) { fingerprint_ = &fingerprint; }
+
+  // False if the run ended in a state that had been reached before: all that can follow is known.
+  bool run_once(u32 switches_max) {
     active = this;
+    known_ = false;
     switches_left_ = switches_max;
     depth_ = steps_ = 0;
     for (std::size_t i = 0; i < fibers_.size(); ++i) {
@@ -47,13 +56,19 @@ class Scheduler {
       f.context.uc_stack.ss_sp = f.stack.get();
       f.context.uc_stack.ss_size = kStackSize;
       f.context.uc_link = nullptr;
+      std::memset(f.stack.get(), 0, kStackSize);
       makecontext(&f.context, enter, 0);
     }
     running_ = kNobody;
-    const u32 first = choose();
-    running_ = first;
-    swapcontext(&main_, &fibers_[first].context);
+    // Between two operations nobody runs, so that every fiber's registers lie in its context.
+    for (;;) {
+      const u32 next = choose();
+      if (next == kNobody) break;
+      running_ = next;
+      swapcontext(&main_, &fibers_[next].context);
+    }
     active = nullptr;
+    return !known_;
   }
 
   // The next run, or false if there is none.
@@ -72,14 +87,32 @@ class Scheduler {
 
   void step() {
     ++steps_;
-    switch_to(choose());
+    pause();
+  }
+
+  // Who loads what nobody changes cannot be disturbed.
+  void load(const void* at) {
+    if (fingerprint_ == nullptr || changed_.count(at) != 0) step();
+  }
+  void change(const void* at) {
+    if (changed_.insert(at).second) more_changed_ = true;
+    step();
+  }
+  // Has a place been changed that was thought to be left alone? Then begin again: runs so far have
+  // not switched before loads of it.
+  bool must_begin_again() {
+    if (fingerprint_ == nullptr || !more_changed_) return false;
+    more_changed_ = false;
+    path_.clear();
+    seen_.clear();
+    return true;
   }
 
   void lock(u32* word) {
     step();
     while (*word != 0) {
       fibers_[running_].waits_for = word;
-      switch_to(choose());
+      pause();
     }
     fibers_[running_].waits_for = nullptr;
     *word = 1;
@@ -91,6 +124,7 @@ class Scheduler {
   }
 
   u32 steps() const { return steps_; }
+  u64 states() const { return seen_.size(); }
 
   static Scheduler* active;
 
@@ -102,13 +136,7 @@ class Scheduler {
     const u32 self = s.running_;
     s.functions_[self]();
     s.fibers_[self].done = true;
-    const u32 next = s.choose();
-    if (next == kNobody) {
-      setcontext(&s.main_);
-    } else {
-      s.running_ = next;
-      setcontext(&s.fibers_[next].context);
-    }
+    setcontext(&s.main_);
     std::abort();
   }
 
@@ -134,17 +162,34 @@ class Scheduler {
       return kNobody;
     }
     if (count == 1) return options[0];
-    if (depth_ == path_.size()) path_.push_back({0, count, current});
+    if (depth_ == path_.size()) {
+      if (fingerprint_ != nullptr && !seen_.insert(state()).second) {
+        known_ = true;
+        return kNobody;
+      }
+      path_.push_back({0, count, current});
+    }
     const u32 chosen = path_[depth_++].chosen;
     if (current && chosen != 0 && switches_left_ != kUnlimited) --switches_left_;
     return options[chosen];
   }
 
-  void switch_to(u32 next) {
-    if (next == running_) return;
-    const u32 self = running_;
-    running_ = next;
-    swapcontext(&fibers_[self].context, &fibers_[next].context);
+  void pause() { swapcontext(&fibers_[running_].context, &main_); }
+
+  // Everything on which the rest of the run depends.
+  u64 state() const {
+    u64 hash = (*fingerprint_)();
+    for (const Fiber& f : fibers_) {
+      hash = hash_of(&f.done, sizeof(f.done), hash);
+      if (f.done) continue;
+      hash = hash_of(&f.waits_for, sizeof(f.waits_for), hash);
+      const auto& registers = f.context.uc_mcontext.gregs;
+      hash = hash_of(registers, sizeof(registers), hash);
+      const char* top = f.stack.get() + kStackSize;
+      const char* at = reinterpret_cast<const char*>(registers[REG_RSP]);
+      hash = hash_of(at, static_cast<std::size_t>(top - at), hash);
+    }
+    return hash;
   }
 
   const std::vector<std::function<void()>>& functions_;
@@ -155,6 +200,11 @@ class Scheduler {
   std::vector<Choice> path_;
   std::size_t depth_ = 0;
   u32 steps_ = 0;
+  const std::function<u64()>* fingerprint_ = nullptr;
+  std::unordered_set<u64> seen_;
+  bool known_ = false;
+  std::unordered_set<const void*> changed_;
+  bool more_changed_ = false;
 };
 
 Scheduler* Scheduler::active = nullptr;
@@ -163,19 +213,43 @@ Scheduler* Scheduler::active = nullptr;
 
 Exploration explore(const std::vector<std::function<void()>>& fibers, u32 switches_max,
                     u64 runs_max, const std::function<void()>& reset,
-                    const std::function<bool()>& check) {
+                    const std::function<bool()>& check, const std::function<u64()>& fingerprint) {
   Scheduler scheduler(fibers);
+  if (fingerprint && switches_max == kUnlimited) scheduler.remember_states(fingerprint);
   Exploration e;
   do {
     reset();
-    scheduler.run_once(switches_max);
+    const bool to_the_end = scheduler.run_once(switches_max);
     ++e.runs;
     if (scheduler.steps() > e.steps_max) e.steps_max = scheduler.steps();
-    if (!check()) return e;
+    if (to_the_end && !check()) return e;
     if (e.runs == runs_max) return e;
-  } while (scheduler.advance());
+  } while (scheduler.must_begin_again() || scheduler.advance());
+  e.states = scheduler.states();
   e.complete = true;
   return e;
+}
+
+u64 hash_of(const void* bytes, std::size_t count, u64 seed) {
+  constexpr u64 kFactor = 0x9e3779b97f4a7c15ull;
+  constexpr std::size_t kLanes = 4;  // side by side, since each waits for its multiplication
+  const char* at = static_cast<const char*>(bytes);
+  u64 lane[kLanes] = {seed, seed + 1, seed + 2, count};
+  u64 word[kLanes];
+  while (count != 0) {
+    const std::size_t taken = std::min(count, sizeof(word));
+    if (taken < sizeof(word)) std::memset(word, 0, sizeof(word));
+    std::memcpy(word, at, taken);
+    for (std::size_t i = 0; i < kLanes; ++i) {
+      lane[i] = (lane[i] ^ word[i]) * kFactor;
+      lane[i] ^= lane[i] >> 32;
+    }
+    at += taken;
+    count -= taken;
+  }
+  u64 hash = 0;
+  for (const u64 one : lane) hash = ((hash ^ one) * kFactor) ^ one >> 29;
+  return hash;
 }
 
 void fiber_lock(u32* word) {
@@ -188,6 +262,12 @@ void fiber_unlock(u32* word) {
 
 }  // namespace test
 
+void interleave_load(const void* at) {
+  if (test::Scheduler::active != nullptr) test::Scheduler::active->load(at);
+}
+void interleave_change(const void* at) {
+  if (test::Scheduler::active != nullptr) test::Scheduler::active->change(at);
+}
 void interleave_here() {
   if (test::Scheduler::active != nullptr) test::Scheduler::active->step();
 }

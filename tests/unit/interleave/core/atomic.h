@@ -6,41 +6,44 @@
 
 namespace masq {
 
+// A switch may come before an operation on what lies at `at`; or anywhere, by interleave_here.
+void interleave_load(const void* at);
+void interleave_change(const void* at);
 void interleave_here();
 
 inline u32 atomic_load(const u32* at) {
-  interleave_here();
+  interleave_load(at);
   return *at;
 }
 inline u64 atomic_load(const u64* at) {
-  interleave_here();
+  interleave_load(at);
   return *at;
 }
 template <class T>
 void atomic_store(T* at, T value) {
-  interleave_here();
+  interleave_change(at);
   *at = value;
 }
 inline u32 atomic_exchange_if(u32* at, u32 expected, u32 desired) {
-  interleave_here();
+  interleave_change(at);
   const u32 before = *at;
   if (before == expected) *at = desired;
   return before;
 }
 inline u64 atomic_set_bits(u64* at, u64 bits) {
-  interleave_here();
+  interleave_change(at);
   const u64 before = *at;
   *at = before | bits;
   return before;
 }
 inline u64 atomic_clear_bits(u64* at, u64 bits) {
-  interleave_here();
+  interleave_change(at);
   const u64 before = *at;
   *at = before & ~bits;
   return before;
 }
 inline u32 atomic_add(u32* at, u32 n) {
-  interleave_here();
+  interleave_change(at);
   const u32 before = *at;
   *at = before + n;
   return before;
