@@ -15,7 +15,6 @@ namespace {
 using test::Exploration;
 using test::explore;
 using test::key_of;
-using test::kUnlimited;
 
 void report(const char* what, const Exploration& e) {
   std::printf("%s: every order, %llu runs of up to %u operations", what, e.runs, e.steps_max);
@@ -55,7 +54,7 @@ void check_pool(const PoolCase& c) {
   for (const auto& f : c.fibers) fibers.push_back([&pool, &f] { f(pool); });
   u64 hidden = 0;
   const Exploration e = explore(
-      fibers, kUnlimited, 20000000,
+      fibers, 20000000,
       [&] {
         pool = Pool{};
         pool.used[0] = c.used;
@@ -232,12 +231,12 @@ class FlowOrders : public testing::Test {
     Processor a(table, settings), b(table, settings);
     const std::vector<std::function<void()>> preparing{[&] { prepare(a); }};
     explore(
-        preparing, 0, 1, [] {}, [] { return true; });
+        preparing, 1, [] {}, [] { return true; });
     a.now = b.now = a.now + later;
     table.remember();
     u64 runs = 0;
     const Exploration e = explore(
-        {[&] { first(a); }, [&] { second(b); }}, kUnlimited, 3000000,
+        {[&] { first(a); }, [&] { second(b); }}, 3000000,
         [&] {
           table.restore();
           a.begin();

@@ -21,7 +21,6 @@ constexpr std::size_t kStackSize = 64 * 1024;
 struct Choice {
   u32 chosen;   // position in the list of fibers that could go on
   u32 options;  // how many there were
-  bool costs;   // position 0 is the fiber that was running, so others cost a switch
 };
 
 struct Fiber {
@@ -43,10 +42,9 @@ class Scheduler {
   void remember_states(const std::function<u64()>& fingerprint) { fingerprint_ = &fingerprint; }
 
   // False if the run ended in a state that had been reached before: all that can follow is known.
-  bool run_once(u32 switches_max) {
+  bool run_once() {
     active = this;
     known_ = false;
-    switches_left_ = switches_max;
     depth_ = steps_ = 0;
     for (std::size_t i = 0; i < fibers_.size(); ++i) {
       Fiber& f = fibers_[i];
@@ -150,9 +148,8 @@ class Scheduler {
     u32 count = 0;
     const bool current = running_ != kNobody && can_go(running_);
     if (current) options[count++] = running_;
-    if (!current || switches_left_ != 0)
-      for (u32 i = 0; i < fibers_.size(); ++i)
-        if ((!current || i != running_) && can_go(i)) options[count++] = i;
+    for (u32 i = 0; i < fibers_.size(); ++i)
+      if ((!current || i != running_) && can_go(i)) options[count++] = i;
     if (count == 0) {
       for (const Fiber& f : fibers_)
         if (!f.done) {
@@ -167,11 +164,9 @@ class Scheduler {
         known_ = true;
         return kNobody;
       }
-      path_.push_back({0, count, current});
+      path_.push_back({0, count});
     }
-    const u32 chosen = path_[depth_++].chosen;
-    if (current && chosen != 0 && switches_left_ != kUnlimited) --switches_left_;
-    return options[chosen];
+    return options[path_[depth_++].chosen];
   }
 
   void pause() { swapcontext(&fibers_[running_].context, &main_); }
@@ -196,7 +191,6 @@ class Scheduler {
   std::vector<Fiber> fibers_;
   ucontext_t main_{};
   u32 running_ = kNobody;
-  u32 switches_left_ = 0;
   std::vector<Choice> path_;
   std::size_t depth_ = 0;
   u32 steps_ = 0;
@@ -211,15 +205,15 @@ Scheduler* Scheduler::active = nullptr;
 
 }  // namespace
 
-Exploration explore(const std::vector<std::function<void()>>& fibers, u32 switches_max,
-                    u64 runs_max, const std::function<void()>& reset,
-                    const std::function<bool()>& check, const std::function<u64()>& fingerprint) {
+Exploration explore(const std::vector<std::function<void()>>& fibers, u64 runs_max,
+                    const std::function<void()>& reset, const std::function<bool()>& check,
+                    const std::function<u64()>& fingerprint) {
   Scheduler scheduler(fibers);
-  if (fingerprint && switches_max == kUnlimited) scheduler.remember_states(fingerprint);
+  if (fingerprint) scheduler.remember_states(fingerprint);
   Exploration e;
   do {
     reset();
-    const bool to_the_end = scheduler.run_once(switches_max);
+    const bool to_the_end = scheduler.run_once();
     ++e.runs;
     if (scheduler.steps() > e.steps_max) e.steps_max = scheduler.steps();
     if (to_the_end && !check()) return e;

@@ -1,10 +1,7 @@
 // Runs a few functions as fibers of one thread and enumerates the orders in which their atomic
 // operations can happen: depth first over the choices, each run replayed from the start.
 //
-// A *switch* away from a fiber that could have gone on is counted; runs with more than
-// `switches_max` of them are left out (Musuvathi, Qadeer 2007: two find nearly every fault). With
-// kUnlimited every interleaving is run. Operations are sequentially consistent, as on the machines
-// that we run on.
+// Operations are sequentially consistent, as on the machines that we run on.
 //
 // Longer fibers have too many orders to run each to its end, but most of them lead to the same
 // states. With a fingerprint of what they share, a run ends where it meets a state that was reached
@@ -21,8 +18,6 @@
 
 namespace masq::test {
 
-inline constexpr u32 kUnlimited = 0xffffffff;
-
 struct Exploration {
   u64 runs = 0;
   u64 states = 0;         // different ones at which there was a choice, if they were remembered
@@ -31,11 +26,10 @@ struct Exploration {
 };
 
 // `reset` before and `check` after each run that came to its end; `check` returns false to stop.
-// `fingerprint` hashes all that the fibers read and write outside of their stacks; with it and
-// kUnlimited, states are remembered.
-Exploration explore(const std::vector<std::function<void()>>& fibers, u32 switches_max,
-                    u64 runs_max, const std::function<void()>& reset,
-                    const std::function<bool()>& check,
+// `fingerprint` hashes all that the fibers read and write outside of their stacks; with it,
+// states are remembered.
+Exploration explore(const std::vector<std::function<void()>>& fibers, u64 runs_max,
+                    const std::function<void()>& reset, const std::function<bool()>& check,
                     const std::function<u64()>& fingerprint = {});
 
 u64 hash_of(const void* bytes, std::size_t count, u64 seed);
