@@ -128,6 +128,8 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
+  differs((from_file || config.take_over_streams) && config.take_over_streams != s.takes_streams,
+          "take_over_streams");
   if (!from_file) return found;
   differs(config.udp_refresh_inbound != s.udp_refresh_inbound, "udp_refresh_inbound");
   const std::tuple<u32, Ticks, const char*> timers[] = {
@@ -230,6 +232,7 @@ struct UpOptions {
   std::string config_path, filtering, ipv6, datapath;
   std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0, host_flows = 0, host_ports = 0;
+  bool take_over_streams = false;
 };
 
 void add_options(CLI::App& command, UpOptions& o) {
@@ -254,6 +257,8 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
   command.add_option("--host-flows", o.host_flows, "Flows per inner host; 0 for no limit");
   command.add_option("--host-ports", o.host_ports, "External ports per inner host; 0 for no limit");
+  command.add_flag("--take-over-streams", o.take_over_streams,
+                   "Go on with TCP connections that inner hosts opened before the gateway began");
   command.add_option("--ipv6", o.ipv6, "IPv6 between inside and outside: auto, block or leave")
       ->check(CLI::IsMember({"auto", "block", "leave"}));
   command.add_option("--config", o.config_path, "Configuration in TOML; options given here win")
@@ -284,6 +289,7 @@ int up_with(UpOptions o) {
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;
   if (o.flows_max != 0) config.flows_max = o.flows_max;
+  if (o.take_over_streams) config.take_over_streams = true;
   if (!o.ipv6.empty()) config.ipv6 = *ipv6_named(o.ipv6);
   if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
   return up(config, from_file);

@@ -96,7 +96,8 @@ struct Settings {
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
   u8 filtering;                    // Filtering where no rule says otherwise
   u8 filters_open;                 // is there a filtering that lets in who was not asked?
-  u8 reserved[4];
+  u8 takes_streams;                // make flows for open TCP connections of inner hosts
+  u8 reserved[3];
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];

@@ -122,6 +122,13 @@ MASQ_INLINE Reason opens_flow(const Packet& p, State& state) {
   }
 }
 
+// Is it from the midst of a connection that inner hosts may have had before the gateway knew any?
+// An end is none: there would be nothing left to carry, but a stray RST or FIN to translate.
+MASQ_INLINE bool is_midstream(const Packet& p) {
+  return p.kind == Kind::tcp &&
+         (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == kTcpAck;
+}
+
 // The key under which an outgoing packet's flow is found. For an ICMP error from inside it is that
 // of the quoted packet, which came from outside and was addressed to the inner host.
 MASQ_INLINE Key outgoing_key(const Packet& p) {
@@ -173,6 +180,7 @@ MASQ_INLINE Reason may_open(World& w, const Packet& p) {
     if (mapping != kNoRecord) reason = Reason::none;
     if (p.kind == Kind::icmp_error) w.making.flow = mapping;
   }
+  if (w.settings.takes_streams && !(n.flags & kFlagLocal) && is_midstream(p)) reason = Reason::none;
   if (reason != Reason::none) return reason;
   if (p.options) return Reason::ip_options;  // as in follow(); nothing is made for it
   if (n.flags & kFlagLocal) return Reason::none;

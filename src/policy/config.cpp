@@ -104,6 +104,13 @@ void read_filtering_for(const toml::node& node, Config& config, const Report& wr
   }
 }
 
+void read_switch(const toml::node& node, const std::string& key, bool& out, const Report& wrong) {
+  if (const auto* flag = node.as_boolean())
+    out = flag->get();
+  else
+    wrong(node, fmt::format("`{}` must be true or false.", key));
+}
+
 void read_key(const std::string& key, const toml::node& node, Config& config, NameLines& lines,
               const Report& wrong) {
   const auto* text = node.as_string();
@@ -131,10 +138,9 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
   } else if (key == "flows_max") {
     read_number(node, key, kFlowsMin, kFlowsMax, config.flows_max, wrong);
   } else if (key == "udp_refresh_inbound") {
-    if (const auto* flag = node.as_boolean())
-      config.udp_refresh_inbound = flag->get();
-    else
-      wrong(node, "`udp_refresh_inbound` must be true or false.");
+    read_switch(node, key, config.udp_refresh_inbound, wrong);
+  } else if (key == "take_over_streams") {
+    read_switch(node, key, config.take_over_streams, wrong);
   } else if (key == "timeouts") {
     read_timeouts(node, config, wrong);
   } else {
@@ -328,6 +334,7 @@ std::string to_toml(const Config& config) {
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
+  table.insert("take_over_streams", config.take_over_streams);
   toml::table timeouts;
   for (const NumberKey& timeout : kTimeouts) timeouts.insert(timeout.key, config.*timeout.field);
   table.insert("timeouts", timeouts);
@@ -352,6 +359,7 @@ Result<Settings> settings_for(const Config& config) {
   s.refresh = ticks_from_ns(250000000);
   s.flows_max = config.flows_max != 0 ? config.flows_max : flows_for_memory();
   s.udp_refresh_inbound = config.udp_refresh_inbound;
+  s.takes_streams = config.take_over_streams;
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
   set_filtering(s, config);
   // Everything but the ports that the gateway's own sockets are given by the kernel.

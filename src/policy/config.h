@@ -35,6 +35,7 @@ struct Config {
   u32 dns_s = 30;
   u32 icmp_s = 60;
   bool udp_refresh_inbound = false;
+  bool take_over_streams = false;
 };
 
 // Where something is wrong and what.

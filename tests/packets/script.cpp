@@ -212,6 +212,7 @@ class Player {
     const std::map<std::string, u8 Settings::*> switches = {
         {"udp_refresh_inbound", &Settings::udp_refresh_inbound},
         {"block_ipv6", &Settings::block_ipv6},
+        {"takes_streams", &Settings::takes_streams},
         {"filtering", &Settings::filtering}};
     for_all([&](Gateway& g) {
       if (auto t = timers.find(name); t != timers.end())
