@@ -45,6 +45,7 @@ struct Packet {
   // TCP
   u8 tcp_flags;
   u8 window_scale;  // of a SYN; 0xff if it offers none
+  u16 mss_at;       // of a SYN: offset of the value of its MSS option; 0 if there is none
   u16 window;       // host order, unscaled
   u32 sequence;     // host order
   u32 acknowledgment;
@@ -76,30 +77,36 @@ MASQ_INLINE u16 header_sum(Bytes bytes, u32 offset, u32 words) {
   return checksum_fold(sum);
 }
 
-// The window scale option of a SYN (RFC 7323 section 2.2), or 0xff.
-MASQ_INLINE u8 tcp_window_scale(Bytes bytes, u32 offset, u32 end) {
+// The options of a SYN: window scale (RFC 7323 section 2.2) and maximum segment size (RFC 9293
+// section 3.7.1), each of them by its first occurrence. What is behind an option of impossible
+// length is not read.
+MASQ_INLINE void read_syn_options(Bytes bytes, Packet& p) {
   struct __attribute__((packed)) Byte {
     u8 value;
   };
+  u32 offset = p.l4 + sizeof(TcpHeader), end = p.l3 + p.headers;
+  p.window_scale = 0xff;
+  p.mss_at = 0;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < 12; ++i) {  // no SYN carries more options in practice; unread means unscaled
-    if (offset + 2 >= end) return 0xff;
+    if (offset + 2 >= end) return;
     Byte* kind = header_at<Byte>(bytes, offset);
-    if (kind == nullptr || kind->value == 0) return 0xff;
+    if (kind == nullptr || kind->value == 0) return;
     if (kind->value == 1) {
       offset += 1;
       continue;
     }
     Byte* length = header_at<Byte>(bytes, offset + 1);
-    if (length == nullptr || length->value < 2) return 0xff;
+    if (length == nullptr || length->value < 2) return;
+    if (kind->value == 2 && length->value == 4 && offset + 4 <= end && p.mss_at == 0)
+      p.mss_at = static_cast<u16>(offset + 2);
     if (kind->value == 3) {
       Byte* shift = header_at<Byte>(bytes, offset + 2);
-      if (shift == nullptr || length->value != 3) return 0xff;
-      return shift->value > 14 ? 14 : shift->value;
+      if (shift == nullptr || length->value != 3) return;
+      if (p.window_scale == 0xff) p.window_scale = shift->value > 14 ? 14 : shift->value;
     }
     offset += length->value;
   }
-  return 0xff;
 }
 
 MASQ_INLINE Reason parse_tcp(Bytes bytes, Packet& p, u32 payload_end) {

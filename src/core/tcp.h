@@ -21,9 +21,10 @@
 // any -RST-> transitory -data-> established; data past a FIN: that FIN was a forgery, back one
 // step. Nothing is removed here: timers do that, 240 s later.
 //
-// A connection of which the gateway knows nothing (it has lost its table) is taken over, if settings
-// allow, from what the inner host sends in its midst: it is `opening` until the remote end answers,
-// its numbers are learnt from both, and its windows are taken for as large as scaling allows.
+// A connection of which the gateway knows nothing (it has lost its table) is taken over, if
+// settings allow, from what the inner host sends in its midst: it is `opening` until the remote end
+// answers, its numbers are learnt from both, and its windows are taken for as large as scaling
+// allows.
 //
 // Not followed: a simultaneous open in which the remote end's SYN,ACK is lost for good; it stays in
 // `opening`, and its mapping ends 240 s after the last SYN.

@@ -30,6 +30,7 @@ struct Verdict {
   Ipv4 icmp_source;
   u32 ifindex;
   Ipv4 next_hop;
+  u16 mss_most;  // of a SYN: what its MSS option may say at most, host order; 0: anything
   Zone to_zone;  // where `forward` leads
 };
 

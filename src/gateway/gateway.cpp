@@ -57,6 +57,7 @@ void take_over_settings(const Settings& from, Settings& to) {
   to.dns = from.dns;
   to.icmp = from.icmp;
   to.udp_refresh_inbound = from.udp_refresh_inbound;
+  to.mss_clamp = from.mss_clamp;
   to.takes_streams = from.takes_streams;
   to.block_ipv6 = from.block_ipv6;
   to.filtering = from.filtering;

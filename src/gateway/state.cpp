@@ -78,7 +78,8 @@ Status keep_secret(u64 (&secret)[2]) {
         (about.st_mode & 077) != 0 || about.st_size != sizeof read_back ||
         read(kept.get(), read_back, sizeof read_back) != sizeof read_back)
       return error(
-          "{} is not what masq has written there (16 bytes that only root may read); remove it, and "
+          "{} is not what masq has written there (16 bytes that only root may read); remove it, "
+          "and "
           "external ports will be chosen anew.",
           path);
     secret[0] = read_back[0];
