@@ -95,7 +95,7 @@ constexpr NumberKey kTimeouts[] = {{"udp_s", &Config::udp_s, 1}};
 """
 IN_ORDER = "| `udp_s` | 300 |\n| `external` | |\n`--external`\n`[timeouts]`\n"
 CONFIG = {"src/policy/config.cpp": CONFIG_CPP, "src/policy/config.h": "  u32 udp_s = 300;\n",
-          "src/cli/masq.cpp": 'up_command->add_option("--external", external)\n'
+          "src/cli/masq.cpp": 'up_command->add_option("--external", external);\n'
                               'other->add_flag("--json", as_json)\n'}
 
 
