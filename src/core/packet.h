@@ -77,36 +77,40 @@ MASQ_INLINE u16 header_sum(Bytes bytes, u32 offset, u32 words) {
   return checksum_fold(sum);
 }
 
-// The options of a SYN: window scale (RFC 7323 section 2.2) and maximum segment size (RFC 9293
-// section 3.7.1), each of them by its first occurrence. What is behind an option of impossible
-// length is not read.
-MASQ_INLINE void read_syn_options(Bytes bytes, Packet& p) {
+// Offset of the value of the first option of this kind, or 0 if there is none of that length.
+MASQ_INLINE u32 tcp_option(Bytes bytes, u32 offset, u32 end, u8 wanted, u8 wanted_length) {
   struct __attribute__((packed)) Byte {
     u8 value;
   };
-  u32 offset = p.l4 + sizeof(TcpHeader), end = p.l3 + p.headers;
-  p.window_scale = 0xff;
-  p.mss_at = 0;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < 12; ++i) {  // no SYN carries more options in practice; unread means unscaled
-    if (offset + 2 >= end) return;
+  for (u32 i = 0; i < 12; ++i) {  // no SYN carries more options in practice
+    if (offset + 2 >= end) return 0;
     Byte* kind = header_at<Byte>(bytes, offset);
-    if (kind == nullptr || kind->value == 0) return;
+    if (kind == nullptr || kind->value == 0) return 0;
     if (kind->value == 1) {
       offset += 1;
       continue;
     }
     Byte* length = header_at<Byte>(bytes, offset + 1);
-    if (length == nullptr || length->value < 2) return;
-    if (kind->value == 2 && length->value == 4 && offset + 4 <= end && p.mss_at == 0)
-      p.mss_at = static_cast<u16>(offset + 2);
-    if (kind->value == 3) {
-      Byte* shift = header_at<Byte>(bytes, offset + 2);
-      if (shift == nullptr || length->value != 3) return;
-      if (p.window_scale == 0xff) p.window_scale = shift->value > 14 ? 14 : shift->value;
-    }
+    if (length == nullptr || length->value < 2) return 0;
+    if (kind->value == wanted)
+      return length->value == wanted_length && offset + wanted_length <= end ? offset + 2 : 0;
     offset += length->value;
   }
+  return 0;
+}
+
+// The options of a SYN: window scale (RFC 7323 section 2.2) and maximum segment size (RFC 9293
+// section 3.7.1).
+MASQ_INLINE void read_syn_options(Bytes bytes, Packet& p) {
+  struct __attribute__((packed)) Byte {
+    u8 value;
+  };
+  u32 begin = p.l4 + sizeof(TcpHeader), end = p.l3 + p.headers;
+  p.mss_at = static_cast<u16>(tcp_option(bytes, begin, end, 2, 4));
+  u32 scale_at = tcp_option(bytes, begin, end, 3, 3);
+  Byte* shift = header_at<Byte>(bytes, scale_at);
+  p.window_scale = scale_at == 0 || shift == nullptr ? 0xff : shift->value > 14 ? 14 : shift->value;
 }
 
 MASQ_INLINE Reason parse_tcp(Bytes bytes, Packet& p, u32 payload_end) {
