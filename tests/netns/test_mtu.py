@@ -25,21 +25,26 @@ CUTS_DATAGRAMS = False
 TCP_BULK = b"".join(b"%031d\n" % i for i in range(32000))  # 1 MB
 UDP_BULK = TCP_BULK[:200_000]
 UDP_PIECE = 4000
+NARROW = 1280
 LINKS = [(9000, 1500), (9000, 1280), (1500, 9000), (1280, 9000)]
 
 
-def set_mtu(lab, inner, outer):
+def set_mtu(lab, inner, outer, gateway_outer=None):
+    """Of both links; the gateway's own outer leg may be narrower than the link."""
     for net, hosts, mtu, leg in (("innet", INNER_HOSTS, inner, "in0"),
                                  ("outnet", OUTER_HOSTS, outer, "out0")):
         for host in hosts:
             lab.ip(host, f"link set eth0 mtu {mtu}")
-        lab.ip(net, *(f"link set {port} mtu {mtu}" for port in [h.lower() for h in hosts] + ["b"]),
-               f"link set br0 mtu {mtu}")
+        lab.ip(net, *(f"link set dev {port} mtu {mtu}" for port in [h.lower() for h in hosts] + ["b"]),
+               f"link set dev br0 mtu {mtu}")
         lab.ip("B", f"link set {leg} mtu {mtu}")
+    if gateway_outer is not None:
+        lab.ip("B", f"link set out0 mtu {gateway_outer}")
 
     def known():
         interfaces = json.loads(lab.masq("status", "--json").stdout)["interfaces"]
-        return {i["name"]: i["mtu"] for i in interfaces} == {"in0": inner, "out0": outer}
+        return {i["name"]: i["mtu"] for i in interfaces} == {
+            "in0": inner, "out0": gateway_outer or outer}
     wait_until(known, "the gateway knows the new sizes", timeout_s=10)
 
 
@@ -169,25 +174,39 @@ def test_mss_is_lowered_both_ways(lab, links):
     assert mss_of(outside) == [smaller, links[1] - 40]
 
 
-@pytest.fixture
-def without_clamp(lab, links):
-    """Takes the gateway over with another setting, and gives it back."""
+@pytest.fixture(scope="module")
+def narrow_gateway(lab, masq_up):
+    """Both ends know only large links, and the narrow one lies between them."""
+    set_mtu(lab, 9000, 9000, gateway_outer=NARROW)
+    yield
+    set_mtu(lab, 1500, 1500)
+
+
+@pytest.fixture(params=["auto", "off"])
+def clamp(lab, narrow_gateway, request):
+    """A new masqd with another setting takes the gateway over; afterwards one as before."""
     def again(word):
         lab.kill_daemon()
         done = lab.masq("up", "--mss-clamp", word)
         assert done.returncode == 0, done.stderr
-    again("off")
-    yield
+    again(request.param)
+    yield request.param
     again("auto")
 
 
-def test_tcp_finds_the_size_by_itself_where_mss_is_left(lab, links, offloads, without_clamp):
-    """By the gateway's "fragmentation needed", cut segments and large ones alike."""
+@pytest.mark.parametrize("offloads_on", [True, False])
+def test_tcp_over_a_narrow_gateway(lab, clamp, offloads_on):
+    """Agreed on from the start; or else found by the gateway's "fragmentation needed"."""
+    set_offloads(lab, offloads_on)
     for host in ("S2", "S6"):
         lab.ip(host, "route flush cache")
     before = lab.dropped("too_big")
     client, server = connect(lab)
     with client, server:
         assert send_stream(client, server)
-        assert send_stream(server, client)
-    assert lab.dropped("too_big") > before
+        if clamp == "auto":
+            assert send_stream(server, client)
+            assert lab.dropped("too_big") == before
+        else:
+            assert lab.dropped("too_big") > before
+    set_offloads(lab, True)
