@@ -67,7 +67,8 @@ translate yet. IPsec works with NAT traversal, which every IPsec program has (UD
 A connection is known from its first segment (SYN) on. This segment belongs to none that is known:
 the connection is older than the gateway, or it was idle for longer than `tcp_established_s`, or the
 packets of its other direction take another way. Long idle connections should use keepalives of
-less than two hours. A rule of thumb: some after a start are normal, many later are not.""",
+less than two hours. A rule of thumb: some after a start are normal, many later are not.
+With `take_over_streams` ([configuration.md](configuration.md)) such connections go on instead.""",
     "icmp_orphan": """\
 ICMP errors go in or out only if the packet that they quote belongs to a known flow and the error
 goes to the end that sent it. Errors about flows that have just expired are normal; others are scans

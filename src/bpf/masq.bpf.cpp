@@ -57,6 +57,7 @@ MASQ_INLINE void count(Traffic what, u64 n) {
 extern "C" {
 u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason);
 u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 reason);
+u32 masq_lower_mss(__sk_buff* skb, u32 hook);
 }
 
 // Counts the packet that is in the hook's scratch, and remembers it for `masq explain --last`.
@@ -88,8 +89,7 @@ MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
   if (more || syn) make_readable(skb, l3, kHeadersMost);
   Reason reason = parse(bytes_of(skb), l3, skb->len, p);
   p.window_scale = 0xff;
-  if (reason == Reason::none && syn && !p.options)
-    p.window_scale = tcp_window_scale(bytes_of(skb), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
+  if (reason == Reason::none && syn && !p.options) read_syn_options(bytes_of(skb), p);
   return reason;
 }
 
@@ -138,8 +138,9 @@ MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verd
   return l4_checksum_replace(skb, checksum, old_port.be, v.port.be, flags | 2) == 0;
 }
 
-MASQ_INLINE bool translate(__sk_buff* skb, const Packet& p, const Verdict& v) {
+MASQ_INLINE bool translate(__sk_buff* skb, u32 hook, const Packet& p, const Verdict& v) {
   if (!rewrite_ipv4(bytes_of(skb), p, v)) return false;
+  if (v.mss_most != 0 && masq_lower_mss(skb, hook)) return false;
   return !v.translate || translate_transport(skb, p, v);
 }
 
@@ -272,7 +273,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
         return kTcOk;
       }
       count(Traffic::local_translated, 1);
-      return translate(skb, p, v) ? kTcOk : drop(skb, w.hook, Reason::internal_error);
+      return translate(skb, w.hook, p, v) ? kTcOk : drop(skb, w.hook, Reason::internal_error);
     case Action::forward:
     case Action::hairpin:
       break;
@@ -281,7 +282,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
     default:
       return drop(skb, w.hook, v.reason);
   }
-  if (!translate(skb, p, v)) return drop(skb, w.hook, Reason::internal_error);
+  if (!translate(skb, w.hook, p, v)) return drop(skb, w.hook, Reason::internal_error);
   if (!last_check(skb, w.settings, p.l3, v)) return drop(skb, w.hook, Reason::egress_guard);
   count_translated(skb, v, p.l3);
   if (v.action == Action::hairpin) return again(skb, w.settings, v.ifindex);
@@ -316,6 +317,22 @@ __attribute__((noinline)) u32 masq_read(__sk_buff* skb, u32 hook, u32 l3) {
   if (scratch == nullptr || l3 > kEthernetHeaderLength)
     return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(read_packet(skb, l3, scratch->packet));
+}
+
+// 0 if all went well, also where there was nothing to lower.
+__attribute__((noinline)) u32 masq_lower_mss(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  if (scratch == nullptr) return 1;
+  const Packet& p = scratch->packet;
+  u16 before = 0, now = 0;
+  if (!lower_mss(bytes_of(skb), p, scratch->verdict, before, now)) return 0;
+  Checksum state = checksum_state(skb);
+  if (state == Checksum::partial) return 0;  // it is summed up later
+  if (state == Checksum::none || state == Checksum::unnecessary) {
+    change_tcp_checksum(bytes_of(skb), p, before, now);
+    return 0;
+  }
+  return l4_checksum_replace(skb, p.l4 + 16u, before, now, 2) != 0;
 }
 
 __attribute__((noinline)) u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason) {

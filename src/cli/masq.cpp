@@ -128,6 +128,10 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
+  differs((from_file || config.mss_clamp != kMssByMtu) && config.mss_clamp != s.mss_clamp,
+          "mss_clamp");
+  differs((from_file || config.take_over_streams) && config.take_over_streams != s.takes_streams,
+          "take_over_streams");
   if (!from_file) return found;
   differs(config.udp_refresh_inbound != s.udp_refresh_inbound, "udp_refresh_inbound");
   const std::tuple<u32, Ticks, const char*> timers[] = {
@@ -230,6 +234,8 @@ struct UpOptions {
   std::string config_path, filtering, ipv6, datapath;
   std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0, host_flows = 0, host_ports = 0;
+  std::string mss_clamp;
+  bool take_over_streams = false;
 };
 
 void add_options(CLI::App& command, UpOptions& o) {
@@ -254,6 +260,14 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
   command.add_option("--host-flows", o.host_flows, "Flows per inner host; 0 for no limit");
   command.add_option("--host-ports", o.host_ports, "External ports per inner host; 0 for no limit");
+  command
+      .add_option(
+          "--mss-clamp", o.mss_clamp,
+          "What TCP may agree on as segment size: auto (as the interfaces' MTUs allow), off "
+          "(anything) or a number of bytes")
+      ->type_name("auto|off|N");
+  command.add_flag("--take-over-streams", o.take_over_streams,
+                   "Go on with TCP connections that inner hosts opened before the gateway began");
   command.add_option("--ipv6", o.ipv6, "IPv6 between inside and outside: auto, block or leave")
       ->check(CLI::IsMember({"auto", "block", "leave"}));
   command.add_option("--config", o.config_path, "Configuration in TOML; options given here win")
@@ -284,6 +298,14 @@ int up_with(UpOptions o) {
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;
   if (o.flows_max != 0) config.flows_max = o.flows_max;
+  if (!o.mss_clamp.empty()) {
+    std::optional<u16> clamp = mss_clamp_named(o.mss_clamp);
+    if (!clamp)
+      return misuse(fmt::format("--mss-clamp must be auto, off or a number from {} to {}.", kMssMin,
+                                kMssMax));
+    config.mss_clamp = *clamp;
+  }
+  if (o.take_over_streams) config.take_over_streams = true;
   if (!o.ipv6.empty()) config.ipv6 = *ipv6_named(o.ipv6);
   if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
   return up(config, from_file);

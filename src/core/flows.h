@@ -121,7 +121,7 @@ MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Por
   r.flags = flags;
   r.policy_generation = 0;
   r.rule_path[kOut] = r.rule_path[kIn] = 0;
-  r.next_hop[kOut] = r.next_hop[kIn] = 0;
+  r.syn_again = 0;
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
   fill_deltas(r, s.externals[external].address);

@@ -45,6 +45,7 @@ struct Packet {
   // TCP
   u8 tcp_flags;
   u8 window_scale;  // of a SYN; 0xff if it offers none
+  u16 mss_at;       // of a SYN: offset of the value of its MSS option; 0 if there is none
   u16 window;       // host order, unscaled
   u32 sequence;     // host order
   u32 acknowledgment;
@@ -76,30 +77,40 @@ MASQ_INLINE u16 header_sum(Bytes bytes, u32 offset, u32 words) {
   return checksum_fold(sum);
 }
 
-// The window scale option of a SYN (RFC 7323 section 2.2), or 0xff.
-MASQ_INLINE u8 tcp_window_scale(Bytes bytes, u32 offset, u32 end) {
+// Offset of the value of the first option of this kind, or 0 if there is none of that length.
+MASQ_INLINE u32 tcp_option(Bytes bytes, u32 offset, u32 end, u8 wanted, u8 wanted_length) {
   struct __attribute__((packed)) Byte {
     u8 value;
   };
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < 12; ++i) {  // no SYN carries more options in practice; unread means unscaled
-    if (offset + 2 >= end) return 0xff;
+  for (u32 i = 0; i < 12; ++i) {  // no SYN carries more options in practice
+    if (offset + 2 >= end) return 0;
     Byte* kind = header_at<Byte>(bytes, offset);
-    if (kind == nullptr || kind->value == 0) return 0xff;
+    if (kind == nullptr || kind->value == 0) return 0;
     if (kind->value == 1) {
       offset += 1;
       continue;
     }
     Byte* length = header_at<Byte>(bytes, offset + 1);
-    if (length == nullptr || length->value < 2) return 0xff;
-    if (kind->value == 3) {
-      Byte* shift = header_at<Byte>(bytes, offset + 2);
-      if (shift == nullptr || length->value != 3) return 0xff;
-      return shift->value > 14 ? 14 : shift->value;
-    }
+    if (length == nullptr || length->value < 2) return 0;
+    if (kind->value == wanted)
+      return length->value == wanted_length && offset + wanted_length <= end ? offset + 2 : 0;
     offset += length->value;
   }
-  return 0xff;
+  return 0;
+}
+
+// The options of a SYN: window scale (RFC 7323 section 2.2) and maximum segment size (RFC 9293
+// section 3.7.1).
+MASQ_INLINE void read_syn_options(Bytes bytes, Packet& p) {
+  struct __attribute__((packed)) Byte {
+    u8 value;
+  };
+  u32 begin = p.l4 + sizeof(TcpHeader), end = p.l3 + p.headers;
+  p.mss_at = static_cast<u16>(tcp_option(bytes, begin, end, 2, 4));
+  u32 scale_at = tcp_option(bytes, begin, end, 3, 3);
+  Byte* shift = header_at<Byte>(bytes, scale_at);
+  p.window_scale = scale_at == 0 || shift == nullptr ? 0xff : shift->value > 14 ? 14 : shift->value;
 }
 
 MASQ_INLINE Reason parse_tcp(Bytes bytes, Packet& p, u32 payload_end) {

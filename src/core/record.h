@@ -6,8 +6,8 @@
 // in one table means one index, one allocator and one sweeper.
 //
 // What later work needs has its place from the first day: TCP windows, the path through a rule set
-// and its generation, cached next hops, and flows with an external port of their own (mapping 0)
-// that share that port with others (RFC 7857 section 3).
+// and its generation, and flows with an external port of their own (mapping 0) that share that port
+// with others (RFC 7857 section 3).
 #pragma once
 
 #include "core/atomic.h"
@@ -67,7 +67,7 @@ struct Record {
   u8 flags;               //
   u16 policy_generation;  // reserved for the rule set
   u16 rule_path[2];       // likewise
-  u16 next_hop[2];        // reserved for cached next hops
+  u32 syn_again;          // one past the last SYN from inside on an open connection; 0: none
   u16 external;           // which external address, see settings.h
   u16 address_delta;      // checksum difference internal address -> external address
   u16 endpoint_delta;     // the same with the port

@@ -58,6 +58,29 @@ MASQ_INLINE bool rewrite_transport(Bytes bytes, const Packet& p, const Verdict& 
   return true;
 }
 
+// Lowers the MSS option to what the verdict allows, and never raises it. Whether it did; `before`
+// and `now` are then the words to change the checksum by, as they stand in its sum: the option may
+// begin at an odd byte.
+MASQ_INLINE bool lower_mss(Bytes bytes, const Packet& p, const Verdict& v, u16& before, u16& now) {
+  struct __attribute__((packed)) Half {
+    u16 value;
+  };
+  if (v.mss_most == 0 || p.mss_at == 0) return false;
+  Half* mss = header_at<Half>(bytes, p.mss_at);
+  if (mss == nullptr || swap16(mss->value) <= v.mss_most) return false;
+  bool odd = (p.mss_at - p.l4) & 1;
+  before = odd ? swap16(mss->value) : mss->value;
+  mss->value = swap16(v.mss_most);
+  now = odd ? swap16(mss->value) : mss->value;
+  return true;
+}
+
+MASQ_INLINE void change_tcp_checksum(Bytes bytes, const Packet& p, u16 before, u16 now) {
+  TcpHeader* tcp = header_at<TcpHeader>(bytes, p.l4);
+  if (tcp != nullptr)
+    tcp->checksum = checksum_update(tcp->checksum, checksum_difference(before, now));
+}
+
 // The identifier of an ICMP query or reply, with its checksum.
 MASQ_INLINE bool rewrite_icmp_id(Bytes bytes, const Packet& p, const Verdict& v) {
   IcmpHeader* icmp = header_at<IcmpHeader>(bytes, p.l4);

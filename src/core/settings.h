@@ -57,6 +57,11 @@ enum Filtering : u8 {
   kFilterNone,  // endpoint-independent
 };
 
+// What the MSS option of a SYN may say at most: by the MTUs of the interfaces on its way, whatever
+// it likes, or a fixed number.
+inline constexpr u16 kMssByMtu = 0;
+inline constexpr u16 kMssLeft = 0xffff;
+
 // A range of ports, ends included, host order. Empty when first > last.
 struct PortRange {
   u16 first;
@@ -96,7 +101,9 @@ struct Settings {
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
   u8 filtering;                    // Filtering where no rule says otherwise
   u8 filters_open;                 // is there a filtering that lets in who was not asked?
-  u8 reserved[4];
+  u8 takes_streams;                // make flows for open TCP connections of inner hosts
+  u8 reserved;
+  u16 mss_clamp;  // kMssByMtu, kMssLeft, or bytes
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];

@@ -84,6 +84,20 @@ MASQ_INLINE Verdict translation(const Settings& s, const Record& r, u8 direction
   return v;
 }
 
+// Both ends of a connection learn by the MSS option of the other's SYN how large their segments may
+// be (RFC 9293 section 3.7.1). What they send each other passes the interface where the SYN comes
+// in and that where it goes out, so it is lowered to the smaller of the two; then nobody depends on
+// path MTU discovery (RFC 4459 section 3.2).
+template <class World>
+MASQ_INLINE u16 mss_most(World& w, const Packet& p, const Route& route) {
+  if (p.kind != Kind::tcp || p.mss_at == 0 || w.settings.mss_clamp == kMssLeft) return 0;
+  if (w.settings.mss_clamp != kMssByMtu) return w.settings.mss_clamp;
+  const u32 headers = sizeof(Ipv4Header) + sizeof(TcpHeader);
+  u32 mtu = w.interface.mtu;
+  if (mtu == 0 || (route.mtu != 0 && route.mtu < mtu)) mtu = route.mtu;
+  return mtu <= headers || mtu > 0xffff ? 0 : static_cast<u16>(mtu - headers);
+}
+
 // A packet of a known flow: its state and its timer.
 template <class World>
 MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
@@ -120,6 +134,12 @@ MASQ_INLINE Reason opens_flow(const Packet& p, State& state) {
     default:
       return p.protocol == kProtocolIcmp ? Reason::icmp_type : Reason::unsupported_protocol;
   }
+}
+
+// Is it from the midst of a connection that inner hosts may have had before the gateway knew any?
+// An end is none: there would be nothing left to carry, but a stray RST or FIN to translate.
+MASQ_INLINE bool is_midstream(const Packet& p) {
+  return p.kind == Kind::tcp && (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == kTcpAck;
 }
 
 // The key under which an outgoing packet's flow is found. For an ICMP error from inside it is that
@@ -173,6 +193,7 @@ MASQ_INLINE Reason may_open(World& w, const Packet& p) {
     if (mapping != kNoRecord) reason = Reason::none;
     if (p.kind == Kind::icmp_error) w.making.flow = mapping;
   }
+  if (w.settings.takes_streams && !(n.flags & kFlagLocal) && is_midstream(p)) reason = Reason::none;
   if (reason != Reason::none) return reason;
   if (p.options) return Reason::ip_options;  // as in follow(); nothing is made for it
   if (n.flags & kFlagLocal) return Reason::none;
@@ -301,6 +322,7 @@ MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route,
   reason = w.follow(p, flow, kOut, v);
   if (reason != Reason::none) return refuse(reason);
   v = send(route, v);
+  v.mss_most = mss_most(w, p, route);
   if (hairpin) v.action = Action::hairpin;
   return v;
 }
@@ -396,7 +418,10 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   }
   Reason reason = w.follow(p, index, kIn, v);
   if (reason != Reason::none) return refuse(reason);
-  if (!local) return send(route, v);
+  if (!local) {
+    v.mss_most = mss_most(w, p, route);
+    return send(route, v);
+  }
   v.action = Action::to_stack;
   return v;
 }

@@ -1,18 +1,33 @@
 // Where a TCP connection stands, for its timer (RFC 5382 REQ-5, RFC 7857 section 2).
 //
 // Only a segment that is in sequence moves a connection or refreshes its timer; any other is passed
-// on (the ends judge it: RFC 5961) and changes nothing here, so an off-path sender who does not
-// know the numbers can neither shorten nor prolong a flow.
+// on and changes nothing here, so an off-path sender who does not know the numbers can neither
+// shorten nor prolong a flow. The ends judge what is passed on, and they send the challenge ACKs
+// of RFC 5961: the gateway sends none, and an ACK with the right numbers is in sequence here.
 //
-//   in sequence   data and ACKs: the segment overlaps what the receiver can take (up to its window
-//                 past what it has acknowledged) and acknowledges nothing that was not sent.
+//   in sequence   the segment overlaps what the receiver can take (up to its window past what it
+//                 has acknowledged) and bears an ACK that the other end would take (RFC 5961
+//                 section 5.2). Windows are the largest announced; that of a SYN is never scaled
+//                 (RFC 7323 section 2.2).
 //   RST, FIN      exact: RST at the next number expected or the next to be sent; FIN right behind
 //                 what was sent, or its retransmission. A FIN that overtakes data is not counted
-//                 when it comes; the connection then ends by its timer.
-//   SYN           on an open connection says nothing, whatever its number (RFC 5961 section 4).
+//                 when it comes; the connection then ends by its timer. Where a RST is not exact,
+//                 the receiver asks back, and the RST that answers him is.
+//   SYN           on an open connection says nothing, whatever its number (RFC 5961 section 4). But
+//                 the inner host may have begun anew: if the remote end answers its SYN with the
+//                 exact SYN,ACK, and not with a challenge, a new connection is open.
 //
 // opening -SYN,ACK from remote-> established -FIN-> fin_out | fin_in -FIN of the other-> closing
-// any -RST-> transitory -data-> established. Nothing is removed here: timers do that, 240 s later.
+// any -RST-> transitory -data-> established; data past a FIN: that FIN was a forgery, back one
+// step. Nothing is removed here: timers do that, 240 s later.
+//
+// A connection of which the gateway knows nothing (it has lost its table) is taken over, if
+// settings allow, from what the inner host sends in its midst: it is `opening` until the remote end
+// answers, its numbers are learnt from both, and its windows are taken for as large as scaling
+// allows.
+//
+// Not followed: a simultaneous open in which the remote end's SYN,ACK is lost for good; it stays in
+// `opening`, and its mapping ends 240 s after the last SYN.
 #pragma once
 
 #include "core/packet.h"
@@ -23,6 +38,13 @@ namespace masq {
 
 MASQ_INLINE bool after(u32 a, u32 b) {
   return static_cast<i32>(a - b) > 0;
+}
+
+// Of a SYN the window is not scaled, while it is kept here as if it were (rounded up).
+MASQ_INLINE u16 tcp_window(const Packet& p) {
+  if (!(p.tcp_flags & kTcpSyn) || p.window_scale == 0xff) return p.window;
+  u32 shift = p.window_scale & 15;
+  return static_cast<u16>((p.window + (1u << shift) - 1) >> shift);
 }
 
 // How far past the acknowledged the other end may be sent to. Without window scaling known (one SYN
@@ -40,10 +62,13 @@ MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p
   bool seen = r.flags & (direction == kOut ? kFlagSeenOut : kFlagSeenIn);
   bool other_seen = r.flags & (other == kOut ? kFlagSeenOut : kFlagSeenIn);
   if (p.tcp_flags & kTcpAck) {
-    // Of what the other end has sent, and not older than a maximal window.
+    // Of what the other end has sent, and not older than the largest window that it was given.
     if (!other_seen || after(p.acknowledgment, r.sequence_end[other & 1])) return false;
-    u32 oldest = seen ? r.acknowledged[other & 1] - (65535u << 14) : r.acknowledged[other & 1] + 1;
+    u32 oldest =
+        seen ? r.acknowledged[other & 1] - receive_window(r, other) : r.acknowledged[other & 1] + 1;
     if (after(oldest, p.acknowledgment)) return false;
+  } else if (seen && other_seen) {
+    return false;  // without an ACK nobody takes it (RFC 9293 section 3.10.7.4)
   }
   // The first segment of the remote end must prove that it has seen our SYN: a bare SYN
   // (simultaneous open) is passed on, but its numbers are not believed; the SYN,ACK that follows
@@ -63,10 +88,11 @@ MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p
 MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
   r.sequence_end[kOut] = p.sequence + p.segment_length;
   r.acknowledged[kOut] = p.sequence;
-  r.window[kOut] = p.window;
+  r.window[kOut] = tcp_window(p);
   r.window[kIn] = 0;  // of the life before
   r.flags = static_cast<u8>((r.flags & kFlagLocal) | kFlagSeenOut);
   r.scales = 0;
+  r.syn_again = 0;
   if (p.window_scale != 0xff) {
     r.flags |= kFlagScaleOut;
     r.scales = p.window_scale & 15;
@@ -79,14 +105,44 @@ MASQ_INLINE void tcp_begin(Record& r, const Packet& p) {
       r.flags |= kFlagScaleIn;
       r.scales |= 14 << 4;
     }
+    if (!(p.tcp_flags & kTcpSyn)) {  // taken over
+      r.flags |= kFlagScaleOut | kFlagScaleIn;
+      r.scales = 14 << 4 | 14;
+    }
   }
   r.state = State::tcp_opening;
+}
+
+// The inner host has begun anew on an open connection, and this SYN,ACK acknowledges its SYN, of
+// which no more is known than that (see tcp_begin).
+MASQ_INLINE void tcp_begin_answered(Record& r, const Packet& p) {
+  r.sequence_end[kOut] = r.acknowledged[kOut] = p.acknowledgment;
+  r.sequence_end[kIn] = p.sequence + p.segment_length;
+  r.acknowledged[kIn] = p.sequence;
+  r.window[kOut] = 65535;
+  r.window[kIn] = tcp_window(p);
+  r.flags = static_cast<u8>((r.flags & kFlagLocal) | kFlagSeenOut | kFlagSeenIn);
+  r.scales = 0;
+  r.syn_again = 0;
+  if (p.window_scale != 0xff) {
+    r.flags |= kFlagScaleOut | kFlagScaleIn;
+    r.scales = static_cast<u8>(14 | (p.window_scale & 15) << 4);
+  }
+  r.state = State::tcp_established;
 }
 
 MASQ_INLINE State tcp_after_fin(State state, u32 direction) {
   State mine = direction == kOut ? State::tcp_fin_out : State::tcp_fin_in;
   if (state == State::tcp_established || state == mine) return mine;
   return state == State::tcp_transitory ? state : State::tcp_closing;
+}
+
+// Data behind a FIN of the same direction: whoever sent that FIN was not the host.
+MASQ_INLINE State tcp_without_fin(State state, u32 direction) {
+  State mine = direction == kOut ? State::tcp_fin_out : State::tcp_fin_in;
+  State others = direction == kOut ? State::tcp_fin_in : State::tcp_fin_out;
+  if (state == State::tcp_closing) return others;
+  return state == mine ? State::tcp_established : state;
 }
 
 // Takes what an in-sequence segment says into the record.
@@ -106,7 +162,8 @@ MASQ_INLINE void tcp_learn(Record& r, u32 direction, const Packet& p) {
     r.scales =
         static_cast<u8>((r.scales & (d == kOut ? 0xf0 : 0x0f)) | (p.window_scale & 15) << (d * 4));
   }
-  if (p.window > r.window[d]) r.window[d] = p.window;
+  u16 window = tcp_window(p);
+  if (window > r.window[d]) r.window[d] = window;
   if ((p.tcp_flags & kTcpAck) && after(p.acknowledgment, r.acknowledged[o]))
     r.acknowledged[o] = p.acknowledgment;
 }
@@ -121,19 +178,31 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answe
     // The refusal of a SYN has no number of its own, but acknowledges the SYN (RFC 9293 3.10.7.3).
     if (r.state == State::tcp_opening && d == kIn && !(r.flags & kFlagSeenIn))
       exact = (p.tcp_flags & kTcpAck) && p.acknowledgment == r.sequence_end[kOut];
+    if (d == kIn && (p.tcp_flags & kTcpAck) && r.syn_again != 0)
+      exact |= p.acknowledgment == r.syn_again;
     if (exact) r.state = State::tcp_transitory;
     return exact;
   }
   bool ended = r.state == State::tcp_closing || r.state == State::tcp_transitory;
-  bool unanswered = r.state == State::tcp_opening && !(r.flags & kFlagSeenIn);
+  bool opening = r.state == State::tcp_opening;
   bool first = (p.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
+  // The same SYN again, perhaps without the data that it bore (RFC 7413 section 4.1.3), is no
+  // other.
+  bool repeated =
+      opening && first && !(r.flags & kFlagSeenIn) && p.sequence == r.acknowledged[kOut];
   bool again = first || (answered && ended && (p.tcp_flags & kTcpSyn));
-  if (d == kOut && again && (ended || unanswered)) {
+  if (d == kOut && again && (ended || opening) && !repeated) {
     tcp_begin(r, p);  // the inner host uses the same endpoints again
     return true;
   }
-  if ((p.tcp_flags & kTcpSyn) && r.state >= State::tcp_established) return false;
-  if (!tcp_in_sequence(r, d, p)) return false;
+  if ((p.tcp_flags & kTcpSyn) && r.state >= State::tcp_established) {
+    u32 syn = r.syn_again;
+    if (d == kOut && first) r.syn_again = p.sequence + 1;
+    bool answers = d == kIn && !first && syn != 0 && p.acknowledgment == syn;
+    if (answers) tcp_begin_answered(r, p);
+    return answers;
+  }
+  if (!(d == kOut && repeated) && !tcp_in_sequence(r, d, p)) return false;
   if (p.tcp_flags & kTcpFin) {
     u32 fin = p.sequence + p.segment_length;
     // Ahead of data that we have not seen, or in the middle of what was sent: a guess.
@@ -142,15 +211,17 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answe
     if (r.state >= State::tcp_established) r.state = tcp_after_fin(r.state, d);
     return true;
   }
+  bool more = p.segment_length != 0 && after(p.sequence + p.segment_length, r.sequence_end[d]);
   tcp_learn(r, d, p);
   const u8 both = kFlagSeenOut | kFlagSeenIn;
   if (r.state == State::tcp_opening) {
-    // A SYN,ACK of ours proves nothing of the remote end: its SYN may bear anybody's address.
-    bool ours = d == kOut && (p.tcp_flags & kTcpSyn);
-    if ((r.flags & both) == both && (p.tcp_flags & kTcpAck) && !ours)
+    // What we send ourselves proves nothing of the remote end: its SYN may bear anybody's address.
+    if ((r.flags & both) == both && (p.tcp_flags & kTcpAck) && d == kIn)
       r.state = State::tcp_established;
   } else if (r.state == State::tcp_transitory && p.segment_length != 0) {
     r.state = State::tcp_established;
+  } else if (more) {
+    r.state = tcp_without_fin(r.state, d);
   }
   return true;
 }

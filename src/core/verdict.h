@@ -27,6 +27,7 @@ struct Verdict {
   u8 icmp_type;
   u8 icmp_code;
   u16 icmp_mtu;  // host order
+  u16 mss_most;  // of a SYN: what its MSS option may say at most, host order; 0: anything
   Ipv4 icmp_source;
   u32 ifindex;
   Ipv4 next_hop;

@@ -31,7 +31,7 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p) {
   const Reason reason = parse(bytes_of(frame), l3, frame.length, p);
   p.window_scale = 0xff;
   if (reason == Reason::none && p.kind == Kind::tcp && (p.tcp_flags & kTcpSyn) && !p.options)
-    p.window_scale = tcp_window_scale(bytes_of(frame), p.l4 + sizeof(TcpHeader), p.l3 + p.headers);
+    read_syn_options(bytes_of(frame), p);
   return reason;
 }
 
@@ -77,6 +77,9 @@ void complete_checksum(Frame& frame, const Packet& p) {
 
 bool translate(Frame& frame, const Packet& p, const Verdict& v) {
   if (!rewrite_ipv4(bytes_of(frame), p, v)) return false;
+  u16 before = 0, now = 0;
+  if (lower_mss(bytes_of(frame), p, v, before, now) && partial_checksum(frame, p) == nullptr)
+    change_tcp_checksum(bytes_of(frame), p, before, now);
   return !v.translate || translate_transport(frame, p, v);
 }
 

@@ -57,6 +57,8 @@ void take_over_settings(const Settings& from, Settings& to) {
   to.dns = from.dns;
   to.icmp = from.icmp;
   to.udp_refresh_inbound = from.udp_refresh_inbound;
+  to.mss_clamp = from.mss_clamp;
+  to.takes_streams = from.takes_streams;
   to.block_ipv6 = from.block_ipv6;
   to.filtering = from.filtering;
   for (u32 i = 0; i < kFilterRulesMax; ++i) to.filters[i] = from.filters[i];
@@ -174,6 +176,8 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   }
   Result<Settings> settings = settings_for(decided);
   if (!settings) return settings.error();
+  if (decided.take_over_streams)
+    if (Status status = keep_secret(settings->secret); !status) return status.error();
   Gateway gateway;
   if (Status status = gateway.choose_datapath(config, running, *settings, remarks); !status) {
     if (!running.anything()) remove_user_tables();

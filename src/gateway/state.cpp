@@ -68,6 +68,38 @@ void remove_run_folder() {
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
 }
 
+Status keep_secret(u64 (&secret)[2]) {
+  const std::string path = "/var/lib/masq/secret";
+  Fd kept(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (kept) {
+    struct stat about {};
+    u64 read_back[2];
+    if (fstat(kept.get(), &about) != 0 || !S_ISREG(about.st_mode) || about.st_uid != 0 ||
+        (about.st_mode & 077) != 0 || about.st_size != sizeof read_back ||
+        read(kept.get(), read_back, sizeof read_back) != sizeof read_back)
+      return error(
+          "{} is not what masq has written there (16 bytes that only root may read); remove it, "
+          "and "
+          "external ports will be chosen anew.",
+          path);
+    secret[0] = read_back[0];
+    secret[1] = read_back[1];
+    return Done{};
+  }
+  auto failed = [&] { return error("{} cannot be kept ({}).", path, strerror(errno)); };
+  if (errno != ENOENT) return failed();
+  std::error_code ignored;
+  std::filesystem::create_directories("/var/lib/masq", ignored);
+  const std::string fresh = fmt::format("{}.{}", path, getpid());
+  Fd file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  bool written = file && write(file.get(), secret, sizeof secret) == sizeof secret &&
+                 fsync(file.get()) == 0 && link(fresh.c_str(), path.c_str()) == 0;
+  const bool others = !written && errno == EEXIST;  // another gateway was faster
+  Status status = written ? Status{Done{}} : failed();
+  unlink(fresh.c_str());
+  return others ? keep_secret(secret) : status;
+}
+
 // Written by us, but read as if by a stranger.
 Result<SavedState> load_state() {
   SavedState state;

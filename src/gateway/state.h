@@ -8,6 +8,9 @@
 //   log          what the daemon has to say
 //   tables       flows and settings of the datapath in user space (user_tables.h)
 //
+// Beside that, with the option to take over streams, /var/lib/masq/secret outlives the gateway: the
+// choice of external ports follows from it, and open connections must get the same ones again.
+//
 // One folder a namespace, so that several gateways live on one machine.
 #pragma once
 
@@ -59,6 +62,9 @@ Result<DaemonLock> take_daemon_lock();
 int daemon_process();
 // The same, but if it has been killed and is only not gone yet, waits for that (5 seconds at most).
 int lasting_daemon_process();
+
+// Makes `secret` the one that is kept on this machine, or keeps it if there is none yet.
+Status keep_secret(u64 (&secret)[2]);
 
 std::string read_sysctl(const std::string& path);  // empty if it cannot be read
 // Writes a sysctl and remembers what was there, the first time.

@@ -104,6 +104,13 @@ void read_filtering_for(const toml::node& node, Config& config, const Report& wr
   }
 }
 
+void read_switch(const toml::node& node, const std::string& key, bool& out, const Report& wrong) {
+  if (const auto* flag = node.as_boolean())
+    out = flag->get();
+  else
+    wrong(node, fmt::format("`{}` must be true or false.", key));
+}
+
 void read_key(const std::string& key, const toml::node& node, Config& config, NameLines& lines,
               const Report& wrong) {
   const auto* text = node.as_string();
@@ -131,10 +138,17 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
   } else if (key == "flows_max") {
     read_number(node, key, kFlowsMin, kFlowsMax, config.flows_max, wrong);
   } else if (key == "udp_refresh_inbound") {
-    if (const auto* flag = node.as_boolean())
-      config.udp_refresh_inbound = flag->get();
+    read_switch(node, key, config.udp_refresh_inbound, wrong);
+  } else if (key == "take_over_streams") {
+    read_switch(node, key, config.take_over_streams, wrong);
+  } else if (key == "mss_clamp") {
+    const auto* number = node.as_integer();
+    auto clamp = mss_clamp_named(number != nullptr ? std::to_string(number->get()) : word);
+    if (clamp)
+      config.mss_clamp = *clamp;
     else
-      wrong(node, "`udp_refresh_inbound` must be true or false.");
+      wrong(node, fmt::format("`mss_clamp` must be \"auto\", \"off\" or a number from {} to {}.",
+                              kMssMin, kMssMax));
   } else if (key == "timeouts") {
     read_timeouts(node, config, wrong);
   } else {
@@ -253,6 +267,16 @@ Status add_filtering_for(Config& config, const std::string& network, const std::
   return Done{};
 }
 
+std::optional<u16> mss_clamp_named(const std::string& name) {
+  if (name == "auto") return kMssByMtu;
+  if (name == "off") return kMssLeft;
+  if (name.empty() || name.size() > 5 || name.find_first_not_of("0123456789") != std::string::npos)
+    return std::nullopt;
+  unsigned long bytes = std::stoul(name);
+  if (bytes < kMssMin || bytes > kMssMax) return std::nullopt;
+  return static_cast<u16>(bytes);
+}
+
 std::optional<Ipv6Mode> ipv6_named(const std::string& name) {
   if (name == "auto") return Ipv6Mode::automatic;
   if (name == "block") return Ipv6Mode::block;
@@ -328,6 +352,11 @@ std::string to_toml(const Config& config) {
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
+  table.insert("take_over_streams", config.take_over_streams);
+  if (config.mss_clamp == kMssByMtu || config.mss_clamp == kMssLeft)
+    table.insert("mss_clamp", config.mss_clamp == kMssLeft ? "off" : "auto");
+  else
+    table.insert("mss_clamp", config.mss_clamp);
   toml::table timeouts;
   for (const NumberKey& timeout : kTimeouts) timeouts.insert(timeout.key, config.*timeout.field);
   table.insert("timeouts", timeouts);
@@ -352,6 +381,8 @@ Result<Settings> settings_for(const Config& config) {
   s.refresh = ticks_from_ns(250000000);
   s.flows_max = config.flows_max != 0 ? config.flows_max : flows_for_memory();
   s.udp_refresh_inbound = config.udp_refresh_inbound;
+  s.mss_clamp = config.mss_clamp;
+  s.takes_streams = config.take_over_streams;
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
   set_filtering(s, config);
   // Everything but the ports that the gateway's own sockets are given by the kernel.

@@ -35,6 +35,8 @@ struct Config {
   u32 dns_s = 30;
   u32 icmp_s = 60;
   bool udp_refresh_inbound = false;
+  bool take_over_streams = false;
+  u16 mss_clamp = kMssByMtu;  // or kMssLeft, or bytes from kMssMin to kMssMax
 };
 
 // Where something is wrong and what.
@@ -71,6 +73,11 @@ std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
 
+// "auto", "off" or a number.
+std::optional<u16> mss_clamp_named(const std::string& name);
+
+inline constexpr u32 kMssMin = 88;     // below that Linux takes no MSS for meant
+inline constexpr u32 kMssMax = 65495;  // of the largest IPv4 datagram
 inline constexpr u32 kFlowsMin = 16;
 inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;
 

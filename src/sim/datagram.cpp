@@ -103,6 +103,20 @@ void put_transport(Data& out, const Datagram& d) {
   }
 }
 
+// The shift that the options from `at` to `end` offer, or -1 (RFC 9293 section 3.1, RFC 7323 2.2).
+int window_scale(const Data& b, std::size_t at, std::size_t end) {
+  while (at + 2 < end && b[at] != 0) {
+    if (b[at] == 1) {
+      at += 1;
+      continue;
+    }
+    if (b[at + 1] < 2) return -1;
+    if (b[at] == 3) return b[at + 1] == 3 ? b[at + 2] : -1;
+    at += b[at + 1];
+  }
+  return -1;
+}
+
 void read_transport(const Data& b, std::size_t l4, Datagram& d) {
   std::size_t body = l4;
   if (d.protocol == kTcp || d.protocol == kUdp) {
@@ -116,7 +130,7 @@ void read_transport(const Data& b, std::size_t l4, Datagram& d) {
     d.flags = b[l4 + 13];
     d.window = static_cast<u16>(get16(b, l4 + 14));
     body = l4 + (b[l4 + 12] >> 4) * 4u;
-    if (body == l4 + 24 && body <= b.size() && b[l4 + 21] == 3) d.scale = b[l4 + 23];
+    if (body <= b.size()) d.scale = window_scale(b, l4 + 20, body);
   } else if (d.protocol == kIcmp && l4 + 8 <= b.size()) {
     d.type = b[l4];
     d.code = b[l4 + 1];

@@ -212,7 +212,10 @@ class Player {
     const std::map<std::string, u8 Settings::*> switches = {
         {"udp_refresh_inbound", &Settings::udp_refresh_inbound},
         {"block_ipv6", &Settings::block_ipv6},
+        {"takes_streams", &Settings::takes_streams},
         {"filtering", &Settings::filtering}};
+    if (name == "mss_clamp")
+      return for_all([&](Gateway& g) { g.settings().mss_clamp = static_cast<u16>(value); });
     for_all([&](Gateway& g) {
       if (auto t = timers.find(name); t != timers.end())
         g.settings().*(t->second) = ticks_from_s(value);

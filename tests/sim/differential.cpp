@@ -347,6 +347,17 @@ class Run {
       d.sequence = random_.chance(700) ? mine.end : mine.acknowledged + random_.below(3000) - 1000;
     if (other.seen)
       d.acknowledgment = random_.chance(700) ? other.end : other.end - random_.below(100) + 5;
+    if (other.seen && random_.chance(30)) d.acknowledgment -= other.window + random_.below(3) - 1;
+    // What answers a SYN on an open connection: another one opens, or is refused.
+    if (s->syn_again && direction == kIn && random_.chance(300)) {
+      d.flags = random_.chance(700) ? kSyn | kAck : kRst | kAck;
+      d.acknowledgment = *s->syn_again + (random_.chance(800) ? 0 : 1);
+    }
+    // The SYN again, with or without its data (TCP fast open).
+    if (s->state == State::tcp_opening && direction == kOut && random_.chance(200)) {
+      d.flags = kSyn;
+      d.sequence = mine.acknowledged;
+    }
   }
 
   void make_fragment(Datagram& d) {
@@ -446,12 +457,17 @@ class Run {
                     ", should be in " + std::to_string(static_cast<u32>(s.state))};
     if (r.last_seen != static_cast<u32>(s.last_seen)) throw Failure{name + ": its timer is wrong"};
     if (to_host(r.external_port) != s.external.port) throw Failure{name + ": its port is wrong"};
+    if (r.syn_again != s.syn_again.value_or(0)) throw Failure{name + ": its other SYN is wrong"};
     for (u32 d : {kOut, kIn}) {
       const RfcModel::Half& half = s.half[d];
       if (key.protocol != kTcp || !half.seen) continue;
       if (r.sequence_end[d] != half.end || r.acknowledged[d] != half.acknowledged ||
           r.window[d] != half.window)
-        throw Failure{name + ": its TCP numbers of direction " + std::to_string(d) + " are wrong"};
+        throw Failure{name + ": its TCP numbers of direction " + std::to_string(d) + " are " +
+                      std::to_string(r.sequence_end[d]) + ", " + std::to_string(r.acknowledged[d]) +
+                      ", " + std::to_string(r.window[d]) + ", should be " +
+                      std::to_string(half.end) + ", " + std::to_string(half.acknowledged) + ", " +
+                      std::to_string(half.window)};
     }
   }
 

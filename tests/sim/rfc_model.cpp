@@ -74,6 +74,13 @@ i64 ahead(u32 a, u32 b) {
   return static_cast<i32>(a - b);
 }
 
+// In units of the scale that the direction offers; in a SYN itself it is not scaled (RFC 7323 2.2).
+u32 window_of(const Datagram& d) {
+  if (!(d.flags & kSyn) || d.scale <= 0) return d.window;
+  const u32 unit = 1u << std::min(d.scale, 14);
+  return (d.window + unit - 1) / unit;
+}
+
 }  // namespace
 
 // --- sessions and their timers -------------------------------------------------------------------
@@ -207,8 +214,8 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
       known = true;
     }
   if (key.protocol == kTcp)
-    s.half[kOut] = {true, d.sequence + static_cast<u32>(d.payload.size()) + 1, d.sequence, d.window,
-                    std::min(d.scale, 14)};
+    s.half[kOut] = {true, d.sequence + static_cast<u32>(d.payload.size()) + 1, d.sequence,
+                    window_of(d), std::min(d.scale, 14)};
   sessions_[key] = s;
   if (d.more) fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s.number, key};
   Answer a = going(to, d, 0, true, s.external);
@@ -310,6 +317,16 @@ void RfcModel::touch(u64 now, const Key& key, Session& s, const Datagram& d, u32
   if (refresh) s.last_seen = now;
 }
 
+namespace {
+
+// The most that this direction has announced, in bytes.
+u32 announced(const RfcModel::Half& by, const RfcModel::Half& to) {
+  const bool scaled = by.scale >= 0 && to.scale >= 0;  // RFC 7323 1.3
+  return std::max(by.window << (scaled ? by.scale : 0), 1u);
+}
+
+}  // namespace
+
 // Between the least that the receiver may still acknowledge and the most that it lets in.
 bool RfcModel::in_sequence(const Session& s, const Datagram& d, u32 direction) const {
   const Half& mine = s.half[direction];
@@ -318,13 +335,14 @@ bool RfcModel::in_sequence(const Session& s, const Datagram& d, u32 direction) c
       static_cast<u32>(d.payload.size()) + (d.flags & kSyn ? 1 : 0) + (d.flags & kFin ? 1 : 0);
   if (d.flags & kAck) {
     if (!other.seen || ahead(d.acknowledgment, other.end) > 0) return false;
-    const i64 behind = ahead(other.acknowledged, d.acknowledgment);
-    if (behind > (mine.seen ? i64{65535} << 14 : -1)) return false;
+    const i64 behind = ahead(other.acknowledged, d.acknowledgment);  // RFC 5961 5.2
+    if (behind > (mine.seen ? i64{announced(mine, other)} : -1)) return false;
+  } else if (mine.seen && other.seen) {
+    return false;  // RFC 9293 3.10.7.4
   }
   if (!mine.seen) return (d.flags & (kSyn | kAck)) == (kSyn | kAck);  // it knows our SYN
-  if (!other.seen) return d.sequence + length == mine.end;            // the SYN again
-  const bool scaled = mine.scale >= 0 && other.scale >= 0;            // RFC 7323 1.3
-  const u32 window = std::max(other.window << (scaled ? other.scale : 0), 1u);
+  if (!other.seen) return d.sequence + length == mine.end;
+  const u32 window = announced(other, mine);
   return ahead(d.sequence, mine.acknowledged + window) <= 0 &&
          ahead(mine.acknowledged - window - 1, d.sequence + length) <= 0;
 }
@@ -339,27 +357,42 @@ bool RfcModel::tcp(Session& s, const Datagram& d, u32 direction) {
     bool exact = d.sequence == mine.end || d.sequence == mine.acknowledged;
     if (s.state == State::tcp_opening && direction == kIn && !mine.seen)
       exact = (d.flags & kAck) && d.acknowledgment == other.end;
-    if (exact) s.state = State::tcp_transitory;
-    return exact;
+    const bool refused = direction == kIn && (d.flags & kAck) && s.syn_again == d.acknowledgment;
+    if (exact || refused) s.state = State::tcp_transitory;
+    return exact || refused;
   }
   const bool bare_syn = (d.flags & (kSyn | kAck)) == kSyn;
   const bool over = s.state == State::tcp_closing || s.state == State::tcp_transitory;
-  if (direction == kOut && bare_syn && (over || (s.state == State::tcp_opening && !other.seen))) {
-    s.half[kOut] = {true, d.sequence + length, d.sequence, d.window, std::min(d.scale, 14)};
+  const bool repeated = direction == kOut && bare_syn && s.state == State::tcp_opening &&
+                        !other.seen && d.sequence == mine.acknowledged;
+  if (direction == kOut && bare_syn && !repeated && (over || s.state == State::tcp_opening)) {
+    s.half[kOut] = {true, d.sequence + length, d.sequence, window_of(d), std::min(d.scale, 14)};
     s.half[kIn] = {};
+    s.syn_again.reset();
     s.state = State::tcp_opening;
     return true;
   }
-  if ((d.flags & kSyn) && s.state != State::tcp_opening) return false;  // RFC 5961 4
-  if (!in_sequence(s, d, direction)) return false;
+  if ((d.flags & kSyn) && s.state != State::tcp_opening) {  // RFC 5961 4: the ends judge it
+    const bool answer = direction == kIn && !bare_syn && s.syn_again == d.acknowledgment;
+    if (direction == kOut && bare_syn) s.syn_again = d.sequence + 1;
+    if (!answer) return false;
+    const bool scales = d.scale >= 0;  // then both do, and of ours the shift is not known
+    s.half[kOut] = {true, d.acknowledgment, d.acknowledgment, 65535, scales ? 14 : -1};
+    s.half[kIn] = {true, d.sequence + length, d.sequence, window_of(d), std::min(d.scale, 14)};
+    s.syn_again.reset();
+    s.state = State::tcp_established;
+    return true;
+  }
+  if (!repeated && !in_sequence(s, d, direction)) return false;
   const u32 end = d.sequence + length;
   if ((d.flags & kFin) && mine.seen &&
       (ahead(d.sequence, mine.end) > 0 || ahead(end, mine.end) < 0))
     return false;
+  const bool more = length != 0 && ahead(end, mine.end) > 0;
   if (!mine.seen) mine = {true, end, d.sequence, 0, mine.scale};
   if (ahead(end, mine.end) > 0) mine.end = end;
   if ((d.flags & kSyn) && d.scale >= 0) mine.scale = std::min(d.scale, 14);
-  mine.window = std::max<u32>(mine.window, d.window);
+  mine.window = std::max(mine.window, window_of(d));
   if ((d.flags & kAck) && ahead(d.acknowledgment, other.acknowledged) > 0)
     other.acknowledged = d.acknowledgment;
   const State closed = direction == kOut ? State::tcp_fin_out : State::tcp_fin_in;
@@ -368,10 +401,14 @@ bool RfcModel::tcp(Session& s, const Datagram& d, u32 direction) {
       s.state = closed;
     else if (s.state > State::tcp_established && s.state != closed && !over)
       s.state = State::tcp_closing;
-  } else if (s.state == State::tcp_opening && mine.seen && other.seen && (d.flags & kAck)) {
-    s.state = State::tcp_established;
+  } else if (s.state == State::tcp_opening && mine.seen && other.seen) {
+    if (direction == kIn && (d.flags & kAck)) s.state = State::tcp_established;
   } else if (s.state == State::tcp_transitory && length != 0) {
     s.state = State::tcp_established;
+  } else if (more) {  // past a FIN there is no data: the FIN was a forgery
+    if (s.state == closed) s.state = State::tcp_established;
+    if (s.state == State::tcp_closing)
+      s.state = direction == kOut ? State::tcp_fin_in : State::tcp_fin_out;
   }
   return true;
 }

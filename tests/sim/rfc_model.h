@@ -14,6 +14,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,7 @@ class RfcModel {
     State state = State::udp;
     u64 last_seen = 0;
     Half half[2];
+    std::optional<u32> syn_again;  // what would acknowledge the last SYN on an open connection
   };
 
   std::vector<RfcLink> links;  // the first one outside is the default route

@@ -95,7 +95,7 @@ constexpr NumberKey kTimeouts[] = {{"udp_s", &Config::udp_s, 1}};
 """
 IN_ORDER = "| `udp_s` | 300 |\n| `external` | |\n`--external`\n`[timeouts]`\n"
 CONFIG = {"src/policy/config.cpp": CONFIG_CPP, "src/policy/config.h": "  u32 udp_s = 300;\n",
-          "src/cli/masq.cpp": 'up_command->add_option("--external", external)\n'
+          "src/cli/masq.cpp": 'up_command->add_option("--external", external);\n'
                               'other->add_flag("--json", as_json)\n'}
 
 
@@ -105,7 +105,10 @@ CONFIG = {"src/policy/config.cpp": CONFIG_CPP, "src/policy/config.h": "  u32 udp
            CONFIG | {"docs/configuration.md": IN_ORDER.replace("`--external`\n", "")},
            CONFIG | {"docs/configuration.md": IN_ORDER.replace("`[timeouts]`\n", "")},
            CONFIG | {"docs/configuration.md": IN_ORDER + "| `no_such` | |\n"},
-           CONFIG | {"docs/configuration.md": IN_ORDER + "`masq up --no-such`\n"}],
+           CONFIG | {"docs/configuration.md": IN_ORDER + "`masq up --no-such`\n"},
+           CONFIG | {"docs/configuration.md": IN_ORDER,
+                     "src/cli/masq.cpp": CONFIG["src/cli/masq.cpp"]
+                                         + 'command.add_flag("--flag", flag)\n'}],
       good=CONFIG | {"docs/configuration.md": IN_ORDER})
 def configuration(tree):
     code = tree.get("src/policy/config.cpp")
@@ -125,8 +128,8 @@ def configuration(tree):
             findings.append(f"{where}:1: the default of `{key}` is {value}")
     options = set()
     for path in ("src/cli/masq.cpp", "src/gateway/main/masqd.cpp"):
-        calls = re.findall(r'\b\w+\s*(?:->|\.)add_option\(\s*"(--[\w-]+)"([^;]*)',
-                           tree.get(path, ""))
+        calls = re.findall(r'(?:\b\w+\s*(?:->|\.)add_option|\bcommand\.add_flag)'
+                           r'\(\s*"(--[\w-]+)"([^;]*)', tree.get(path, ""))
         # An option with an empty group is between the two programs, not for people.
         options |= {name for name, rest in calls if '->group("")' not in rest}
     named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))

@@ -1,6 +1,7 @@
 // The parser on hostile bytes: never a byte beyond the end, and never a field that was not there.
 // The buffer ends where a page ends and the next one may not be touched.
 #include "core/packet.h"
+#include "core/rewrite.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -109,8 +110,13 @@ TEST(Parse, ReadsNothingBehindWhatIsShown) {
       if (n < 28) {
         ASSERT_FALSE(reason == Reason::none && p.kind != Kind::other) << text << n;
       }
-      if (p.kind == Kind::tcp && reason == Reason::none)
-        tcp_window_scale(guarded.put(cut), p.l4 + 20u, p.l3 + p.headers);
+      if (p.kind != Kind::tcp || reason != Reason::none) continue;
+      read_syn_options(guarded.put(cut), p);
+      ASSERT_TRUE(p.mss_at == 0 || p.mss_at + 2 <= p.l3 + p.headers);
+      Verdict lower{};
+      lower.mss_most = 1;
+      u16 before = 0, now = 0;
+      lower_mss(guarded.put(cut), p, lower, before, now);
     }
   }
 }
@@ -135,7 +141,7 @@ TEST(Parse, RandomFieldsStayInBounds) {
     const Reason reason = parse(bytes, 0, static_cast<u32>(d.size()), p);
     check_bounds(p, reason, static_cast<u32>(d.size()));
     if (reason == Reason::none && p.kind == Kind::tcp && (p.tcp_flags & kTcpSyn))
-      tcp_window_scale(bytes, p.l4 + 20u, p.l3 + p.headers);
+      read_syn_options(bytes, p);
     accepted += reason != Reason::malformed;
   }
   EXPECT_GT(accepted, 100000u);
@@ -147,7 +153,8 @@ TEST(Parse, WindowScaleOption) {
     const test::Data d = build("tcp 1.2.3.4:5 > 5.6.7.8:9 flags S tcpoptions " + options);
     Packet p;
     if (parse(guarded.put(d), 0, static_cast<u32>(d.size()), p) != Reason::none) return -1;
-    return tcp_window_scale(guarded.put(d), p.l4 + 20u, p.l3 + p.headers);
+    read_syn_options(guarded.put(d), p);
+    return p.window_scale;
   };
   EXPECT_EQ(scale("03030700"), 7);
   EXPECT_EQ(scale("01030307"), 7);

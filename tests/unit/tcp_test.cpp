@@ -209,9 +209,75 @@ TEST(Tcp, WindowWithScaling) {
   play_everywhere({{kOut, "S", 100, 0, 0, true, kOpening, 1000, 3},
                    {kIn, "SA", 900, 101, 0, true, kEstablished, 1000, 5},
                    kAck,
+                   {kIn, "A", 901, 101, 0, true, kEstablished},
                    {kIn, "A", 901 + 8000, 101, 1, true, kEstablished},
                    {kOut, "A", 101 + 32000, 901, 1, true, kEstablished},
                    {kOut, "A", 101 + 32001, 901, 1, false, kEstablished}});
+}
+
+TEST(Tcp, WindowOfASynIsNotScaled) {
+  // 65535 bytes by scale 7 are 512 units of 128 bytes, not 65535 units.
+  const Row syn{kOut, "S", 100, 0, 0, true, kOpening, 65535, 7};
+  const Row answer{kIn, "SA", 900, 101, 0, true, kEstablished, 65535, 7};
+  play_everywhere({syn, answer, {kOut, "A", 101 + 65535, 901, 1, true, kEstablished}});
+  play_everywhere({syn, answer, {kOut, "A", 101 + 65538, 901, 1, false, kEstablished}});
+}
+
+TEST(Tcp, OldAcknowledgmentsAreNotTaken) {
+  // RFC 5961 section 5.2: not older than the largest window, here 1000.
+  play_everywhere({kSyn,
+                   kSynAck,
+                   {kOut, "A", 101, 901, 500, true, kEstablished},
+                   {kIn, "A", 901, 601, 0, true, kEstablished},
+                   {kIn, "A", 901, 601u - 1000, 10, true, kEstablished},
+                   {kIn, "A", 911, 601u - 1001, 10, false, kEstablished}});
+}
+
+TEST(Tcp, WithoutAcknowledgmentNothingCounts) {
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
+                   {kIn, "", 901, 0, 10, false, kEstablished},
+                   {kIn, "F", 901, 0, 0, false, kEstablished}});
+}
+
+TEST(Tcp, DataBehindAFinShowsThatItWasForged) {
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
+                   {kIn, "FA", 901, 101, 0, true, kFinIn},
+                   {kOut, "FA", 101, 901, 0, true, kClosing},
+                   {kIn, "A", 901, 101, 50, true, kFinOut},
+                   {kOut, "A", 101, 951, 50, true, kEstablished}});
+}
+
+TEST(Tcp, InnerHostBeginsAnewOnAnOpenConnection) {
+  const Row again{kOut, "S", 50000, 0, 0, false, kEstablished};
+  // The remote end has forgotten the connection too.
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
+                   again,
+                   {kIn, "SA", 70000, 50002, 0, false, kEstablished},
+                   {kIn, "SA", 70000, 50001, 0, true, kEstablished},
+                   {kOut, "A", 50001, 70001, 10, true, kEstablished},
+                   {kIn, "R", 901, 0, 0, false, kEstablished}});
+  // It refuses.
+  play_everywhere({kSyn,
+                   kSynAck,
+                   kAck,
+                   again,
+                   {kIn, "RA", 0, 50002, 0, false, kEstablished},
+                   {kIn, "RA", 0, 50001, 0, true, kTransitory}});
+  // Nobody has begun anew: such an answer is a forgery.
+  play_everywhere({kSyn, kSynAck, kAck, {kIn, "SA", 70000, 0, 0, false, kEstablished}});
+}
+
+TEST(Tcp, FastOpenSynComesAgainWithoutItsData) {
+  play_everywhere({{kOut, "S", 100, 0, 50, true, kOpening},
+                   {kOut, "S", 100, 0, 0, true, kOpening},
+                   {kIn, "SA", 900, 151, 0, true, kEstablished},
+                   {kOut, "A", 151, 901, 10, true, kEstablished}});
 }
 
 TEST(Tcp, AcknowledgmentOfWhatWasNotSent) {
