@@ -27,10 +27,14 @@ def pytest_sessionstart():
 
 
 def pytest_generate_tests(metafunc):
-    """A module with `DATAPATHS = [...]` runs once with each of them."""
+    """A module with `DATAPATHS = [...]` runs once with each of them, and with each of its `LABS`."""
     datapaths = getattr(metafunc.module, "DATAPATHS", None)
-    if datapaths and "lab" in metafunc.fixturenames:
-        metafunc.parametrize("lab", datapaths, indirect=True, scope="module")
+    if not datapaths or "lab" not in metafunc.fixturenames:
+        return
+    labs = getattr(metafunc.module, "LABS", {"": {}})
+    runs = {"-".join(filter(None, (name, datapath))): options | {"datapath": datapath}
+            for name, options in labs.items() for datapath in datapaths}
+    metafunc.parametrize("lab", runs.values(), ids=runs, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,8 @@ def lab(request):
     """The network, with servers; masq is not running yet."""
     options = dict(getattr(request.module, "LAB", {}))
     if hasattr(request, "param"):
-        options["datapath"] = request.param
-    with Lab(**options) as lab:
+        options |= request.param
+    with getattr(request.module, "LAB_CLASS", Lab)(**options) as lab:
         services = Services(lab)
         services.nginx("S2")
         outside = lab.capture_gateway_outside(snap_bytes=WATCH_SNAP_BYTES)
