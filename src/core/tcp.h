@@ -42,8 +42,9 @@ MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p
   if (p.tcp_flags & kTcpAck) {
     // Of what the other end has sent, and not older than a maximal window.
     if (!other_seen || after(p.acknowledgment, r.sequence_end[other & 1])) return false;
-    u32 oldest = seen ? r.acknowledged[other & 1] - (65535u << 14) : r.acknowledged[other & 1] + 1;
-    if (after(oldest, p.acknowledgment)) return false;
+    // A number half the circle away is neither before nor after, and must not pass for right.
+    u32 known = r.acknowledged[other & 1];
+    if (!after(p.acknowledgment, seen ? known - (65535u << 14) - 1 : known)) return false;
   }
   // The first segment of the remote end must prove that it has seen our SYN: a bare SYN
   // (simultaneous open) is passed on, but its numbers are not believed; the SYN,ACK that follows

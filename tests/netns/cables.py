@@ -180,7 +180,10 @@ class DeviceLab(Lab):
             settings = f"[Interface]\nPrivateKey = {keys[host]}\nListenPort = {port}\n"
             others = leaves if host == centre else [centre]
             for other in others:
-                allowed = f"{inner[other]}/32" if host == centre else "0.0.0.0/0"
+                # A takes whatever B sends, and sends it what is for the inner net: else WireGuard
+                # itself would stop what masq is to be tried with.
+                allowed = (f"{inner[other]}/32" if centre == "B" else "192.168.0.0/16") \
+                    if host == centre else "0.0.0.0/0"
                 settings += (f"[Peer]\nPublicKey = {public[other]}\nAllowedIPs = {allowed}\n"
                              f"Endpoint = {under[other]}:{port}\n")
             file = self.directory / f"{name}.conf"

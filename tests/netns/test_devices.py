@@ -138,8 +138,8 @@ def test_an_error_of_an_inner_host_goes_out_in_its_name(lab):
 def test_what_does_not_fit_outside_is_told_the_size(lab):
     mtu = OUTER_MTU[lab.outside]
     if mtu >= INNER_MTU[lab.inside_kind]:
-        output = lab.run("S6", ["ping", "-n", "-c1", "-W1", "-M", "do", "-s", mtu, S2]).stdout
-        assert "mtu" in output or "too long" in output, output  # by the host itself
+        done = lab.run("S6", ["ping", "-n", "-c1", "-W1", "-M", "do", "-s", mtu, S2])
+        assert done.returncode != 0 and "too long" in done.stderr, done  # says the host itself
         return
     lab.ip("S6", "route flush cache")
     output = lab.run("S6", ["ping", "-n", "-c1", "-W1", "-M", "do", "-s", mtu - 27, S2]).stdout
@@ -166,6 +166,7 @@ def test_inner_hosts_meet_by_their_external_endpoints(lab):
     s4, s5 = lab.udp("S4", 7203), lab.udp("S5", 7203)
     external4, external5 = (external_of(s, server, (S2, 7203)) for s in (s4, s5))
     s4.sendto(b"opens the filter of S4", external5)
+    external_of(s4, server, (S2, 7203))  # by when the one before has passed
     s5.sendto(b"to S4", external4)
     assert receive(s4) == (b"to S4", external5)
     s4.sendto(b"to S5", external5)
@@ -211,8 +212,10 @@ def test_nobody_comes_in_and_nothing_odd_goes_out(lab):
     wait_until(lambda: status(lab)["dropped"]["unsupported_protocol"]
                >= before.get("unsupported_protocol", 0) + 6, "odd packets are counted")
     after = status(lab)["dropped"]
+    # WireGuard itself takes nothing with a source that is not the peer's.
     for reason, at_least in (("not_for_us", 2), ("tcp_not_syn", 3), ("ip_options", 1),
-                             ("spoofed_source", 1), ("fragment_without_first", 1)):
+                             ("spoofed_source", 1 if lab.inside_kind != "wg" else 0),
+                             ("fragment_without_first", 1)):
         assert after.get(reason, 0) >= before.get(reason, 0) + at_least, (reason, after)
 
 
@@ -237,10 +240,10 @@ def test_explain_foretells_what_happens(lab):
     _, port = external_of(client, server, (S2, 7206))
     out = json.loads(ask("udp", f"{S6}:7206", f"{S2}:7206").stdout)
     assert (out["interface"], out["zone"]) == ("in0", "inside"), out
-    assert "out0" in out["sentence"] and f"{GATEWAY_OUTER}:{port}" in out["sentence"], out
+    assert "out0" in out["sentence"] and f"{GATEWAY_OUTER}:{port} > " in out["after"], out
     back = json.loads(ask("udp", f"{S2}:7206", f"{GATEWAY_OUTER}:{port}").stdout)
     assert (back["interface"], back["zone"]) == ("out0", "outside"), back
-    assert "in0" in back["sentence"] and f"{S6}:7206" in back["sentence"], back
+    assert "in0" in back["sentence"] and f" > {S6}:7206" in back["after"], back
 
 
 # --- life -----------------------------------------------------------------------------------------
