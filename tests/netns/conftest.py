@@ -28,13 +28,15 @@ def pytest_sessionstart():
 
 def pytest_generate_tests(metafunc):
     """A module with `DATAPATHS = [...]` runs once with each of them, and with each of its `LABS`."""
-    datapaths = getattr(metafunc.module, "DATAPATHS", None)
-    if not datapaths or "lab" not in metafunc.fixturenames:
+    module = metafunc.module
+    if not hasattr(module, "DATAPATHS") or "lab" not in metafunc.fixturenames:
         return
-    labs = getattr(metafunc.module, "LABS", {"": {}})
-    runs = {"-".join(filter(None, (name, datapath))): options | {"datapath": datapath}
-            for name, options in labs.items() for datapath in datapaths}
-    metafunc.parametrize("lab", runs.values(), ids=runs, indirect=True, scope="module")
+    if not hasattr(module, "lab_runs"):  # once: what is not the same object gets a lab of its own
+        labs = getattr(module, "LABS", {"": {}})
+        module.lab_runs = {"-".join(filter(None, (name, path))): options | {"datapath": path}
+                           for name, options in labs.items() for path in module.DATAPATHS}
+    metafunc.parametrize("lab", list(module.lab_runs.values()), ids=list(module.lab_runs),
+                         indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")

@@ -1,32 +1,33 @@
 """Devices without a link header, outside and inside, in every combination with Ethernet: packets
-lose a header on the way, get one, or never have one.
+lose a header on the way, get one, or never have one. And devices that stand on others.
 
-tun and WireGuard here; PPP, VLAN and what else Debian's kernel has, in tests/kernels.
+tun and wireguard-go here, macvlan and bridge; PPP, VLAN and the kernel's own WireGuard, which not
+every kernel has, in tests/kernels.
 """
 
 import json
 import re
-import socket
 
 import pytest
 from scapy.all import ICMP, IP, UDP
 
 from cables import TUN_MTU, WG_MTU, DeviceLab
 from frames import assert_checksums_right
-from lab import (ADDRESS, GATEWAY_INNER, GATEWAY_OUTER, TRACE_TO_I1, command, wait_until)
+from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER, TRACE_TO_I1, Lab, wait_until
 from services import curl_argv, sha256
 from test_commands import one_sentence, world
 from traffic import (external_of, from_inside, from_outside, odd_packets, pings, receive,
-                     receive_all, wait_until_it_flows)
+                     wait_until_it_flows)
 
 S2, S4, S6, I1 = ADDRESS["S2"], ADDRESS["S4"], ADDRESS["S6"], ADDRESS["I1"]
 OUTER_MTU = {"eth": 1500, "tun": TUN_MTU, "wg": WG_MTU}
-INNER_MTU = {"eth": 1500, "tun": 1500, "wg": WG_MTU}
+INNER_MTU = {"eth": 1500, "tun": 1500, "wg": WG_MTU, "macvlan": 1500, "bridge": 1500}
 
 LAB_CLASS = DeviceLab
 LABS = {f"{outside}-{inside}": {"outside": outside, "inside": inside}
         for outside, inside in (("eth", "tun"), ("tun", "eth"), ("tun", "tun"), ("eth", "wg"),
-                                ("wg", "eth"), ("wg", "wg"))}
+                                ("wg", "eth"), ("wg", "wg"), ("tun", "macvlan"),
+                                ("eth", "bridge"))}
 DATAPATHS = ["tc", "user"]
 
 
@@ -49,7 +50,7 @@ def status(lab):
 
 def test_the_devices_are_what_they_should_be(lab):
     for interface, kind in (("out0", lab.outside), ("in0", lab.inside_kind)):
-        assert lab.has_no_link_header("B", interface) == (kind != "eth")
+        assert lab.has_no_link_header("B", interface) == (kind in ("tun", "wg"))
 
 
 def test_pings_of_every_size_and_fragments(lab):
@@ -192,6 +193,21 @@ def test_the_gateways_own_traffic(lab):
     assert receive(client) == (b"answer", (S2, 7204))
 
 
+def test_which_devices_are_found(lab, running):
+    """A tunnel is the outside where the default route leads there, and never found to be inside."""
+    assert lab.masq("down").returncode == 0
+    found = Lab.masq(lab, "up")  # without what the lab would add
+    if lab.inside_kind in ("tun", "wg"):
+        assert found.returncode == 1 and one_sentence(found.stderr), found.stderr
+        assert "--internal" in found.stderr
+        assert lab.masq("up").returncode == 0
+    else:
+        assert found.returncode == 0, found.stderr
+        assert "in0 is internal" in found.stdout
+        assert "out0 is external: the default route leads there" in found.stdout
+    wait_until_it_flows(lab)
+
+
 # --- what does not --------------------------------------------------------------------------------
 
 
@@ -286,12 +302,29 @@ def test_a_renamed_device_stays_masqs(lab):
     wait_until_it_flows(lab)
 
 
+def test_down_under_other_names_leaves_nothing(lab, running):
+    """What was changed for an interface is put back at the interface, whatever it is called."""
+    lab.ip("B", "link set in0 name lan7", "link set out0 name wan7")
+    try:
+        lab.kill_daemon()  # which would follow
+        down = lab.masq("down")
+        assert down.returncode == 0, down.stderr
+        assert lab.read_sysctl("B", "net.ipv4.conf.wan7.arp_announce") == "0"
+        assert "clsact" not in lab.run("B", ["tc", "qdisc", "show"]).stdout
+        assert not lab.programs("wan7") and not lab.programs("lan7")
+    finally:
+        lab.ip("B", "link set lan7 name in0", "link set wan7 name out0")
+    assert lab.masq("up").returncode == 0
+    wait_until_it_flows(lab)
+
+
 def test_down_leaves_nothing_and_closes(lab, running):
     down = lab.masq("down")
     assert down.returncode == 0, down.stderr
     after = world(lab)
-    for what in ("qdiscs", "nftables", "programs", "filters", "rules"):
+    for what in ("nftables", "programs", "filters", "rules"):
         assert after[what] == running[what]
+    assert sorted(after["qdiscs"].splitlines()) == sorted(running["qdiscs"].splitlines())
     assert after["sysctls"] == running["sysctls"]
     assert not lab.processes("B", "masqd") and not lab.run_folder().exists()
     assert not pings(lab, "S6", S2, timeout_s=0.3)
