@@ -64,9 +64,9 @@ MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p
   if (p.tcp_flags & kTcpAck) {
     // Of what the other end has sent, and not older than the largest window that it was given.
     if (!other_seen || after(p.acknowledgment, r.sequence_end[other & 1])) return false;
-    u32 oldest =
-        seen ? r.acknowledged[other & 1] - receive_window(r, other) : r.acknowledged[other & 1] + 1;
-    if (after(oldest, p.acknowledgment)) return false;
+    // A number half the circle away is neither before nor after, and must not pass for right.
+    u32 known = r.acknowledged[other & 1];
+    if (!after(p.acknowledgment, seen ? known - receive_window(r, other) - 1 : known)) return false;
   } else if (seen && other_seen) {
     return false;  // without an ACK nobody takes it (RFC 9293 section 3.10.7.4)
   }

@@ -65,8 +65,23 @@ void take_over_settings(const Settings& from, Settings& to) {
   to.filters_open = from.filters_open;
 }
 
+// What was saved of an interface holds for it under another name too.
+SavedState with_names_of_now(const NetworkState& network, SavedState state) {
+  for (const auto& [name, ifindex] : state.interfaces.indexes) {
+    const Link* link = network.link_at(ifindex);
+    if (link == nullptr || network.link_named(name) != nullptr) continue;
+    if (state.qdiscs.erase(name) != 0) state.qdiscs.insert(link->name);
+    const std::string before = sysctl_of(name, ""), now = sysctl_of(link->name, "");
+    for (auto at = state.sysctls.lower_bound(before);
+         at != state.sysctls.end() && at->first.starts_with(before); at = state.sysctls.erase(at))
+      state.sysctls[now + at->first.substr(before.size())] = at->second;
+  }
+  return state;
+}
+
 // From inside to outside, so that at no moment anything passes untranslated.
-void undo(const NetworkState& network, const SavedState& state) {
+void undo(const NetworkState& network, const SavedState& saved) {
+  const SavedState state = with_names_of_now(network, saved);
   for (auto each = std::rbegin(kHooks); each != std::rend(kHooks); ++each)
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
   for (const std::string& name : state.qdiscs)

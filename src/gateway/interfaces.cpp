@@ -1,7 +1,9 @@
 // External: where the default route leads. Internal: every other link that is up and has a private
 // address (RFC 1918, RFC 6598), except those that containers, virtual machines and VPNs make for
 // themselves: what they need stays with the kernel. Where default routes lead through several links
-// nothing is guessed: a second uplink often has a private address too.
+// nothing is guessed: a second uplink often has a private address too. Nor is a link taken for the
+// inside by which a next hop leads to public addresses: so the uplink looks under a VPN that has
+// the default route.
 #include "gateway/interfaces.h"
 
 #include <linux/if_arp.h>
@@ -82,20 +84,40 @@ Status find_external(const NetworkState& network, ChosenInterfaces& chosen) {
   return Done{};
 }
 
+bool leads_to_public(const NetworkState& network, const Link& link) {
+  return std::any_of(network.ways_out.begin(), network.ways_out.end(), [&](const WayOut& way) {
+    return way.ifindex == link.ifindex && !is_private(way.destination);
+  });
+}
+
+bool has_private_address(const NetworkState& network, const Link& link, Address& found) {
+  for (const Address& address : network.addresses) {
+    if (address.ifindex != link.ifindex || !is_private(address.address)) continue;
+    found = address;
+    return true;
+  }
+  return false;
+}
+
 Status find_internal(const NetworkState& network, ChosenInterfaces& chosen) {
   chosen.internal_found = true;
   for (const Link& link : network.links) {
     if (link.loopback || !link.up || link.master != 0 || is_made_by_others(link)) continue;
     if (link_header_length(link) < 0 || contains(chosen.external, link.name)) continue;
     if (network.is_uplink(link.ifindex)) continue;
-    for (const Address& address : network.addresses) {
-      if (address.ifindex != link.ifindex || !is_private(address.address)) continue;
-      chosen.internal.push_back(link.name);
-      chosen.remarks.push_back(fmt::format("{} is internal: it has the private address {}/{}.",
-                                           link.name, to_text(address.address),
-                                           address.prefix_length));
-      break;
+    Address address;
+    if (!has_private_address(network, link, address)) continue;
+    if (leads_to_public(network, link)) {
+      chosen.remarks.push_back(
+          fmt::format("{} is left alone: a route to public addresses leads there, so it may be a "
+                      "way out. If it is internal, name it with --internal.",
+                      link.name));
+      continue;
     }
+    chosen.internal.push_back(link.name);
+    chosen.remarks.push_back(fmt::format("{} is internal: it has the private address {}/{}.",
+                                         link.name, to_text(address.address),
+                                         address.prefix_length));
   }
   if (chosen.internal.empty())
     return error("No other interface has a private address; name the inside with --internal.");

@@ -93,11 +93,27 @@ int on_address(const nlmsghdr* header, void* out) {
   return MNL_CB_OK;
 }
 
+void on_way_out(const nlmsghdr* header, NetworkState& state) {
+  WayOut way;
+  bool by_next_hop = false;
+  each_attribute(header, sizeof(rtmsg), [&](const nlattr* attribute) {
+    u16 type = mnl_attr_get_type(attribute);
+    if (type == RTA_OIF) way.ifindex = mnl_attr_get_u32(attribute);
+    if (type == RTA_DST) way.destination = Ipv4{mnl_attr_get_u32(attribute)};
+    if (type == RTA_GATEWAY) by_next_hop = true;
+  });
+  if (by_next_hop && way.ifindex != 0) state.ways_out.push_back(way);
+}
+
 int on_route(const nlmsghdr* header, void* out) {
   const auto* message = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(header));
-  if (message->rtm_family != AF_INET || message->rtm_dst_len != 0 ||
-      message->rtm_table != RT_TABLE_MAIN || message->rtm_type != RTN_UNICAST)
+  if (message->rtm_family != AF_INET || message->rtm_table != RT_TABLE_MAIN ||
+      message->rtm_type != RTN_UNICAST)
     return MNL_CB_OK;
+  if (message->rtm_dst_len != 0) {
+    on_way_out(header, *static_cast<NetworkState*>(out));
+    return MNL_CB_OK;
+  }
   DefaultRoute route;
   auto* state = static_cast<NetworkState*>(out);
   each_attribute(header, sizeof(rtmsg), [&](const nlattr* attribute) {

@@ -35,10 +35,17 @@ struct DefaultRoute {
   u32 metric = 0;
 };
 
+// A route by a next hop to somewhere else than everywhere.
+struct WayOut {
+  u32 ifindex = 0;
+  Ipv4 destination{};
+};
+
 struct NetworkState {
   std::vector<Link> links;
   std::vector<Address> addresses;  // in the kernel's order: the first of a link is its primary one
   std::vector<DefaultRoute> default_routes;
+  std::vector<WayOut> ways_out;
 
   const Link* link_named(const std::string& name) const;
   const Link* link_at(u32 ifindex) const;

@@ -1,5 +1,7 @@
 // The simulator's dice: one seed gives the whole run, on every machine and compiler (so nothing of
 // <random>, whose distributions differ between libraries). SplitMix64: good enough to roll with.
+// All of its sequences are one long cycle, so a seed must be mixed before it says where to begin:
+// seeds that follow each other would else give the same dice, one roll later.
 #pragma once
 
 #include <vector>
@@ -10,7 +12,7 @@ namespace masq::sim {
 
 class Random {
  public:
-  explicit Random(u64 seed) : state_(seed * 0x9e3779b97f4a7c15ull + 1) {}
+  explicit Random(u64 seed) : state_(seed) { state_ = next(); }
 
   u64 next() {
     u64 z = (state_ += 0x9e3779b97f4a7c15ull);

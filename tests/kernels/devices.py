@@ -2,7 +2,8 @@
 
     outside   a PPP line to gateway A, which answers for B's address on the outer net (proxy ARP).
               The line is a pseudo terminal with a pppd at each end; it carries 1400 bytes at once.
-    inside    the inner net is VLAN 7 of a trunk, and the second inner net is behind a bridge.
+    inside    the inner net is VLAN 7 of a trunk, and the second inner net is behind a bridge that
+              filters VLANs.
 
 Nothing of it exists before Linux has its modules for it, which the kernel of the virtual machine
 has and that of a machine for builds may lack.
@@ -33,7 +34,7 @@ class DevicesLab(Lab):
     def _build_gateway(self):
         super()._build_gateway()
         self.ip("B", "addr flush dev in1",
-                f"link add {BRIDGE} type bridge forward_delay 0",
+                f"link add {BRIDGE} type bridge forward_delay 0 vlan_filtering 1",
                 f"link set in1 master {BRIDGE}", f"link set {BRIDGE} up",
                 f"addr add {GATEWAY_SECOND_INNER}/24 dev {BRIDGE}")
 

@@ -27,10 +27,16 @@ def pytest_sessionstart():
 
 
 def pytest_generate_tests(metafunc):
-    """A module with `DATAPATHS = [...]` runs once with each of them."""
-    datapaths = getattr(metafunc.module, "DATAPATHS", None)
-    if datapaths and "lab" in metafunc.fixturenames:
-        metafunc.parametrize("lab", datapaths, indirect=True, scope="module")
+    """A module with `DATAPATHS = [...]` runs once with each of them, and with each of its `LABS`."""
+    module = metafunc.module
+    if not hasattr(module, "DATAPATHS") or "lab" not in metafunc.fixturenames:
+        return
+    if not hasattr(module, "lab_runs"):  # once: what is not the same object gets a lab of its own
+        labs = getattr(module, "LABS", {"": {}})
+        module.lab_runs = {"-".join(filter(None, (name, path))): options | {"datapath": path}
+                           for name, options in labs.items() for path in module.DATAPATHS}
+    metafunc.parametrize("lab", list(module.lab_runs.values()), ids=list(module.lab_runs),
+                         indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +44,8 @@ def lab(request):
     """The network, with servers; masq is not running yet."""
     options = dict(getattr(request.module, "LAB", {}))
     if hasattr(request, "param"):
-        options["datapath"] = request.param
-    with Lab(**options) as lab:
+        options |= request.param
+    with getattr(request.module, "LAB_CLASS", Lab)(**options) as lab:
         services = Services(lab)
         services.nginx("S2")
         outside = lab.capture_gateway_outside(snap_bytes=WATCH_SNAP_BYTES)

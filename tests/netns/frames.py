@@ -22,6 +22,7 @@ INNER_ADDRESSES = re.compile(b"|".join(
 
 ETHERNET_BYTES = 14
 TYPE_IPV4, TYPE_ARP, TYPE_IPV6 = 0x0800, 0x0806, 0x86dd
+RAW_LINK_TYPES = (12, 101)  # of captures on devices without a link header
 ICMP, TCP, UDP = 1, 6, 17
 ICMP_ERRORS = (3, 4, 5, 11, 12)
 
@@ -89,18 +90,25 @@ class Capture:
 
 
 def read_pcap(path):
-    """The frames of a capture file; one that is still being written may end in half a frame."""
+    """The frames of a capture file; one that is still being written may end in half a frame.
+
+    Packets without a link header get an empty one.
+    """
     with open(path, "rb") as file:
         header = file.read(24)
         if len(header) < 24:
             return
         magic = struct.unpack("=I", header[:4])[0]
         assert magic == 0xa1b2c3d4, f"{path}: not a capture of this machine"
+        raw = struct.unpack("=I", header[20:])[0] in RAW_LINK_TYPES
         while len(head := file.read(16)) == 16:
             seconds, microseconds, captured, _ = struct.unpack("=IIII", head)
             data = file.read(captured)
             if len(data) < captured:
                 return
+            if raw:
+                kind = TYPE_IPV6 if data[:1] and data[0] >> 4 == 6 else TYPE_IPV4
+                data = bytes(12) + struct.pack("!H", kind) + data
             yield Frame(seconds + microseconds / 1e6, data)
 
 

@@ -52,6 +52,20 @@ def test_two_default_routes_are_not_guessed_about(lab):
     assert not any(lab.programs(interface) for interface in ("out0", "in0", "in1"))
 
 
+def test_what_lies_under_a_vpn_is_not_found_to_be_internal(lab):
+    """The default route leads into the VPN, and one to its server by the uplink's next hop."""
+    lab.ip("B", f"route add 198.51.100.99 via {S7}")
+    try:
+        up = lab.masq("up")
+        assert up.returncode == 0, up.stderr
+        [said] = [line for line in up.stdout.splitlines() if line.startswith("in1 ")]
+        assert "left alone" in said and "--internal" in said
+        assert zones(lab) == {"out0": "external", "in0": "internal"}
+        assert not comes_through(lab, "S7", "S6")
+    finally:
+        lab.ip("B", "route del 198.51.100.99")
+
+
 def test_an_uplink_is_not_found_to_be_internal(lab):
     lab.ip("B", f"route add {SECOND}")
     assert lab.masq("up", "--external", "out0").returncode == 0

@@ -35,6 +35,17 @@ using sim::kUdp;
 
 constexpr u32 kSessionsMax = 60;
 
+// Some seeds run with a pool that is soon empty, some with hosts whose filtering is another.
+bool has_narrow_pool(u64 seed) {
+  return seed % 4 == 1;
+}
+bool has_open_filters(u64 seed) {
+  return seed % 3 == 1;
+}
+const std::map<u32, Filtering> kOpenHosts = {{sim::address(192, 168, 2, 5), kFilterAddress},
+                                             {sim::address(192, 168, 2, 6), kFilterNone},
+                                             {sim::address(192, 168, 3, 6), kFilterNone}};
+
 Settings settings_for(const Plan& plan, u64 seed) {
   Settings s{};
   s.secret[0] = seed;
@@ -47,11 +58,18 @@ Settings settings_for(const Plan& plan, u64 seed) {
   s.dns = ticks_from_s(30);
   s.icmp = ticks_from_s(60);
   s.flows_max = kSessionsMax;
-  s.pool[0] = {600, 1023};
-  s.pool[1] = {30000, 65535};
+  const bool narrow = has_narrow_pool(seed);
+  s.pool[0] = {600, static_cast<u16>(narrow ? 602 : 1023)};
+  s.pool[1] = {30000, static_cast<u16>(narrow ? 30006 : 65535)};
   s.pool[2] = s.pool[3] = {1, 0};
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = seed % 3 == 0;
+  if (has_open_filters(seed)) {
+    s.filters_open = 1;
+    u32 i = 0;
+    for (const auto& [host, filtering] : kOpenHosts)
+      s.filters[i++] = {ipv4_from_host(host), Ipv4{0xffffffff}, 1, filtering, {0, 0}};
+  }
   for (u32 i : {2u, 3u})
     s.externals[plan[i].external] = {address_of(plan[i].address), plan[i].ifindex, kExternalLive,
                                      0};
@@ -81,6 +99,7 @@ class Run {
     model_.pool[0] = settings_.pool[0];
     model_.pool[1] = settings_.pool[1];
     model_.sessions_max = settings_.flows_max;
+    if (has_open_filters(seed)) model_.filtering = kOpenHosts;
     model_.udp_refresh_inbound = settings_.udp_refresh_inbound != 0;
     model_.timers = {settings_.tcp_established,
                      settings_.tcp_opening,
@@ -105,6 +124,9 @@ class Run {
   std::string where() const { return "step " + std::to_string(step_) + ": " + doing_; }
   u32 passed() const { return passed_; }
   u32 refused() const { return refused_; }
+  // What the sequence was also to show.
+  u32 turned() const { return turned_; }
+  u32 own() const { return own_; }
 
  private:
   static Interface interface_of(const PortPlan& port, u32 external) {
@@ -132,8 +154,18 @@ class Run {
     } else {
       now_ += random_.below(3);
       set_time();
-      const bool outward = random_.chance(550);
-      play(outward, outward ? random_.below(2) : 2 + random_.below(2));
+      const u32 side = random_.below(1000);
+      u32 inner = random_.below(2);
+      const u32 outer = 2 + random_.below(2);
+      if (side < 470)
+        play(Way::outward, inner, make(true, inner));
+      else if (side < 550) {
+        const sim::Data packet = make_hairpin(inner);
+        play(Way::outward, inner, packet);
+      } else if (side < 620)
+        play(Way::leaving, outer, make_own(outer));
+      else
+        play(Way::inward, outer, make(false, outer));
     }
   }
 
@@ -155,7 +187,7 @@ class Run {
   }
 
   void open_socket() {
-    const u16 port = static_cast<u16>(random_.between(30000, 65535));
+    const u16 port = static_cast<u16>(random_.between(30010, 65535));
     if (std::find(model_.sockets.begin(), model_.sockets.end(), port) != model_.sockets.end())
       return;
     for (const auto& [key, s] : model_.sessions())
@@ -190,10 +222,15 @@ class Run {
 
   // --- one packet --------------------------------------------------------------------------------
 
-  void play(bool outward, u32 link) {
-    const sim::Data packet = make(outward, link);
-    doing_ = std::string(outward ? "from " : "to ") + plan_[link].name + " " + sim::text_of(packet);
-    const Hook hook = outward ? Hook::in_lan : Hook::in_wan;
+  enum class Way { outward, inward, leaving };
+
+  void play(Way way, u32 link, const sim::Data& packet) {
+    static const char* kWords[] = {"from ", "to ", "of its own, by "};
+    doing_ =
+        kWords[static_cast<u32>(way)] + std::string(plan_[link].name) + " " + sim::text_of(packet);
+    const Hook hook = way == Way::outward  ? Hook::in_lan
+                      : way == Way::inward ? Hook::in_wan
+                                           : Hook::out_wan;
     Passed first{};
     for (auto& gateway : gateways_) {
       const Passed p = gateway->pass(hook, plan_[link].ifindex, 0, 0x0800, packet, 0, 0);
@@ -204,9 +241,50 @@ class Run {
       }
     }
     const u32 ifindex = plan_[link].ifindex;
-    const Answer a =
-        outward ? model_.outward(now_, ifindex, packet) : model_.inward(now_, ifindex, packet);
-    judge(packet, a, first);
+    sim::Data wanted = packet;
+    std::vector<u32> unsure;
+    Answer a = way == Way::outward  ? model_.outward(now_, ifindex, packet)
+               : way == Way::inward ? model_.inward(now_, ifindex, packet)
+                                    : model_.leaving(now_, ifindex, packet);
+    settle(a);
+    if (way == Way::leaving) own_ += a.must == Must::stack && a.translate;
+    if (a.must == Must::again) {
+      wanted = changed(wanted, true, a.near, 0, unsure);
+      a = model_.inward(now_, a.link, wanted, true);
+      turned_ += a.must == Must::pass;
+    }
+    judge(packet, wanted, a, first, unsure);
+  }
+
+  // Which port was chosen, and whether that was legal.
+  void settle(Answer& a) {
+    if (!a.chooses) return;
+    const RfcModel::Key& key = model_.choosing();
+    const Tables& t = gateways_[0]->tables();
+    for (u32 i = 1; i < t.records_max; ++i) {
+      const Record& r = t.records[i];
+      if (r.state < State::udp || key_of(r) != key) continue;
+      a.near = {a.near.address, to_host(r.external_port)};
+      const std::string wrong = model_.chosen(now_, a.near);
+      if (!wrong.empty()) throw Failure{"has chosen " + text_of(a.near) + ", " + wrong};
+      return;
+    }
+    throw Failure{std::string("has made no flow, and must have (") + a.why + ")"};
+  }
+
+  static RfcModel::Key key_of(const Record& r) {
+    return {r.protocol,
+            {to_host(r.internal_address), to_host(r.internal_port)},
+            {to_host(r.remote_address), to_host(r.remote_port)}};
+  }
+
+  // The packet with another endpoint, and as many hops less.
+  static sim::Data changed(const sim::Data& packet, bool outward, Endpoint near, u8 hops,
+                           std::vector<u32>& unsure) {
+    sim::Data out = translated(packet, outward, near, unsure);
+    out[8] = static_cast<u8>(packet[8] - hops);
+    fill_header_checksum(out);
+    return out;
   }
 
   static std::string words_of(const Passed& p) {
@@ -223,7 +301,9 @@ class Run {
            std::equal(error.payload.begin(), error.payload.end(), to.begin());
   }
 
-  void judge(const sim::Data& packet, const Answer& a, const Passed& p) {
+  // `half`: the packet, or what the first half of a hairpin has made of it.
+  void judge(const sim::Data& packet, const sim::Data& half, const Answer& a, const Passed& p,
+             std::vector<u32>& unsure) {
     const auto fail = [&](const std::string& must) {
       throw Failure{"must be " + must + " (" + a.why + "), was " + words_of(p)};
     };
@@ -233,23 +313,21 @@ class Run {
         fail("refused");
       return;
     }
-    if (a.must == Must::stack) {
-      if (p.fate != Fate::stack || p.packet != packet) fail("given to the stack");
+    const bool stack = a.must == Must::stack;
+    if (p.fate != (stack ? Fate::stack : Fate::forward) || p.packet.size() != packet.size())
+      fail(stack ? "given to the stack" : "passed on");
+    if (stack && !a.translate) {
+      if (p.packet != packet) fail("left as it is");
       return;
     }
-    if (p.fate != Fate::forward || p.packet.size() != packet.size()) fail("passed on");
     Endpoint near = a.near;
-    Datagram out;
-    bool right = false;
-    decode(p.packet, out, right);
-    if (!a.translate) near = {out.source, source_of(out).port};
-    if (a.chooses) {
-      near = source_of(out);
-      const std::string wrong = model_.chosen(now_, near);
-      if (!wrong.empty()) throw Failure{"has chosen " + text_of(near) + ", " + wrong};
+    if (!a.translate) {
+      Datagram out;
+      bool right = false;
+      decode(p.packet, out, right);
+      near = {out.source, source_of(out).port};
     }
-    std::vector<u32> unsure;
-    sim::Data wanted = translated(packet, a.outward, near, unsure);
+    sim::Data wanted = changed(half, a.outward, near, stack ? 0 : 1, unsure);
     for (u32 at : unsure)
       for (u32 byte : {at, at + 1})
         if (byte < wanted.size()) wanted[byte] = p.packet[byte];
@@ -268,19 +346,75 @@ class Run {
   }
 
   sim::Data make(bool outward, u32 link) {
-    Datagram d;
     static const std::vector<u8> kProtocols = {kTcp, kTcp, kTcp, kUdp, kUdp, kIcmp};
-    d.protocol = random_.one_of(kProtocols);
-    RfcModel::Key key{d.protocol, {some_inner(link), some_port()}, {some_remote(), 80}};
+    RfcModel::Key key{
+        random_.one_of(kProtocols), {some_inner(link), some_port()}, {some_remote(), 80}};
     if (random_.chance(400)) key.remote.port = 53;
-    if (d.protocol == kIcmp) key.remote.port = 0;
+    if (key.protocol == kIcmp) key.remote.port = 0;
     const RfcModel::Session* s = nullptr;
     if (!model_.sessions().empty() && random_.chance(outward ? 700 : 950)) {
       auto it = model_.sessions().begin();
       std::advance(it, random_.below(static_cast<u32>(model_.sessions().size())));
-      key = it->first;
-      s = &it->second;
+      if (!outward || !it->second.local) {
+        key = it->first;
+        s = &it->second;
+      }
     }
+    // Who was not asked, as the filtering of some hosts allows.
+    if (!outward && s != nullptr && random_.chance(100)) {
+      key.remote = random_.chance(500) ? Endpoint{key.remote.address, some_port()}
+                                       : Endpoint{some_remote(), 80};
+    }
+    return packet_of(key, s, outward, link);
+  }
+
+  // From one inner host to the external endpoint of another, by a session of its own or a new one;
+  // sets the host's link.
+  sim::Data make_hairpin(u32& link) {
+    if (model_.sessions().empty()) return make(true, link);
+    auto it = model_.sessions().begin();
+    std::advance(it, random_.below(static_cast<u32>(model_.sessions().size())));
+    const u8 protocol = it->first.protocol;
+    RfcModel::Key key{protocol, {some_inner(link), some_port()}, it->second.external};
+    // An answer to one who has written to this host's external endpoint.
+    for (const auto& [other, its] : model_.sessions()) {
+      if (!is_outer(other.remote.address) || !random_.chance(400)) continue;
+      for (const auto& [mine, session] : model_.sessions())
+        if (mine.protocol == other.protocol && session.external == other.remote)
+          key = {mine.protocol, mine.internal, its.external};
+    }
+    const auto known = model_.sessions().find(key);
+    link = key.internal.address >> 8 == sim::address(192, 168, 3, 0) >> 8 ? 1 : 0;
+    return packet_of(key, known == model_.sessions().end() ? nullptr : &known->second, true, link);
+  }
+
+  // The gateway's own, from an external address.
+  sim::Data make_own(u32 link) {
+    const u32 own = model_.links[link].external;
+    static const std::vector<u8> kProtocols = {kTcp, kUdp, kIcmp};
+    RfcModel::Key key{random_.one_of(kProtocols), {own, 0}, {some_remote(), 80}};
+    static const std::vector<u16> kPorts = {601, 22, 5000, 30001, 30002, 30003};
+    key.internal.port = random_.one_of(kPorts);
+    if (!model_.sockets.empty() && random_.chance(200))
+      key.internal.port = random_.one_of(model_.sockets);
+    if (!model_.sessions().empty() && random_.chance(200)) {  // what somebody has already
+      auto it = model_.sessions().begin();
+      std::advance(it, random_.below(static_cast<u32>(model_.sessions().size())));
+      key.internal.port = it->second.external.port;
+    }
+    if (key.protocol == kIcmp) key.remote.port = 0;
+    const RfcModel::Session* s = nullptr;
+    for (const auto& [other, its] : model_.sessions())
+      if (its.local && other.internal.address == own && random_.chance(500)) {
+        key = other;
+        s = &its;
+      }
+    if (random_.chance(30)) key.internal.address = some_inner(0);
+    return packet_of(key, s, true, link);
+  }
+
+  sim::Data packet_of(RfcModel::Key key, const RfcModel::Session* s, bool outward, u32 link) {
+    Datagram d;
     d.protocol = key.protocol;
     Endpoint external = s != nullptr ? s->external : Endpoint{model_.links[link].external, 40000};
     if (random_.chance(60)) perturb(outward, link, key, external);
@@ -334,7 +468,7 @@ class Run {
   void fill_tcp(Datagram& d, const RfcModel::Session* s, u32 direction) {
     static const std::vector<u8> kFlags = {kSyn, kSyn | kAck, kAck, kAck,        kAck,
                                            kAck, kFin | kAck, kRst, kRst | kAck, kSyn | kFin};
-    d.flags = s == nullptr && random_.chance(900) ? kSyn : random_.one_of(kFlags);
+    d.flags = s == nullptr && random_.chance(800) ? kSyn : random_.one_of(kFlags);
     d.sequence = static_cast<u32>(random_.next());
     d.acknowledgment = static_cast<u32>(random_.next());
     d.window = static_cast<u16>(random_.chance(900) ? random_.below(2000) : random_.next());
@@ -385,8 +519,6 @@ class Run {
     d.code = static_cast<u8>(random_.below(16));
     d.source = random_.chance(700) ? from.address : from.address ^ 1;
     d.destination = random_.chance(950) ? to.address : to.address ^ 3;
-    for (u32 own : model_.outer)  // inner hosts do not meet the gateway's own addresses here
-      if (d.destination == own && !is_outer(to.address)) d.destination = to.address;
     d.payload = encode(quoted);
     if (random_.chance(300)) d.payload.resize(random_.between(18, 40));
     if (random_.chance(50)) d.payload[random_.below(18)] ^= 1;
@@ -435,9 +567,7 @@ class Run {
       const Record& r = t.records[i];
       if (r.state < State::udp) continue;
       linked += 1;
-      const RfcModel::Key key{r.protocol,
-                              {to_host(r.internal_address), to_host(r.internal_port)},
-                              {to_host(r.remote_address), to_host(r.remote_port)}};
+      const RfcModel::Key key = key_of(r);
       const auto at = model_.sessions().find(key);
       if (at == model_.sessions().end())
         throw Failure{"there is a flow that should not be: " + text_of(key.internal) + " <-> " +
@@ -456,6 +586,7 @@ class Run {
       throw Failure{name + " is in state " + std::to_string(static_cast<u32>(r.state)) +
                     ", should be in " + std::to_string(static_cast<u32>(s.state))};
     if (r.last_seen != static_cast<u32>(s.last_seen)) throw Failure{name + ": its timer is wrong"};
+    if (((r.flags & kFlagLocal) != 0) != s.local) throw Failure{name + ": whose is it?"};
     if (to_host(r.external_port) != s.external.port) throw Failure{name + ": its port is wrong"};
     if (r.syn_again != s.syn_again.value_or(0)) throw Failure{name + ": its other SYN is wrong"};
     for (u32 d : {kOut, kIn}) {
@@ -485,7 +616,7 @@ class Run {
   std::vector<std::unique_ptr<Gateway>> gateways_;
   RfcModel model_;
   u64 now_ = 0;
-  u32 step_ = 0, passed_ = 0, refused_ = 0;
+  u32 step_ = 0, passed_ = 0, refused_ = 0, turned_ = 0, own_ = 0;
   bool changed_ = false;
   std::string doing_;
 };
@@ -496,8 +627,9 @@ bool run(u64 seed, u32 steps, const Plan& plan, bool kernel) {
     Run one(seed, plan, kernel);
     try {
       one.go(steps);
-      std::printf("seed %llu: %u steps, %u packets go on, %u are refused\n", seed, steps,
-                  one.passed(), one.refused());
+      std::printf(
+          "seed %llu: %u steps, %u packets go on, %u are refused; %u hairpins, %u of its own\n",
+          seed, steps, one.passed(), one.refused(), one.turned(), one.own());
       return true;
     } catch (const Slipped&) {
     } catch (const Failure& e) {

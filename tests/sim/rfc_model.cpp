@@ -20,6 +20,7 @@ Answer refuse(const char* why) {
 Answer to_stack(const char* why) {
   Answer a;
   a.must = Must::stack;
+  a.translate = false;
   a.why = why;
   return a;
 }
@@ -43,6 +44,8 @@ bool is_sound(const Data& packet, Datagram& d) {
   if (d.protocol != kTcp) return true;
   return body >= 20 && packet[header + 12] >> 4 >= 5 && (packet[header + 12] >> 4) * 4u <= body;
 }
+
+constexpr int kNoRank = 3;
 
 enum class Quote { readable, broken, foreign };
 
@@ -107,6 +110,44 @@ RfcModel::Session* RfcModel::find(u64 now, const Key& key) {
   return at != sessions_.end() && in_force(now, key, at->second) ? &at->second : nullptr;
 }
 
+// RFC 4787 REQ-1: what any session of the endpoint says of its mapping; null if it has none.
+const RfcModel::Session* RfcModel::mapping_of(u8 protocol, Endpoint internal, u32 external) const {
+  for (const auto& [key, s] : sessions_)
+    if (key.protocol == protocol && key.internal == internal && s.external.address == external)
+      return &s;
+  return nullptr;
+}
+
+// RFC 4787 section 5. A query of ICMP is answered by who was asked, and so is the gateway itself.
+Filtering RfcModel::filtering_of(const Key& key, const Session& s) const {
+  const auto at = filtering.find(key.internal.address);
+  if (s.local || key.protocol == kIcmp || at == filtering.end()) return kFilterAddressAndPort;
+  return at->second;
+}
+
+bool RfcModel::has_socket(u8 protocol, u16 port) const {
+  return protocol == kUdp && std::find(sockets.begin(), sockets.end(), port) != sockets.end();
+}
+
+bool RfcModel::in_pool(u16 port) const {
+  return std::any_of(std::begin(pool), std::end(pool),
+                     [&](const PortRange& r) { return port >= r.first && port <= r.last; });
+}
+
+// Where the first fragment of this datagram went, if that way is still open; null if not.
+const RfcModel::Fragment* RfcModel::fragment(u64 now, u32 outward, const Datagram& d) {
+  const auto at = fragments_.find({outward, d.source, d.destination, d.id, d.protocol});
+  if (at == fragments_.end() || now - at->second.seen >= timers.fragment) return nullptr;
+  const Fragment& f = at->second;
+  if (f.session != 0) {
+    const Session* s = find(now, f.key);
+    return s != nullptr && s->number == f.session ? &f : nullptr;
+  }
+  for (const auto& [key, s] : sessions_)
+    if (s.mapping == f.mapping) return is_live(s.external.address) ? &f : nullptr;
+  return nullptr;
+}
+
 void RfcModel::sweep(u64 now) {
   std::erase_if(sessions_, [&](const auto& s) { return !in_force(now, s.first, s.second); });
 }
@@ -135,120 +176,263 @@ Answer RfcModel::going(const RfcLink& to, const Datagram& d, std::size_t size, b
 
 // --- from inside ---------------------------------------------------------------------------------
 
+// RFC 4787 REQ-9: an inner host may write to another's external endpoint. What no mapping could
+// have, such as a ping, is for the gateway itself.
+const RfcLink* RfcModel::hairpin_link(u64 now, const Datagram& d, bool& is_hairpin) {
+  is_hairpin = false;
+  if (std::find(outer.begin(), outer.end(), d.destination) == outer.end()) return nullptr;
+  if (d.offset != 0) {
+    is_hairpin = fragment(now, 1, d) != nullptr;
+  } else if (is_icmp_error(d)) {
+    Key key;
+    is_hairpin = quoted_ends(d, key.protocol, key.remote, key.internal) == Quote::readable &&
+                 (key.protocol != kIcmp || (key.remote.port = 0, true)) &&
+                 sessions_.count(key) != 0;
+  } else {
+    is_hairpin = (d.protocol == kTcp || d.protocol == kUdp) && in_pool(d.destination_port) &&
+                 !has_socket(d.protocol, d.destination_port);
+  }
+  for (const RfcLink& l : links)
+    if (is_hairpin && !l.inside && l.external == d.destination) return &l;
+  return nullptr;
+}
+
 Answer RfcModel::outward(u64 now, u32 link, const Data& packet) {
   Datagram d;
   if (!is_sound(packet, d)) return refuse("it is not a sound packet");
+  const bool error = is_icmp_error(d);
+  Key key{d.protocol, source_of(d), destination_of(d)};
+  Quote quote = Quote::readable;
+  if (error) {
+    quote = quoted_ends(d, key.protocol, key.remote, key.internal);
+    if (quote == Quote::broken) return refuse("its quote is broken");
+    if (key.protocol == kIcmp) key.remote.port = 0;
+  }
   if (is_group(d.destination)) return to_stack("it is for a group");
-  const std::size_t size = packet[2] * 256u + packet[3];
-  const RfcLink& to = *link_to(d.destination);
-  if (d.destination == to.own || d.destination == (to.network | 255)) return to_stack("local");
+  bool is_hairpin = false;
+  const RfcLink* turn = hairpin_link(now, d, is_hairpin);
+  if (is_hairpin && turn == nullptr) return refuse("that external address has gone");
+  const std::size_t size = is_hairpin ? 0 : packet[2] * 256u + packet[3];
+  const RfcLink& to = is_hairpin ? *turn : *link_to(d.destination);
+  const bool own = d.destination == to.own || d.destination == (to.network | 255) ||
+                   std::find(outer.begin(), outer.end(), d.destination) != outer.end();
+  if (own && !is_hairpin) return to_stack("local");
   if (to.inside) {
     Answer a = going(to, d, size, true, {});
     a.translate = false;
     return a;
   }
-  Key key{d.protocol, source_of(d), destination_of(d)};
-  const bool error = is_icmp_error(d);
-  if (error) {
-    Endpoint source, destination;
-    if (quoted_ends(d, key.protocol, source, destination) != Quote::readable)
-      return refuse("its quote names no session");
-    key.internal = destination;
-    key.remote = source;
-    if (key.protocol == kIcmp) key.remote.port = 0;
-  }
+  if (quote != Quote::readable) return refuse("its quote names no session");
   if (to.external == 0) return refuse("there is no external address");
   Answer a = going(to, d, size, true, {});
   if (a.must != Must::pass) return a;
+  if (is_hairpin) a.must = Must::again;
   if ((packet[0] & 15) > 5) return refuse("IP options are not translated");
   if (d.offset != 0) {
-    const auto at = fragments_.find({1, d.source, d.destination, d.id, d.protocol});
-    if (at == fragments_.end() || now - at->second.seen >= timers.fragment)
-      return refuse("its first fragment has not been seen");
-    key = at->second.key;
-    const Session* s = find(now, key);
-    if (s == nullptr || s->number != at->second.session) return refuse("its session is over");
-    a.near = {s->external.address, 0};
+    const Fragment* f = fragment(now, 1, d);
+    if (f == nullptr) return refuse("its first fragment has not been seen");
+    const Session& s = sessions_.at(f->key);
+    if (s.local) return refuse("it is not the host's");
+    a.near = {s.external.address, 0};
     return a;
   }
   Session* s = find(now, key);
   if (s != nullptr && s->external.address != to.external) s = nullptr;
+  if (s != nullptr && s->local) return refuse("it is not the host's");
   if (error) {  // RFC 5508 REQ-5, 6: only about a session, to its other end, and changing nothing
-    if (s == nullptr || d.destination != key.remote.address) return refuse("an orphan");
-    a.near = s->external;
+    const Session* of = s;
+    if (of == nullptr) {  // or about what the filtering let in without one
+      of = mapping_of(key.protocol, key.internal, to.external);
+      if (of != nullptr && (filtering_of(key, *of) == kFilterAddressAndPort || !belongs(link, d)))
+        of = nullptr;
+    }
+    if (of == nullptr || d.destination != key.remote.address) return refuse("an orphan");
+    a.near = of->external;
     return a;
   }
   if (d.protocol != kTcp && d.protocol != kUdp && !is_icmp_query(d))
     return refuse("it is not translated");
-  if (s == nullptr) return make(now, link, to, d, key);
+  if (s == nullptr) {
+    const Must must = a.must;
+    a = make(now, link, to, d, key, false);
+    if (a.must == Must::pass) a.must = must;
+    return a;
+  }
   touch(now, key, *s, d, kOut);
-  if (d.more) fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s->number, key};
+  if (d.more)
+    fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s->number, s->mapping, key};
   a.near = s->external;
   return a;
 }
 
+// RFC 3704 2.2: a source that belongs to another link is forged.
+bool RfcModel::belongs(u32 link, const Datagram& d) const {
+  return is_plain(d.source) && std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
+           return l.index == link && l.network == (d.source & 0xffffff00) && d.source != l.own &&
+                  d.source != (l.network | 255);
+         });
+}
+
 // A new session (RFC 4787 REQ-1: with the external endpoint that the internal one has already).
-Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key) {
-  if (key.protocol == kTcp && (d.flags & (kSyn | kAck | kRst | kFin)) != kSyn)
-    return refuse("it opens nothing");
-  if (d.destination == 0) return refuse("it goes nowhere");
-  // RFC 3704 2.2: a source that belongs to another link is forged.
-  const bool belongs = std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
-    return l.index == link && l.network == (d.source & 0xffffff00) && d.source != l.own &&
-           d.source != (l.network | 255);
-  });
-  if (!belongs || !is_plain(d.source)) return refuse("its source is forged");
+Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key,
+                      bool local) {
+  const Session* known = mapping_of(key.protocol, key.internal, to.external);
+  if (key.protocol == kTcp) {
+    const u8 flags = d.flags & (kSyn | kAck | kRst | kFin);
+    // An answer to who was let in without a session makes one too.
+    const bool answers = flags == (kSyn | kAck) && known != nullptr &&
+                         filtering_of(key, *known) != kFilterAddressAndPort;
+    if (flags != kSyn && !answers) return refuse("it opens nothing");
+  }
+  // RFC 6335 section 6: port 0 is nobody's.
+  if (d.destination == 0 || (key.protocol != kIcmp && key.remote.port == 0))
+    return refuse("it goes nowhere");
+  if (!local && !belongs(link, d)) return refuse("its source is forged");
   if (sessions_.size() >= sessions_max) return refuse("there are too many sessions");
+  // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.
+  if (known == nullptr && best_rank(key, to.external) == kNoRank)
+    return refuse("all ports are given away");
   Session s;
   s.number = ++lives_;
   s.last_seen = now;
+  s.local = local;
   s.state = key.protocol == kTcp   ? State::tcp_opening
             : key.protocol == kUdp ? State::udp
                                    : State::icmp;
-  s.external = {to.external, 0};
-  bool known = false;
-  for (const auto& [other, its] : sessions_)
-    if (other.protocol == key.protocol && other.internal == key.internal &&
-        its.external.address == to.external && in_force(now, other, its)) {
-      s.external = its.external;
-      known = true;
-    }
-  if (key.protocol == kTcp)
-    s.half[kOut] = {true, d.sequence + static_cast<u32>(d.payload.size()) + 1, d.sequence,
-                    window_of(d), std::min(d.scale, 14)};
+  s.external = known != nullptr ? known->external : Endpoint{to.external, 0};
+  s.mapping = known != nullptr ? known->mapping : ++lives_;
+  if (key.protocol == kTcp) begin(s, d);
+  Answer a;
+  a.must = Must::pass;
+  a.link = to.index;
+  a.outward = true;
+  a.near = s.external;
+  a.chooses = known == nullptr;
   sessions_[key] = s;
-  if (d.more) fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s.number, key};
-  Answer a = going(to, d, 0, true, s.external);
-  a.chooses = !known;
+  if (d.more)
+    fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s.number, s.mapping, key};
   choosing_ = key;
   return a;
+}
+
+// Has another endpoint's mapping this port?
+bool RfcModel::is_held(u8 protocol, Endpoint external, Endpoint internal) const {
+  return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& each) {
+    return each.first.protocol == protocol && each.second.external == external &&
+           each.first.internal != internal;
+  });
+}
+
+// How good a free port is for an endpoint, 0 the best: RFC 4787 REQ-3a, REQ-4 ask for the same half
+// and the same parity, and a port of the high half serves where the low one has none.
+int RfcModel::rank(const Key& key, u32 external, u16 port) const {
+  if (key.protocol == kIcmp) return ((port ^ key.internal.port) & 1) == 0 ? 0 : 1;
+  if (!in_pool(port) || has_socket(key.protocol, port)) return kNoRank;
+  if (is_held(key.protocol, {external, port}, key.internal)) return kNoRank;
+  const int parity = ((port ^ key.internal.port) & 1) == 0 ? 0 : 1;
+  if (key.internal.port >= 1024) return port < 1024 ? kNoRank : parity;
+  return port < 1024 ? parity : 2;
+}
+
+int RfcModel::best_rank(const Key& key, u32 external) const {
+  if (key.protocol == kIcmp) return 0;
+  int best = kNoRank;
+  for (const PortRange& r : pool)
+    for (u32 port = r.first; port <= r.last && best != 0; ++port)
+      best = std::min(best, rank(key, external, static_cast<u16>(port)));
+  return best;
 }
 
 // RFC 4787 REQ-3, 3a; S-14: not what a socket has.
 std::string RfcModel::chosen(u64 now, Endpoint external) {
   Session& s = sessions_.at(choosing_);
   if (s.external.address != external.address) return "not the external address of that link";
-  s.external = external;
-  const u8 protocol = choosing_.protocol;
-  const bool in_pool = std::any_of(std::begin(pool), std::end(pool), [&](const PortRange& r) {
-    return external.port >= r.first && external.port <= r.last;
-  });
-  if (protocol != kIcmp && !in_pool) return "not a port of the pool";
-  const bool socket = std::find(sockets.begin(), sockets.end(), external.port) != sockets.end();
-  if (protocol == kUdp && socket) return "a port that a socket has";
-  const bool low = choosing_.internal.port < 1024;
-  if (protocol != kIcmp && low != (external.port < 1024)) return "a port of the other half";
-  if (((external.port ^ choosing_.internal.port) & 1) != 0) return "a port of the other parity";
+  const Key& key = choosing_;
   for (const auto& [other, its] : sessions_)
-    if (other.protocol == protocol && its.external == external &&
-        other.internal != choosing_.internal && in_force(now, other, its))
+    if (other.protocol == key.protocol && its.external == external &&
+        other.internal != key.internal && in_force(now, other, its))
       return "a port that another endpoint has";
+  const u16 own = key.internal.port;
+  const bool own_is_free = !is_held(key.protocol, {external.address, own}, key.internal);
+  const bool keeps = s.local && own_is_free;  // what the gateway itself sends stays as it is
+  if (keeps && external.port != own) return "not the port that the gateway's own program has";
+  s.external.port = 0;
+  const int got = rank(key, external.address, external.port);
+  if (!keeps && got != best_rank(key, external.address))
+    return "not one of the best that are free (" + std::to_string(got) + ")";
+  s.external = external;
   return "";
+}
+
+// --- from the gateway itself ---------------------------------------------------------------------
+
+// What its stack sends from an external address. A port that mappings could have needs one, unless
+// a socket keeps it from being given away; other ports are the gateway's own.
+Answer RfcModel::leaving(u64 now, u32 link, const Data& packet) {
+  Datagram d;
+  const bool sound = is_sound(packet, d);
+  const u32 source = sim::address(packet[12], packet[13], packet[14], packet[15]);
+  const RfcLink* to = nullptr;
+  for (const RfcLink& l : links)
+    if (l.index == link && !l.inside && l.external != 0 && l.external == source) to = &l;
+  if (to == nullptr) return refuse("its source is no external address of that link");
+  if (!sound) return to_stack("it is not looked into");
+  Answer a = to_stack("");
+  a.translate = true;
+  a.outward = true;
+  Key key{d.protocol, source_of(d), destination_of(d)};
+  if (d.offset != 0) {
+    const Fragment* f = fragment(now, 1, d);
+    if (f == nullptr) return to_stack("its first fragment had no mapping");
+    if ((packet[0] & 15) > 5) return refuse("IP options are not translated");
+    a.near = {sessions_.at(f->key).external.address, 0};
+    return a;
+  }
+  const bool ports = d.protocol == kTcp || d.protocol == kUdp;
+  if (!ports && !is_icmp_query(d)) return to_stack("it needs no mapping");
+  if (ports && !in_pool(d.source_port)) return to_stack("no mapping can have its port");
+  if (ports && has_socket(d.protocol, d.source_port) &&
+      !is_held(d.protocol, {d.source, d.source_port}, {}))
+    return to_stack("a socket has its port");
+  Session* s = find(now, key);
+  if (s != nullptr && s->external.address != to->external) s = nullptr;
+  const bool opens = (d.flags & (kSyn | kAck | kRst | kFin)) == kSyn;
+  if (s == nullptr && d.protocol == kTcp && !opens) return to_stack("it opens nothing");
+  if ((packet[0] & 15) > 5) return refuse("IP options are not translated");
+  if (s == nullptr) {
+    const Answer made = make(now, link, *to, d, key, true);
+    if (made.must != Must::pass) return made;
+    a.near = made.near;
+    a.chooses = made.chooses;
+    return a;
+  }
+  touch(now, key, *s, d, kOut);
+  if (d.more)
+    fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s->number, s->mapping, key};
+  a.near = s->external;
+  return a;
 }
 
 // --- from outside --------------------------------------------------------------------------------
 
-Answer RfcModel::inward(u64 now, u32 link, const Data& packet) {
+// RFC 4787 REQ-8: a mapping may let in who was not asked, by the choice of its host: everybody, or
+// every port of an address that was. No session is made for it. Null, or a session of the mapping.
+const RfcModel::Session* RfcModel::let_in(const Key& outside, Key& inside) const {
+  if (outside.protocol == kIcmp || outside.remote.port == 0) return nullptr;
+  for (const auto& [key, s] : sessions_) {
+    if (key.protocol != outside.protocol || s.external != outside.internal) continue;
+    const Filtering f = filtering_of(key, s);
+    if (f == kFilterNone || (f == kFilterAddress && key.remote.address == outside.remote.address)) {
+      inside = key;
+      return is_live(s.external.address) ? &s : nullptr;
+    }
+  }
+  return nullptr;
+}
+
+// `again`: what an inner host has sent to an external endpoint, its source translated already. That
+// goes inside or nowhere.
+Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
   Datagram d;
   if (!is_sound(packet, d)) return refuse("it is not a sound packet");
   const bool error = is_icmp_error(d);
@@ -260,36 +444,49 @@ Answer RfcModel::inward(u64 now, u32 link, const Data& packet) {
     if (outside.protocol == kIcmp) outside.remote.port = 0;
   }
   if (is_group(d.destination)) return to_stack("it is for a group");
-  const Key* found = nullptr;
+  Key inside;
   Session* s = nullptr;
+  const Session* stranger = nullptr;  // lets in by its mapping alone
   if (d.offset != 0) {
-    const auto at = fragments_.find({0, d.source, d.destination, d.id, d.protocol});
-    if (at != fragments_.end() && now - at->second.seen < timers.fragment) {
-      s = find(now, at->second.key);
-      if (s != nullptr && s->number != at->second.session) s = nullptr;
-      found = &at->second.key;
-    }
+    const Fragment* f = fragment(now, 0, d);
+    if (f != nullptr && f->session != 0) s = &sessions_.at(f->key);
+    if (f != nullptr && f->session == 0)
+      for (const auto& [key, its] : sessions_)
+        if (its.mapping == f->mapping) stranger = &its;
+    if (f != nullptr) inside = f->key;
   } else if (quote == Quote::readable && (d.protocol != kIcmp || error || is_icmp_reply(d))) {
     for (auto& [key, its] : sessions_)  // REQ-8: only who was sent to may answer
       if (key.protocol == outside.protocol && its.external == outside.internal &&
           key.remote == outside.remote && in_force(now, key, its)) {
         s = &its;
-        found = &key;
+        inside = key;
       }
+    if (s == nullptr && !error) stranger = let_in(outside, inside);
   }
-  if (s != nullptr)
+  const Session* of = s != nullptr ? s : stranger;
+  if (of != nullptr)
     for (const RfcLink& l : links)
-      if (l.index == link && l.external != s->external.address) s = nullptr;
-  if (s == nullptr) return unclaimed(d, outside);
-  const RfcLink& to = *link_to(found->internal.address);
-  Answer a = going(to, d, packet[2] * 256u + packet[3], false, found->internal);
-  if (a.must != Must::pass) return a;
+      if (l.index == link && l.external != of->external.address) of = nullptr;
+  if (of == nullptr) {
+    const Answer a = unclaimed(d, outside);
+    return again && a.must == Must::stack ? refuse("it is not the gateway's") : a;
+  }
+  Answer a = to_stack("it is for the gateway itself");
+  if (!of->local)
+    a = going(*link_to(inside.internal.address), d, packet[2] * 256u + packet[3], false, {});
+  if (a.must == Must::refuse) return a;
+  a.translate = true;
+  a.near = inside.internal;
   if ((packet[0] & 15) > 5) return refuse("IP options are not translated");
-  if (error) return d.destination == s->external.address ? a : refuse("an orphan");
-  if (d.offset != 0) return a;
-  touch(now, *found, *s, d, kIn);
-  if (d.more) fragments_[{0, d.source, d.destination, d.id, d.protocol}] = {now, s->number, *found};
-  return a;
+  const bool orphan = error && d.destination != of->external.address;
+  if (orphan) return refuse("an orphan");
+  if (!error && d.offset == 0) {
+    if (s != nullptr) touch(now, inside, *s, d, kIn);
+    if (d.more)
+      fragments_[{0, d.source, d.destination, d.id, d.protocol}] = {
+          now, s != nullptr ? s->number : 0, of->mapping, inside};
+  }
+  return again && of->local ? refuse("it is not the gateway's") : a;
 }
 
 // For the gateway itself, or for nobody: then without an answer (RFC 5382 REQ-4a).
@@ -299,12 +496,8 @@ Answer RfcModel::unclaimed(const Datagram& d, const Key& outside) const {
   if (is_icmp_reply(d)) return refuse("nobody asked");
   if (is_icmp_error(d) && outside.internal.address != d.destination) return refuse("an orphan");
   const bool ports = d.offset == 0 && (d.protocol == kTcp || d.protocol == kUdp);
-  const bool in_pool = std::any_of(std::begin(pool), std::end(pool), [&](const PortRange& r) {
-    return d.destination_port >= r.first && d.destination_port <= r.last;
-  });
-  const bool socket = d.protocol == kUdp && std::find(sockets.begin(), sockets.end(),
-                                                      d.destination_port) != sockets.end();
-  if (ports && in_pool && !socket) return refuse("no session has this port");
+  if (ports && in_pool(d.destination_port) && !has_socket(d.protocol, d.destination_port))
+    return refuse("no session has this port");
   return to_stack("it is for the gateway");
 }
 
@@ -335,8 +528,8 @@ bool RfcModel::in_sequence(const Session& s, const Datagram& d, u32 direction) c
       static_cast<u32>(d.payload.size()) + (d.flags & kSyn ? 1 : 0) + (d.flags & kFin ? 1 : 0);
   if (d.flags & kAck) {
     if (!other.seen || ahead(d.acknowledgment, other.end) > 0) return false;
-    const i64 behind = ahead(other.acknowledged, d.acknowledgment);  // RFC 5961 5.2
-    if (behind > (mine.seen ? i64{announced(mine, other)} : -1)) return false;
+    const i64 past = ahead(d.acknowledgment, other.acknowledged);  // RFC 5961 5.2
+    if (past < (mine.seen ? -i64{announced(mine, other)} : 1)) return false;
   } else if (mine.seen && other.seen) {
     return false;  // RFC 9293 3.10.7.4
   }
@@ -345,6 +538,19 @@ bool RfcModel::in_sequence(const Session& s, const Datagram& d, u32 direction) c
   const u32 window = announced(other, mine);
   return ahead(d.sequence, mine.acknowledged + window) <= 0 &&
          ahead(mine.acknowledged - window - 1, d.sequence + length) <= 0;
+}
+
+// The numbers of a new connection, from its SYN; or from the SYN, ACK that answers a SYN which was
+// let in without a session. That one acknowledges the other end's number, and offers scaling only
+// if the other end did (RFC 7323 2.2).
+void RfcModel::begin(Session& s, const Datagram& d) const {
+  const u32 length = static_cast<u32>(d.payload.size()) + 1 + (d.flags & kFin ? 1 : 0);
+  s.state = State::tcp_opening;
+  s.half[kOut] = {true, d.sequence + length, d.sequence, window_of(d), std::min(d.scale, 14)};
+  s.half[kIn] = {};
+  s.syn_again.reset();
+  if (d.flags & kAck)
+    s.half[kIn] = {true, d.acknowledgment, d.acknowledgment, 65535, d.scale >= 0 ? 14 : -1};
 }
 
 // RFC 7857 figure 1. True if the timer starts again.
@@ -365,11 +571,10 @@ bool RfcModel::tcp(Session& s, const Datagram& d, u32 direction) {
   const bool over = s.state == State::tcp_closing || s.state == State::tcp_transitory;
   const bool repeated = direction == kOut && bare_syn && s.state == State::tcp_opening &&
                         !other.seen && d.sequence == mine.acknowledged;
-  if (direction == kOut && bare_syn && !repeated && (over || s.state == State::tcp_opening)) {
-    s.half[kOut] = {true, d.sequence + length, d.sequence, window_of(d), std::min(d.scale, 14)};
-    s.half[kIn] = {};
-    s.syn_again.reset();
-    s.state = State::tcp_opening;
+  const bool answers = !filtering.empty() && over && (d.flags & kSyn);
+  if (direction == kOut && (bare_syn || answers) && !repeated &&
+      (over || s.state == State::tcp_opening)) {
+    begin(s, d);
     return true;
   }
   if ((d.flags & kSyn) && s.state != State::tcp_opening) {  // RFC 5961 4: the ends judge it

@@ -3,14 +3,18 @@
 // records that are used again; timers are compared to the tick.
 //
 //   RFC 4787  REQ-1 one external endpoint for an internal one; REQ-3 none for two; REQ-5, 6 timers;
-//             REQ-8 filtering (a parameter); REQ-12 ICMP ends nothing
+//             REQ-8 filtering, of each inner host its own; REQ-9 hairpinning; REQ-12 ICMP ends
+//             nothing
 //   RFC 5382  REQ-1, 4a, 5, 7, 10; RFC 7857 section 2: states and timers of TCP
 //   RFC 5961  what forged segments may not do: only what is in sequence counts
 //   RFC 5508  REQ-1, 2, 3, 4, 5, 6; RFC 1812 5.2.2, 5.3.1: sound headers, time to live
 //
+// The gateway's own packets from ports that mappings could have get mappings as well, so that no
+// answer to one is ever taken for another's.
+//
 // It does not choose ports: the implementation's choice is taken over by `chosen`, which says
-// whether it was a legal one. Limits: no traffic of the gateway's own, no hairpinning, no full
-// pool; of fragments only what comes in order.
+// whether it was a legal one. A mapping lasts until the sweep after its last session: till then its
+// port stays its own. Limits: of fragments only what comes in order.
 #pragma once
 
 #include <map>
@@ -24,13 +28,14 @@
 
 namespace masq::test {
 
-enum class Must { refuse, pass, stack };
+// `again`: translated outward, and then to be asked about as what came in from outside (`link`).
+enum class Must { refuse, pass, stack, again };
 
 struct Answer {
   Must must = Must::refuse;
   u32 link = 0;           // pass: where to
   bool outward = false;   //
-  bool translate = true;  // else only routed
+  bool translate = true;  // else only routed, or left as it is
   bool chooses = false;   // pass: the port is the implementation's choice, to be told by chosen()
   sim::Endpoint near;     // pass: the endpoint that takes the place of the packet's
   const char* why = "";
@@ -66,7 +71,9 @@ class RfcModel {
   };
   struct Session {
     Endpoint external;
-    u64 number = 0;  // of this life
+    u64 number = 0;      // of this life
+    u64 mapping = 0;     // likewise of its mapping's
+    bool local = false;  // the gateway's own
     State state = State::udp;
     u64 last_seen = 0;
     Half half[2];
@@ -81,18 +88,22 @@ class RfcModel {
   RfcTimers timers{};
   u32 sessions_max = 0;
   bool udp_refresh_inbound = false;
+  std::map<u32, Filtering> filtering;  // of inner hosts; others: address- and port-dependent
 
   Answer outward(u64 now, u32 link, const sim::Data& packet);
-  Answer inward(u64 now, u32 link, const sim::Data& packet);
-  std::string chosen(u64 now, Endpoint external);  // empty if legal
+  Answer inward(u64 now, u32 link, const sim::Data& packet, bool again = false);
+  Answer leaving(u64 now, u32 link, const sim::Data& packet);  // sent by the gateway itself
+  const Key& choosing() const { return choosing_; }  // the session whose port is being chosen
+  std::string chosen(u64 now, Endpoint external);    // empty if legal
   void sweep(u64 now);
 
   const std::map<Key, Session>& sessions() const { return sessions_; }
   bool in_force(u64 now, const Key& key, const Session& s) const;
 
  private:
+  // The way of a datagram: that of a session, or of a mapping alone (then `session` is 0).
   struct Fragment {
-    u64 seen, session;
+    u64 seen, session, mapping;
     Key key;
   };
 
@@ -100,9 +111,21 @@ class RfcModel {
   u64 timer_of(const Key& key, const Session& s) const;
   bool is_live(u32 external) const;
   Session* find(u64 now, const Key& key);
-  Answer make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key);
+  const Session* mapping_of(u8 protocol, Endpoint internal, u32 external) const;
+  const Fragment* fragment(u64 now, u32 outward, const Datagram& d);
+  bool has_socket(u8 protocol, u16 port) const;
+  bool in_pool(u16 port) const;
+  bool is_held(u8 protocol, Endpoint external, Endpoint internal) const;
+  int rank(const Key& key, u32 external, u16 port) const;
+  int best_rank(const Key& key, u32 external) const;
+  Filtering filtering_of(const Key& key, const Session& s) const;
+  const RfcLink* hairpin_link(u64 now, const Datagram& d, bool& is_hairpin);
+  const Session* let_in(const Key& outside, Key& inside) const;
+  bool belongs(u32 link, const Datagram& d) const;
+  Answer make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key, bool local);
   Answer unclaimed(const Datagram& d, const Key& outside) const;
   void touch(u64 now, const Key& key, Session& s, const Datagram& d, u32 direction);
+  void begin(Session& s, const Datagram& d) const;
   bool tcp(Session& s, const Datagram& d, u32 direction);
   bool in_sequence(const Session& s, const Datagram& d, u32 direction) const;
   Answer going(const RfcLink& to, const Datagram& d, std::size_t size, bool outward,
@@ -111,7 +134,7 @@ class RfcModel {
   std::map<Key, Session> sessions_;
   std::map<std::vector<u32>, Fragment> fragments_;
   u64 lives_ = 0;
-  Key choosing_;  // the session whose port is being chosen
+  Key choosing_;
 };
 
 }  // namespace masq::test

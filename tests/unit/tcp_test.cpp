@@ -108,6 +108,7 @@ TEST(Tcp, SynIsRetransmitted) {
 TEST(Tcp, SynAckOfAnotherIsNotBelieved) {
   play_everywhere({kSyn,
                    {kIn, "SA", 900, 100, 0, false, kOpening},
+                   {kIn, "SA", 900, 101 + 0x80000000u, 0, false, kOpening},  // half the circle off
                    {kIn, "SA", 900, 102, 0, false, kOpening},
                    {kIn, "SA", 900, 4000000, 0, false, kOpening},
                    {kIn, "A", 900, 101, 5, false, kOpening},

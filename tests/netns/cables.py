@@ -1,0 +1,258 @@
+"""The network of lab.py with devices at the gateway B that have no link header.
+
+`DeviceLab(outside=KIND, inside=KIND)` builds each of B's two sides of one KIND:
+
+    eth   as in lab.py: Ethernet
+    tun   tun devices, and a program (`cables.py hub`, below) that carries packets between them,
+          large segments and unfinished checksums as they are
+    wg    WireGuard: the kernel's where it has it, else Debian's wireguard-go
+    macvlan, bridge   inside only: on the cable to the inner net stands such a device of B's
+
+Outside, the line leads to A, which answers for B's address on the outer net (proxy ARP); the hosts
+S1 to S3 do not know the difference. Inside, every inner host has the device in place of its cable,
+still called eth0. What WireGuard itself sends goes through a cable called under0, with addresses
+that are nobody's (RFC 5737), of which masq is told nothing.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import sys
+
+from lab import (ADDRESS, CLONE_NEWNET, GATEWAY_INNER, GATEWAY_OUTER, INNER_HOSTS, Lab, mac_of,
+                 wait_until)
+
+LINE = "line0"  # A's end of the outer line
+TUN_MTU, WG_MTU = 1400, 1420
+UNDER_OUTSIDE, UNDER_INSIDE = "192.0.2.{}", "198.18.0.{}"
+WG_PORT = {"out0": 51820, "in0": 51821}  # B has one of each
+
+TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454ca, 0x400454d0, 0x400454d8
+IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x1, 0x1000, 0x4000
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6 = 1, 2, 4
+VNET_BYTES = 10  # struct virtio_net_hdr, before the packet
+FRAME_BYTES = 65536 + VNET_BYTES
+
+
+# --- the hub --------------------------------------------------------------------------------------
+
+
+def open_tun(namespace, name):
+    """A tun device of that name in that network namespace; it lives as long as the descriptor."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    home, there = os.open("/proc/self/ns/net", os.O_RDONLY), os.open(namespace, os.O_RDONLY)
+    try:
+        if libc.setns(there, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        request = struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+        fcntl.ioctl(fd, TUNSETIFF, request)
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
+        fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
+        return fd
+    finally:
+        libc.setns(home, CLONE_NEWNET)
+        os.close(home)
+        os.close(there)
+
+
+def hub(ends):
+    """Carries packets between tun devices. The first end gets what has the address of no other; of
+    two ends, each gets what the other sends."""
+    fds, by_address, first = {}, {}, None
+    for end in ends:
+        namespace, name, *address = end.split(",")
+        fd = open_tun(namespace, name)
+        fds[fd] = name
+        if first is None:
+            first = fd
+        if address:
+            by_address[bytes(map(int, address[0].split(".")))] = fd
+    print("ready", flush=True)
+    while True:
+        for fd in select.select(list(fds), [], [])[0]:
+            with contextlib.suppress(BlockingIOError, OSError):
+                while packet := os.read(fd, FRAME_BYTES):
+                    to = by_address.get(packet[VNET_BYTES + 16:VNET_BYTES + 20], first)
+                    if len(fds) == 2:
+                        [to] = set(fds) - {fd}
+                    # An end that is down, or that has no room, loses it, as a cable would.
+                    if to != fd and packet[VNET_BYTES] >> 4 == 4:
+                        with contextlib.suppress(OSError):
+                            os.write(to, packet)
+
+
+# --- the lab --------------------------------------------------------------------------------------
+
+
+def has_kernel_wireguard(lab):
+    done = lab.run("R", ["ip", "link", "add", "wgtry", "type", "wireguard"])
+    if done.returncode == 0:
+        lab.ip("R", "link del wgtry")
+    return done.returncode == 0
+
+
+class DeviceLab(Lab):
+    def __init__(self, outside="eth", inside="eth", **options):
+        super().__init__(**options)
+        self.outside, self.inside_kind = outside, inside
+        self._line = []  # the processes that are the outer line
+
+    # --- building
+
+    def _build_inside(self):
+        if self.inside_kind in ("eth", "macvlan", "bridge"):
+            super()._build_inside()
+
+    def plug_in_gateway_inside(self):
+        if self.inside_kind == "eth":
+            super().plug_in_gateway_inside()
+            return
+        if self.inside_kind in ("macvlan", "bridge"):
+            self._stack_inside()
+            return
+        if self.inside_kind == "tun":
+            self._run_hub(("B", "in0", GATEWAY_INNER),
+                          *((host, "eth0", address) for host, address in INNER_HOSTS.items()))
+        else:
+            hosts = {"B": UNDER_INSIDE.format(1)} | {
+                host: UNDER_INSIDE.format(number + 2) for number, host in enumerate(INNER_HOSTS)}
+            for number, (host, address) in enumerate(hosts.items()):
+                name = "under1" if host == "B" else "under0"
+                self.plug_in(host, name, f"{address}/24", "innet", f"u{number}")
+            self._wireguard("in0", "eth0", hosts, {host: INNER_HOSTS[host] for host in INNER_HOSTS})
+        self.ip("B", f"addr add {GATEWAY_INNER}/24 dev in0", "link set in0 up")
+        for host, address in INNER_HOSTS.items():
+            self.ip(host, f"addr add {address}/24 dev eth0",
+                    f"link set eth0 up mtu {WG_MTU if self.inside_kind == 'wg' else 1500}",
+                    f"route add default via {GATEWAY_INNER} dev eth0")
+
+    def _stack_inside(self):
+        self.plug_in("B", "port1", "192.0.2.1/30", "innet", "b")
+        self.ip("B", "addr flush dev port1",
+                *(["link add in0 type bridge forward_delay 0", "link set port1 master in0"]
+                  if self.inside_kind == "bridge" else
+                  ["link add in0 link port1 type macvlan mode bridge"]),
+                f"link set in0 address {mac_of(GATEWAY_INNER)} up",
+                f"addr add {GATEWAY_INNER}/24 dev in0")
+
+    def plug_in_gateway_outside(self):
+        if self.outside == "eth":
+            super().plug_in_gateway_outside()
+            return
+        self.run("A", ["ip", "neigh", "replace", "proxy", GATEWAY_OUTER, "dev", "eth0"],
+                 check=True)
+        if self.outside == "tun":
+            self._line = [self._run_hub(("A", LINE, ""), ("B", "out0", GATEWAY_OUTER))]
+            mtu = TUN_MTU
+        else:
+            hosts = {"A": UNDER_OUTSIDE.format(1), "B": UNDER_OUTSIDE.format(2)}
+            if "under0" not in self.run("A", ["ip", "-o", "link"]).stdout:
+                self._veth("A", "under0", f"{hosts['A']}/24", "B", "under0")
+                self.ip("B", f"addr add {hosts['B']}/24 dev under0", "link set under0 up")
+            self._line = self._wireguard(LINE, "out0", hosts, {"B": GATEWAY_OUTER})
+            mtu = WG_MTU
+        for host, name, near, far in (("A", LINE, ADDRESS["A"], GATEWAY_OUTER),
+                                      ("B", "out0", GATEWAY_OUTER, ADDRESS["A"])):
+            self.ip(host, f"addr add {near} peer {far} dev {name}", f"link set {name} up mtu {mtu}")
+        self.ip("B", "route add default dev out0")
+
+    def _run_hub(self, *ends):
+        words = [",".join([f"/run/netns/{self.ns(host)}", name, *([address] if address else [])])
+                 for host, name, address in ends]
+        # In B's namespace, so that it ends with the lab whatever happens.
+        process = self.popen("R", ["/usr/bin/python3", __file__, "hub", *words])
+        said = process.stdout.readline()
+        assert said == "ready\n", said + process.stdout.read()
+        return process
+
+    def _wireguard(self, centre_name, leaf_name, under, inner):
+        """A device at the first host of `under`, one at each other, which reach it alone."""
+        centre, *leaves = under
+        port = WG_PORT["in0" if centre == "B" else "out0"]
+        keys, processes = {}, []
+        for host in under:
+            keys[host] = subprocess.run(["wg", "genkey"], capture_output=True, text=True,
+                                        check=True, timeout=10).stdout.strip()
+        public = {host: subprocess.run(["wg", "pubkey"], input=key, capture_output=True, text=True,
+                                       check=True, timeout=10).stdout.strip()
+                  for host, key in keys.items()}
+        in_kernel = has_kernel_wireguard(self)
+        for host in under:
+            name = centre_name if host == centre else leaf_name
+            final = name
+            if not in_kernel:  # its control socket's name is the device's, for the whole machine
+                name = f"{self.name}{host}{'o' if host in ('A',) or name == 'out0' else 'i'}"
+                with open(self.directory / f"{name}.log", "w") as log:
+                    processes.append(self.popen(host, ["wireguard-go", "-f", name], stdout=log))
+                control = f"/var/run/wireguard/{name}.sock"
+                wait_until(lambda control=control: os.path.exists(control),
+                           f"wireguard-go at {host} is ready", timeout_s=15)
+            else:
+                self.ip(host, f"link add {name} type wireguard")
+            settings = f"[Interface]\nPrivateKey = {keys[host]}\nListenPort = {port}\n"
+            others = leaves if host == centre else [centre]
+            for other in others:
+                # A takes whatever B sends, and sends it what is for the inner net: else WireGuard
+                # itself would stop what masq is to be tried with.
+                allowed = (f"{inner[other]}/32" if centre == "B" else "192.168.0.0/16") \
+                    if host == centre else "0.0.0.0/0"
+                settings += (f"[Peer]\nPublicKey = {public[other]}\nAllowedIPs = {allowed}\n"
+                             f"Endpoint = {under[other]}:{port}\n")
+            file = self.directory / f"{name}.conf"
+            file.write_text(settings)
+            self.run(host, ["wg", "setconf", name, file], check=True)
+            if final != name:
+                self.ip(host, f"link set {name} name {final}")
+        return processes
+
+    # --- what is different with such devices
+
+    def cut_line(self):
+        """The outer line's device at B goes, as when a VPN or a modem hangs up."""
+        if self.outside == "eth":
+            self.unplug_gateway("out0")
+            return
+        for process in self._line:
+            process.terminate()
+            process.wait(timeout=5)
+        for host, name in (("B", "out0"), ("A", LINE)):
+            self.run(host, ["ip", "link", "del", name])  # the kernel's own has no process
+            wait_until(lambda h=host, n=name: self.run(h, ["ip", "link", "show", n]).returncode,
+                       f"{name} is gone")
+
+    def masq(self, *args, **options):
+        """Devices of these kinds are not found to be inside by themselves."""
+        words = [*map(str, args)]
+        tunnel = self.inside_kind in ("tun", "wg")
+        if words[:1] == ["up"] and "--internal" not in words and tunnel:
+            words[1:1] = ["--internal", "in0"]
+        return super().masq(*words, **options)
+
+    def send_frame(self, host, frame, interface="eth0"):
+        data = bytes(frame)
+        if self.has_no_link_header(host, interface):
+            data = data[14:]
+        super().send_frame(host, data, interface)
+
+    def has_no_link_header(self, host, interface):
+        shown = self.run(host, ["ip", "-o", "link", "show", interface], check=True).stdout
+        return "link/none" in shown
+
+    def capture_gateway_outside(self, filter_extra="", **options):
+        if self.outside == "eth":
+            return super().capture_gateway_outside(filter_extra, **options)
+        sent = (f"not dst host {GATEWAY_OUTER} and "
+                f"(src host {GATEWAY_OUTER} or not src net 192.168.1.0/24)")
+        return self.capture("A", LINE, f"({filter_extra}) and {sent}" if filter_extra else sent,
+                            **options)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["hub"]:
+        sys.exit("usage: cables.py hub /run/netns/NAMESPACE,DEVICE[,ADDRESS]...")
+    hub(sys.argv[2:])
