@@ -13,7 +13,7 @@ namespace masq {
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops)
+  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)
 // clang-format on
 
 enum class MapName : u32 {
@@ -33,7 +33,7 @@ inline constexpr u32 kOwnAddressesMax = 1024;
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 9;
+inline constexpr u32 kLayoutVersion = 10;
 
 // Known when the programs are loaded and never changed after.
 struct Constants {

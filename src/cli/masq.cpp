@@ -126,6 +126,12 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
+  auto other_limit = [](std::optional<u32> asked, u32 is) { return asked && *asked != is; };
+  differs(other_limit(config.host_flows, s.host_flows), "host_flows");
+  differs(other_limit(config.host_ports, s.host_ports), "host_ports");
+  differs(other_limit(config.host_opening, s.host_opening), "host_opening");
+  differs(other_limit(config.host_new_per_s, s.host_new_per_s), "host_new_per_s");
+  differs(other_limit(config.host_new_burst, s.host_new_burst), "host_new_burst");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
   if (!from_file) return found;
@@ -229,8 +235,25 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 struct UpOptions {
   std::string config_path, filtering, ipv6, datapath;
   std::vector<std::string> external, internal, filtering_for;
-  u32 flows_max = 0, host_flows = 0, host_ports = 0;
+  u32 flows_max = 0;
+  std::optional<u32> host_flows, host_ports, host_opening, host_new_per_s, host_new_burst;
 };
+
+void add_host_options(CLI::App& command, UpOptions& o) {
+  auto limit = [&](const char* name, std::optional<u32>& value, u32 least, u32 most,
+                   const char* what) {
+    command.add_option(name, value, what)->check(CLI::Range(least, most))->type_name("N");
+  };
+  limit("--host-flows", o.host_flows, 0, kFlowsMax,
+        "Flows that one inner host may have; 0 for no limit");
+  limit("--host-ports", o.host_ports, 0, kFlowsMax,
+        "External ports that one may have; 0 for no limit");
+  limit("--host-opening", o.host_opening, 0, kFlowsMax,
+        "TCP connections that one may be opening at once; 0 for no limit");
+  limit("--host-new-per-s", o.host_new_per_s, 0, kHostNewMax,
+        "Flows that one may begin in a second, on average; 0 for no limit");
+  limit("--host-new-burst", o.host_new_burst, 1, kHostNewMax, "Flows that one may begin at once");
+}
 
 void add_options(CLI::App& command, UpOptions& o) {
   command.add_option("--external", o.external, "Interface to the outside; may be given again")
@@ -252,8 +275,7 @@ void add_options(CLI::App& command, UpOptions& o) {
   command
       .add_option("--flows-max", o.flows_max, "Flows that the table holds; by memory if not given")
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
-  command.add_option("--host-flows", o.host_flows, "Flows per inner host; 0 for no limit");
-  command.add_option("--host-ports", o.host_ports, "External ports per inner host; 0 for no limit");
+  add_host_options(command, o);
   command.add_option("--ipv6", o.ipv6, "IPv6 between inside and outside: auto, block or leave")
       ->check(CLI::IsMember({"auto", "block", "leave"}));
   command.add_option("--config", o.config_path, "Configuration in TOML; options given here win")
@@ -278,8 +300,11 @@ int up_with(UpOptions o) {
     if (Status status = add_filtering_for(config, rule.substr(0, equals), mode); !status)
       return misuse(status.error().sentence);
   }
-  if (o.host_flows != 0 || o.host_ports != 0)
-    return fail("Limits per inner host are not there yet; only 0, no limit, is.");
+  if (o.host_flows) config.host_flows = o.host_flows;
+  if (o.host_ports) config.host_ports = o.host_ports;
+  if (o.host_opening) config.host_opening = o.host_opening;
+  if (o.host_new_per_s) config.host_new_per_s = o.host_new_per_s;
+  if (o.host_new_burst) config.host_new_burst = o.host_new_burst;
   if (!o.external.empty()) config.external = o.external;
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;

@@ -12,6 +12,8 @@
 // *permission*: a record whose remote port is empty. Flows to that address hold it, and it holds
 // the mapping.
 //
+// Before all that the flow is counted at its inner host, which may have reached a limit (hosts.h).
+//
 // Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
 // the same lock by the sweeper (or by the maker that wants its place in the index), and with the
 // last flow its mapping and the external port. The sweeper gives the record back at least kPause
@@ -21,6 +23,7 @@
 // RFC 4787 REQ-1, REQ-3, REQ-5; RFC 6888 REQ-11d: nothing in force is ever evicted.
 #pragma once
 
+#include "core/hosts.h"
 #include "core/reasons.h"
 #include "core/table.h"
 #include "wire/checksum.h"
@@ -43,6 +46,7 @@ struct Making {
   u32 mapping;       // a place for a mapping, or kNoRecord
   u32 permission;    // a place for a permission, or kNoRecord
   u32 port;          // an external port, or kNothing
+  u32 host;          // as in the record: the inner host, where the flow is counted already
   u8 mapping_flags;  // of the mapping, if one must be made
   bool flow_used;
   bool mapping_used;
@@ -121,7 +125,7 @@ MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Por
   r.flags = flags;
   r.policy_generation = 0;
   r.rule_path[kOut] = r.rule_path[kIn] = 0;
-  r.next_hop[kOut] = r.next_hop[kIn] = 0;
+  r.host = kNoHost;
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
   fill_deltas(r, s.externals[external].address);
@@ -161,13 +165,10 @@ MASQ_INLINE void unlink_record(World& w, u32 index, Record& r) {
   set_state(r, State::dead);
 }
 
-// Under the lock. Unlinks a flow, and with it what nobody holds any more: its permission, and its
-// mapping with the external port.
+// Under the lock. A flow of the inner host `host` holds a permission or a mapping no more; unlinks
+// what nobody holds then, the mapping with its external port.
 template <class World>
-MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
-  u32 held = r.mapping;
-  unlink_record(w, index, r);
-  atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
+MASQ_INLINE void unlink_held(World& w, u32 held, u32 host) {
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < 2 && held != kNoRecord; ++i) {
     Record* m = record_at(w.tables, held);
@@ -180,9 +181,21 @@ MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
     if (is_mapping) {
       atomic_add(&w.tables.shared->mappings, static_cast<u32>(-1));
       port_give(pool_of(w.tables, m->external, m->protocol), to_host(m->external_port));
+      host_drop_mapping(w.tables, host);
     }
     held = next;
   }
+}
+
+// Under the lock. Unlinks a flow, and with it what nobody holds any more.
+template <class World>
+MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
+  u32 held = r.mapping;
+  u32 host = atomic_exchange(&r.host, kNoHost);
+  unlink_record(w, index, r);
+  atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
+  unlink_held(w, held, host);
+  host_release(w.tables, host);  // last: its mapping is counted at the same place
 }
 
 MASQ_INLINE Key mapping_key(const Key& inner) {
@@ -275,6 +288,7 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   if (old != nullptr) unlink_flow(w, existing, *old);
   fill_record(w.settings, *f, n.inner, of->external_port, n.external, held, n.state, n.flags,
               w.now);
+  f->host = m.host;
   m.flow_used = true;
   if (!link_record(w, m.flow, *f)) {
     unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
@@ -282,6 +296,17 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   }
   flow = m.flow;
   return Reason::none;
+}
+
+// An external port into w.making.port, if the host may have one more.
+template <class World>
+MASQ_INLINE Reason take_port_for_host(World& w) {
+  Reason reason = host_add_mapping(w.tables, w.settings, w.making.host);
+  if (reason != Reason::none) return reason;
+  w.making.port = w.take_port();
+  if (w.making.port != kNothing) return Reason::none;
+  host_drop_mapping(w.tables, w.making.host);
+  return Reason::ports_exhausted;
 }
 
 // First half, without the lock: takes what w.new_flow will need. `m.hash` is set by the caller.
@@ -307,10 +332,10 @@ MASQ_INLINE Reason prepare_flow(World& w) {
     if (m.permission == kNoRecord) return Reason::flow_table_full;
   }
   if (mapping == kNoRecord) {
-    m.port = w.take_port();
-    if (m.port == kNothing) {
+    Reason reason = take_port_for_host(w);
+    if (reason != Reason::none) {
       if (m.permission != kNoRecord) record_give(w.tables, m.permission);
-      return Reason::ports_exhausted;
+      return reason;
     }
     m.mapping = w.take_record(static_cast<u32>(m.mapping_hash >> 48));
   }
@@ -340,6 +365,7 @@ MASQ_INLINE Reason link_flow(World& w) {
   if (m.permission != kNoRecord && !m.permission_used) record_give(w.tables, m.permission);
   if (m.port != kNothing && !m.mapping_used) {
     port_give(pool_of(w.tables, n.external, n.inner.protocol), static_cast<u16>(m.port));
+    host_drop_mapping(w.tables, m.host);
     if (m.mapping != kNoRecord) record_give(w.tables, m.mapping);
   }
   m.flow = flow;
@@ -350,15 +376,28 @@ MASQ_INLINE Reason link_flow(World& w) {
 // meanwhile. Takes w.new_flow and w.making.hash (of its key in the inner index).
 template <class World>
 MASQ_INLINE Reason make_flow(World& w) {
-  Reason reason = Reason::none;
+  Reason reason = w.hold_host();
+  if (reason != Reason::none) return reason;
+  reason = Reason::contention;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < 2; ++i) {  // the mapping found in the first half may be gone in the second
+  for (u32 i = 0; i < 2 && reason == Reason::contention; ++i) {
+    // The mapping found in the first half may be gone in the second.
     reason = w.prepare_flow();
-    if (reason != Reason::none) return reason;
-    reason = w.link_flow();
-    if (reason != Reason::contention) return reason;
+    if (reason == Reason::none) reason = w.link_flow();
   }
+  if (!w.making.flow_used) w.release_host();
   return reason;
+}
+
+// Before a flow is made: counts it at its inner host, if that may have one more. The gateway's own
+// flows have none.
+template <class World>
+MASQ_INLINE Reason hold_host(World& w) {
+  const NewFlow& n = w.new_flow;
+  w.making.host = kNoHost;
+  w.making.flow_used = false;
+  if (n.flags & kFlagLocal) return Reason::none;
+  return host_hold(w, n.inner.near_address, n.state == State::tcp_opening, w.making.host);
 }
 
 // The sweeper's work on one place.

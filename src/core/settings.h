@@ -97,12 +97,19 @@ struct Settings {
   u8 filtering;                    // Filtering where no rule says otherwise
   u8 filters_open;                 // is there a filtering that lets in who was not asked?
   u8 reserved[4];
+  // Per inner host (hosts.h); 0: no limit.
+  u32 host_flows;      // flows
+  u32 host_ports;      // mappings, and so external ports (RFC 6888 REQ-4)
+  u32 host_opening;    // TCP flows that are opening
+  u32 host_new_per_s;  // new flows a second (RFC 6888 REQ-4C)
+  u32 host_new_burst;  // and at once
+  u32 host_block;      // ports in a host's block, a power of two; 0: no blocks
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];
 };
 
-static_assert(sizeof(Settings) == 104 + sizeof(FilterRule) * kFilterRulesMax +
+static_assert(sizeof(Settings) == 128 + sizeof(FilterRule) * kFilterRulesMax +
                                       sizeof(External) * kExternalsMax +
                                       sizeof(Interface) * kInterfacePlaces);
 

@@ -146,6 +146,7 @@ class Table {
     copy_one(t.record_used, t.records_max / 64, offset, out);
     copy_one(t.record_full, t.records_max / 4096, offset, out);
     copy_one(t.ports, kPoolProtocols, offset, out);
+    copy_one(t.hosts, hosts_max(t.records_max), offset, out);
     copy_one(t.shared, 1, offset, out);
   }
 
@@ -168,6 +169,8 @@ struct Processor : test::TestWorld {
     return true;
   }
   void unlock() { test::fiber_unlock(&table.locks[held]); }
+  Reason hold_host() { return masq::hold_host(*this); }
+  void release_host() { host_release(tables, making.host); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_port() { return take_external_port(*this); }

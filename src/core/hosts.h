@@ -1,0 +1,230 @@
+// The inner hosts that have flows: what each of them has, and what it may have.
+//
+// One entry a host, for as long as it has flows: how many flows, mappings, TCP connections that are
+// opening, a bucket of tokens for new flows. A new flow is counted at its host before anything is
+// taken for it, and refused if that reaches a limit (RFC 6888 REQ-4, REQ-5); flows that exist are
+// never touched. So one host that scans or floods meets its own limits, and places and ports stay
+// for the others. The gateway's own flows are not counted.
+//
+// The address of an entry and the number of its flows are one word. Adding a flow is one atomic
+// addition, without a lock: if the word turns out to be another's by then, the addition is undone.
+// Taking the last flow away makes the word 0, and the place is free. Only entering a host that has
+// no entry takes a lock, the stripe lock of its hash, so that two processors do not enter it twice.
+// The other counters end at 0 by themselves when the last flow goes, so a new host begins with
+// them as they are.
+//
+// An entry may lie in 16 places, and there are at least as many places as flows: a host without
+// flows has no entry, so whoever cannot find a place stands before a full flow table too, unless
+// most flows are each another host's. Then new hosts are refused (hosts_full) until others go. No
+// outsider can make an entry. A host that forges its neighbours' addresses uses up their shares;
+// that is for the switch to prevent.
+//
+// A TCP flow changes its state without a lock, by each of its packets. Whether it counts as opening
+// is therefore a bit of its own (Record::host), and who changes the bit changes the count.
+#pragma once
+
+#include "core/reasons.h"
+#include "core/table.h"
+
+namespace masq {
+
+// What is 0 in a place that nobody has. An entry is as small as half a cache line.
+struct Host {
+  u64 flows;     // the address, and in the upper half how many flows it has
+  u64 mappings;  // in the upper half how many mappings it has; the lower half is its block of ports
+  u64 bucket;    // in the upper half when it was last looked at, in the lower what is owed; see
+                 // host_may_begin
+  u32 opening;   // flows in state tcp_opening
+  u32 refused;   // new flows refused for one of the limits, since it has had flows
+};
+
+static_assert(sizeof(Host) == 32);
+
+inline constexpr u32 kNoHost = 0;  // place 0 is never used
+inline constexpr u32 kHostBucket = 8;
+inline constexpr u32 kHostProbes = 2 * kHostBucket;
+inline constexpr u32 kHostOpening = 1u << 31;  // in Record::host, beside the place
+inline constexpr u64 kOneMore = 1ull << 32;    // of the count in an upper half
+inline constexpr u32 kBucketTries = 8;
+
+// At least as many as there may be flows (records_for in gateway/datapath.cpp).
+MASQ_INLINE constexpr u32 hosts_max(u32 records_max) {
+  return records_max / 2;
+}
+
+MASQ_INLINE u32 host_count(u64 word) {
+  return static_cast<u32>(word >> 32);
+}
+
+MASQ_INLINE u64 host_hash(const Settings& s, Ipv4 address) {
+  return keyed_hash(s.secret, address.be, 2ull << 40);  // key_hash has 0 and 1 there
+}
+
+// The i-th place (0..15) where a host of this hash may lie.
+MASQ_INLINE u32 host_place(u64 hash, u32 i, u32 records_max) {
+  u32 bucket = static_cast<u32>(i < kHostBucket ? hash : hash >> 24) &
+               (hosts_max(records_max) / kHostBucket - 1);
+  return bucket * kHostBucket + (i & (kHostBucket - 1));
+}
+
+// `host` as in Record::host.
+MASQ_INLINE Host* host_at(const Tables& t, u32 host) {
+  u32 place = opaque(host & ~kHostOpening);
+  if (place == kNoHost || place >= hosts_max(t.records_max)) return nullptr;
+  return &t.hosts[opaque(place)];
+}
+
+MASQ_INLINE u32 host_find(const Tables& t, Ipv4 address, u64 hash) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kHostProbes; ++i) {
+    u32 place = host_place(hash, i, t.records_max);
+    if (static_cast<u32>(atomic_load(&t.hosts[place].flows)) == address.be) return place;
+  }
+  return kNoHost;
+}
+
+// One flow less. The place is free after the last, unless it has got a new one meanwhile.
+MASQ_INLINE void host_drop_flow(Host& h) {
+  u64 before = atomic_add(&h.flows, -kOneMore);
+  if (host_count(before) == 1) atomic_exchange_if(&h.flows, before - kOneMore, static_cast<u64>(0));
+}
+
+// One flow more; returns how many there were before, or kNothing if the place is not this host's
+// any more.
+MASQ_INLINE u32 host_add_flow(Host& h, Ipv4 address) {
+  u64 before = atomic_add(&h.flows, kOneMore);
+  if (static_cast<u32>(before) == address.be) return host_count(before);
+  host_drop_flow(h);
+  return kNothing;
+}
+
+// Under the lock of the hash: adds a flow to the host's entry, which is made if there is none. Sets
+// `flows` to how many there were before. kNoHost if there is no place.
+MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) {
+  u32 place = host_find(t, address, hash);
+  Host* h = host_at(t, place);
+  flows = h == nullptr ? kNothing : host_add_flow(*h, address);
+  if (flows != kNothing) return place;
+  u64 wanted = address.be | kOneMore;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kHostProbes; ++i) {
+    place = host_place(hash, i, t.records_max);
+    u64* at = &t.hosts[place].flows;
+    if (place == kNoHost || atomic_load(at) != 0) continue;
+    if (atomic_exchange_if(at, static_cast<u64>(0), wanted) != 0) continue;
+    flows = 0;
+    t.hosts[place].bucket = 0;
+    t.hosts[place].refused = 0;
+    return place;
+  }
+  return kNoHost;
+}
+
+// Takes a token from the bucket of new flows. What a host owes is counted, so that a new entry,
+// all 0, is a full bucket: each new flow adds a second's worth of ticks, and each tick that passes
+// takes away as many as flows may begin in a second. (Ticks of a second: 953; the rate is kept to
+// within a thousandth.)
+MASQ_INLINE bool host_may_begin(const Settings& s, Host& h, Ticks now) {
+  constexpr u64 kCost = ticks_from_s(1);
+  if (s.host_new_per_s == 0) return true;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kBucketTries; ++i) {
+    u64 before = atomic_load(&h.bucket);
+    u32 passed = now - host_count(before);
+    u32 owed = static_cast<u32>(before);
+    Ticks stamp = now;
+    if (passed > 0u - static_cast<u32>(kCost)) {  // another processor's clock is a little ahead
+      passed = 0;
+      stamp = host_count(before);
+    }
+    u64 earned = static_cast<u64>(passed) * s.host_new_per_s;
+    u64 left = earned >= owed ? 0 : owed - earned;
+    if (left + kCost > kCost * s.host_new_burst) return false;
+    u64 after = static_cast<u64>(stamp) << 32 | (left + kCost);
+    if (atomic_exchange_if(&h.bucket, before, after) == before) return true;
+  }
+  return false;  // so many others have taken one at this moment
+}
+
+// May the host have one flow more than `flows`? Counts it as opening if it is.
+MASQ_INLINE Reason host_may_have(const Settings& s, Host& h, u32 flows, bool opening, Ticks now) {
+  if (s.host_flows != 0 && flows >= s.host_flows) return Reason::host_flows;
+  // Signed: the bit of a flow is changed before the count.
+  u32 before = opening ? atomic_add(&h.opening, 1) : 0;
+  Reason reason = Reason::none;
+  if (opening && s.host_opening != 0 &&
+      static_cast<i32>(before) >= static_cast<i32>(s.host_opening))
+    reason = Reason::host_opening;
+  else if (!host_may_begin(s, h, now))
+    reason = Reason::host_rate;
+  if (opening && reason != Reason::none) atomic_add(&h.opening, static_cast<u32>(-1));
+  return reason;
+}
+
+// Counts a new flow at its host, which `host` then is; or says why it may not have it.
+template <class World>
+MASQ_INLINE Reason host_hold(World& w, Ipv4 address, bool opening, u32& host) {
+  u64 hash = host_hash(w.settings, address);
+  u32 place = host_find(w.tables, address, hash);
+  Host* h = host_at(w.tables, place);
+  u32 flows = h == nullptr ? kNothing : host_add_flow(*h, address);
+  if (flows == kNothing) {
+    if (!w.lock(static_cast<u32>(hash) & (kStripes - 1))) return Reason::internal_error;
+    place = host_enter(w.tables, address, hash, flows);
+    w.unlock();
+    h = host_at(w.tables, place);
+    if (h == nullptr) return Reason::hosts_full;
+  }
+  Reason reason = host_may_have(w.settings, *h, flows, opening, w.now);
+  if (reason == Reason::none) {
+    host = opening ? place | kHostOpening : place;
+    return reason;
+  }
+  atomic_add(&h->refused, 1);
+  host_drop_flow(*h);
+  return reason;
+}
+
+// What a flow counts for at its host.
+MASQ_INLINE void host_release(const Tables& t, u32 host) {
+  Host* h = host_at(t, host);
+  if (h == nullptr) return;
+  if (host & kHostOpening) atomic_add(&h->opening, static_cast<u32>(-1));
+  host_drop_flow(*h);
+}
+
+MASQ_INLINE void host_drop_mapping(const Tables& t, u32 host) {
+  Host* h = host_at(t, host);
+  if (h != nullptr) atomic_add(&h->mappings, -kOneMore);
+}
+
+// Counts a mapping that is to be made, at a host where its flow is counted.
+MASQ_INLINE Reason host_add_mapping(const Tables& t, const Settings& s, u32 host) {
+  Host* h = host_at(t, host);
+  if (h == nullptr) return Reason::none;
+  u32 before = host_count(atomic_add(&h->mappings, kOneMore));
+  if (s.host_ports == 0 || before < s.host_ports) return Reason::none;
+  atomic_add(&h->refused, 1);
+  host_drop_mapping(t, host);
+  return Reason::host_ports;
+}
+
+// After a packet of a TCP flow that was in state `before`: is it counted as opening if it is? The
+// state is written before the bit is read, by an operation that keeps this order, and read again
+// after the bit was changed; so whoever comes last sees what the others have written.
+MASQ_INLINE void host_follow(const Tables& t, Record& r, State before) {
+  bool counted = r.host & kHostOpening;
+  if (r.state == before && counted == (r.state == State::tcp_opening)) return;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < 4; ++i) {
+    u32 is = atomic_add(&r.host, 0);
+    bool opening = r.state == State::tcp_opening;
+    u32 should = opening ? is | kHostOpening : is & ~kHostOpening;
+    Host* h = host_at(t, is);
+    if (h == nullptr || is == should) return;
+    if (atomic_exchange_if(&r.host, is, should) == is)
+      atomic_add(&h->opening, opening ? 1 : static_cast<u32>(-1));
+  }
+}
+
+}  // namespace masq
