@@ -395,12 +395,14 @@ __attribute__((noinline)) u32 masq_hold_host(u32 hook) {
   return static_cast<u32>(hold_host(w));
 }
 
-__attribute__((noinline)) u32 masq_release_host(u32 hook) {
+__attribute__((noinline)) u32 masq_settle_host(u32 hook, u32 reason) {
   Scratch* scratch = scratch_of(hook);
-  Tables tables{};
-  if (scratch == nullptr || !open_tables(tables)) return 0;
-  host_release(tables, scratch->making.host);
-  return 1;
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  settle_host(w, static_cast<Reason>(reason));
+  return reason;
 }
 
 __attribute__((noinline)) u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex) {

@@ -365,10 +365,13 @@ int run(int argc, char** argv) {
       app.add_subcommand("status", "How the gateway is, and what it refused");
   CLI::App* flows_command = app.add_subcommand("flows", "The flows in force");
   CLI::App* mappings_command = app.add_subcommand("mappings", "The mappings in force");
+  CLI::App* hosts_command =
+      app.add_subcommand("hosts", "The inner hosts that have flows, and what each has");
   CLI::App* replay_command =
       app.add_subcommand("replay", "What a gateway would have made of a capture");
   add_replay_options(*replay_command, replay_options, replay_config);
-  for (CLI::App* each : {status_command, flows_command, mappings_command, replay_command})
+  for (CLI::App* each :
+       {status_command, flows_command, mappings_command, hosts_command, replay_command})
     each->add_flag("--json", as_json, "For programs");
   CLI::App* explain_command = app.add_subcommand(
       "explain", "What the gateway would do with a packet, and why; changes nothing");
@@ -392,6 +395,7 @@ int run(int argc, char** argv) {
   if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);
+  if (*hosts_command) return show(as_json, hosts_json, hosts_text);
   if (*mappings_command) return show(as_json, mappings_json, mappings_text);
   return up_with(up_options);
 }

@@ -47,6 +47,7 @@ struct Making {
   u32 permission;    // a place for a permission, or kNoRecord
   u32 port;          // an external port, or kNothing
   u32 host;          // as in the record: the inner host, where the flow is counted already
+  u32 ended;         // what an expired flow counted for whose place in the index it takes
   u8 mapping_flags;  // of the mapping, if one must be made
   bool flow_used;
   bool mapping_used;
@@ -165,37 +166,32 @@ MASQ_INLINE void unlink_record(World& w, u32 index, Record& r) {
   set_state(r, State::dead);
 }
 
-// Under the lock. A flow of the inner host `host` holds a permission or a mapping no more; unlinks
-// what nobody holds then, the mapping with its external port.
+// Under the lock. Unlinks a flow, and with it what nobody holds any more: its permission, and its
+// mapping with the external port. Returns what they have counted for at their host, for
+// host_release when the lock is free.
 template <class World>
-MASQ_INLINE void unlink_held(World& w, u32 held, u32 host) {
+MASQ_INLINE u32 unlink_flow(World& w, u32 index, Record& r) {
+  u32 held = r.mapping;
+  u32 host = atomic_exchange(&r.host, kNoHost);
+  unlink_record(w, index, r);
+  atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < 2 && held != kNoRecord; ++i) {
     Record* m = record_at(w.tables, held);
-    if (m == nullptr || (m->state != State::mapping && m->state != State::permission)) return;
+    if (m == nullptr || (m->state != State::mapping && m->state != State::permission)) break;
     m->mapping -= 1;
-    if (m->mapping != 0) return;
+    if (m->mapping != 0) break;
     bool is_mapping = m->state == State::mapping;
     u32 next = is_mapping ? kNoRecord : m->sequence_end[0];
     unlink_record(w, held, *m);
     if (is_mapping) {
       atomic_add(&w.tables.shared->mappings, static_cast<u32>(-1));
       port_give(pool_of(w.tables, m->external, m->protocol), to_host(m->external_port));
-      host_drop_mapping(w.tables, host);
+      host |= kHostMapping;
     }
     held = next;
   }
-}
-
-// Under the lock. Unlinks a flow, and with it what nobody holds any more.
-template <class World>
-MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
-  u32 held = r.mapping;
-  u32 host = atomic_exchange(&r.host, kNoHost);
-  unlink_record(w, index, r);
-  atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
-  unlink_held(w, held, host);
-  host_release(w.tables, host);  // last: its mapping is counted at the same place
+  return host;
 }
 
 MASQ_INLINE Key mapping_key(const Key& inner) {
@@ -285,13 +281,14 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   }
   of->mapping += 1;  // first: the expired flow may be the last that holds the same mapping
   old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
-  if (old != nullptr) unlink_flow(w, existing, *old);
+  if (old != nullptr) m.ended = unlink_flow(w, existing, *old);
   fill_record(w.settings, *f, n.inner, of->external_port, n.external, held, n.state, n.flags,
               w.now);
   f->host = m.host;
   m.flow_used = true;
   if (!link_record(w, m.flow, *f)) {
-    unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
+    f->host = kNoHost;                     // given back with m.host
+    m.host |= unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
     return Reason::flow_table_full;
   }
   flow = m.flow;
@@ -385,7 +382,7 @@ MASQ_INLINE Reason make_flow(World& w) {
     reason = w.prepare_flow();
     if (reason == Reason::none) reason = w.link_flow();
   }
-  if (!w.making.flow_used) w.release_host();
+  w.settle_host(reason);
   return reason;
 }
 
@@ -394,10 +391,18 @@ MASQ_INLINE Reason make_flow(World& w) {
 template <class World>
 MASQ_INLINE Reason hold_host(World& w) {
   const NewFlow& n = w.new_flow;
-  w.making.host = kNoHost;
+  w.making.host = w.making.ended = kNoHost;
   w.making.flow_used = false;
   if (n.flags & kFlagLocal) return Reason::none;
   return host_hold(w, n.inner.near_address, n.state == State::tcp_opening, w.making.host);
+}
+
+// After it: gives back what the flow that it replaces has counted for, and what was counted for it
+// if it was not made.
+template <class World>
+MASQ_INLINE void settle_host(World& w, Reason reason) {
+  host_release(w.tables, w.making.ended);
+  if (reason != Reason::none || !w.making.flow_used) host_release(w.tables, w.making.host);
 }
 
 // The sweeper's work on one place.
@@ -417,8 +422,10 @@ MASQ_INLINE void sweep_record(World& w, u32 index) {
   if (state < State::udp) return;
   if (in_force(w.settings, *r, w.now)) return;
   if (!w.lock(stripe_of(w.settings, inner_key(*r)))) return;
-  if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) unlink_flow(w, index, *r);
+  u32 host = kNoHost;
+  if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) host = unlink_flow(w, index, *r);
   w.unlock();
+  host_release(w.tables, host);
 }
 
 }  // namespace masq

@@ -7,11 +7,11 @@
 // for the others. The gateway's own flows are not counted.
 //
 // The address of an entry and the number of its flows are one word. Adding a flow is one atomic
-// addition, without a lock: if the word turns out to be another's by then, the addition is undone.
-// Taking the last flow away makes the word 0, and the place is free. Only entering a host that has
-// no entry takes a lock, the stripe lock of its hash, so that two processors do not enter it twice.
-// The other counters end at 0 by themselves when the last flow goes, so a new host begins with
-// them as they are.
+// addition, under the stripe lock of the host's hash, so that two processors do not enter it twice.
+// So are the limits looked at. Taking one away needs no lock, since it happens behind other locks
+// or none: the last makes the word 0, and the place is free. Where that came between the look and
+// the addition, the word is another's by then, and the addition is undone. The other counters end
+// at 0 by themselves when the last flow goes, so a new host begins with them as they are.
 //
 // An entry may lie in 16 places, and there are at least as many places as flows: a host without
 // flows has no entry, so whoever cannot find a place stands before a full flow table too, unless
@@ -31,11 +31,11 @@ namespace masq {
 // What is 0 in a place that nobody has. An entry is as small as half a cache line.
 struct Host {
   u64 flows;     // the address, and in the upper half how many flows it has
-  u64 mappings;  // in the upper half how many mappings it has; the lower half is its block of ports
-  u64 bucket;    // in the upper half when it was last looked at, in the lower what is owed; see
-                 // host_may_begin
+  u64 bucket;    // in the upper half when a flow began, in the lower what is owed; host_may_begin
+  u32 mappings;  //
   u32 opening;   // flows in state tcp_opening
   u32 refused;   // new flows refused for one of the limits, since it has had flows
+  u32 reserved;
 };
 
 static_assert(sizeof(Host) == 32);
@@ -44,8 +44,8 @@ inline constexpr u32 kNoHost = 0;  // place 0 is never used
 inline constexpr u32 kHostBucket = 8;
 inline constexpr u32 kHostProbes = 2 * kHostBucket;
 inline constexpr u32 kHostOpening = 1u << 31;  // in Record::host, beside the place
+inline constexpr u32 kHostMapping = 1u << 30;  // likewise, of a flow with which its mapping went
 inline constexpr u64 kOneMore = 1ull << 32;    // of the count in an upper half
-inline constexpr u32 kBucketTries = 8;
 
 // At least as many as there may be flows (records_for in gateway/datapath.cpp).
 MASQ_INLINE constexpr u32 hosts_max(u32 records_max) {
@@ -62,14 +62,14 @@ MASQ_INLINE u64 host_hash(const Settings& s, Ipv4 address) {
 
 // The i-th place (0..15) where a host of this hash may lie.
 MASQ_INLINE u32 host_place(u64 hash, u32 i, u32 records_max) {
-  u32 bucket = static_cast<u32>(i < kHostBucket ? hash : hash >> 24) &
+  u32 bucket = static_cast<u32>(hash >> (24 * (i / kHostBucket))) &
                (hosts_max(records_max) / kHostBucket - 1);
   return bucket * kHostBucket + (i & (kHostBucket - 1));
 }
 
 // `host` as in Record::host.
 MASQ_INLINE Host* host_at(const Tables& t, u32 host) {
-  u32 place = opaque(host & ~kHostOpening);
+  u32 place = opaque(host & ~(kHostOpening | kHostMapping));
   if (place == kNoHost || place >= hosts_max(t.records_max)) return nullptr;
   return &t.hosts[opaque(place)];
 }
@@ -98,7 +98,7 @@ MASQ_INLINE u32 host_add_flow(Host& h, Ipv4 address) {
   return kNothing;
 }
 
-// Under the lock of the hash: adds a flow to the host's entry, which is made if there is none. Sets
+// Under the lock of the hash. Adds a flow to the host's entry, which is made if there is none. Sets
 // `flows` to how many there were before. kNoHost if there is no place.
 MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) {
   u32 place = host_find(t, address, hash);
@@ -120,33 +120,24 @@ MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) 
   return kNoHost;
 }
 
-// Takes a token from the bucket of new flows. What a host owes is counted, so that a new entry,
-// all 0, is a full bucket: each new flow adds a second's worth of ticks, and each tick that passes
-// takes away as many as flows may begin in a second. (Ticks of a second: 953; the rate is kept to
-// within a thousandth.)
+// Under the lock. Takes a token from the bucket of new flows. What a host owes is counted, so that
+// a new entry, all 0, is a full bucket: each new flow adds a second's worth of ticks, and each tick
+// that passes takes away as many as flows may begin in a second. (Ticks of a second: 953; the rate
+// is kept to within a thousandth.)
 MASQ_INLINE bool host_may_begin(const Settings& s, Host& h, Ticks now) {
   constexpr u64 kCost = ticks_from_s(1);
-  if (s.host_new_per_s == 0) return true;
-#pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kBucketTries; ++i) {
-    u64 before = atomic_load(&h.bucket);
-    u32 passed = now - host_count(before);
-    u32 owed = static_cast<u32>(before);
-    Ticks stamp = now;
-    if (passed > 0u - static_cast<u32>(kCost)) {  // another processor's clock is a little ahead
-      passed = 0;
-      stamp = host_count(before);
-    }
-    u64 earned = static_cast<u64>(passed) * s.host_new_per_s;
-    u64 left = earned >= owed ? 0 : owed - earned;
-    if (left + kCost > kCost * s.host_new_burst) return false;
-    u64 after = static_cast<u64>(stamp) << 32 | (left + kCost);
-    if (atomic_exchange_if(&h.bucket, before, after) == before) return true;
-  }
-  return false;  // so many others have taken one at this moment
+  Ticks looked = host_count(h.bucket);
+  // The clock of the processor before may have been a little ahead.
+  Ticks stamp = now - looked > 0u - static_cast<u32>(kCost) ? looked : now;
+  u64 owed = static_cast<u32>(h.bucket);
+  u64 earned = static_cast<u64>(stamp - looked) * s.host_new_per_s;
+  u64 left = earned >= owed ? 0 : owed - earned;
+  if (s.host_new_per_s != 0 && left + kCost > kCost * s.host_new_burst) return false;
+  if (s.host_new_per_s != 0) h.bucket = static_cast<u64>(stamp) << 32 | (left + kCost);
+  return true;
 }
 
-// May the host have one flow more than `flows`? Counts it as opening if it is.
+// Under the lock. May the host have one flow more than `flows`? Counts it as opening if it is.
 MASQ_INLINE Reason host_may_have(const Settings& s, Host& h, u32 flows, bool opening, Ticks now) {
   if (s.host_flows != 0 && flows >= s.host_flows) return Reason::host_flows;
   // Signed: the bit of a flow is changed before the count.
@@ -165,44 +156,41 @@ MASQ_INLINE Reason host_may_have(const Settings& s, Host& h, u32 flows, bool ope
 template <class World>
 MASQ_INLINE Reason host_hold(World& w, Ipv4 address, bool opening, u32& host) {
   u64 hash = host_hash(w.settings, address);
-  u32 place = host_find(w.tables, address, hash);
+  u32 flows = 0;
+  if (!w.lock(static_cast<u32>(hash) & (kStripes - 1))) return Reason::internal_error;
+  u32 place = host_enter(w.tables, address, hash, flows);
   Host* h = host_at(w.tables, place);
-  u32 flows = h == nullptr ? kNothing : host_add_flow(*h, address);
-  if (flows == kNothing) {
-    if (!w.lock(static_cast<u32>(hash) & (kStripes - 1))) return Reason::internal_error;
-    place = host_enter(w.tables, address, hash, flows);
-    w.unlock();
-    h = host_at(w.tables, place);
-    if (h == nullptr) return Reason::hosts_full;
+  Reason reason =
+      h == nullptr ? Reason::hosts_full : host_may_have(w.settings, *h, flows, opening, w.now);
+  if (h != nullptr && reason != Reason::none) {
+    atomic_add(&h->refused, 1);
+    host_drop_flow(*h);
   }
-  Reason reason = host_may_have(w.settings, *h, flows, opening, w.now);
-  if (reason == Reason::none) {
-    host = opening ? place | kHostOpening : place;
-    return reason;
-  }
-  atomic_add(&h->refused, 1);
-  host_drop_flow(*h);
+  w.unlock();
+  if (reason == Reason::none) host = opening ? place | kHostOpening : place;
   return reason;
-}
-
-// What a flow counts for at its host.
-MASQ_INLINE void host_release(const Tables& t, u32 host) {
-  Host* h = host_at(t, host);
-  if (h == nullptr) return;
-  if (host & kHostOpening) atomic_add(&h->opening, static_cast<u32>(-1));
-  host_drop_flow(*h);
 }
 
 MASQ_INLINE void host_drop_mapping(const Tables& t, u32 host) {
   Host* h = host_at(t, host);
-  if (h != nullptr) atomic_add(&h->mappings, -kOneMore);
+  if (h != nullptr) atomic_add(&h->mappings, static_cast<u32>(-1));
+}
+
+// Gives back what a flow counted for at its host; the flow itself last, for the place may be
+// another's then.
+MASQ_INLINE void host_release(const Tables& t, u32 host) {
+  Host* h = host_at(t, host);
+  if (h == nullptr) return;
+  if (host & kHostOpening) atomic_add(&h->opening, static_cast<u32>(-1));
+  if (host & kHostMapping) atomic_add(&h->mappings, static_cast<u32>(-1));
+  host_drop_flow(*h);
 }
 
 // Counts a mapping that is to be made, at a host where its flow is counted.
 MASQ_INLINE Reason host_add_mapping(const Tables& t, const Settings& s, u32 host) {
   Host* h = host_at(t, host);
   if (h == nullptr) return Reason::none;
-  u32 before = host_count(atomic_add(&h->mappings, kOneMore));
+  u32 before = atomic_add(&h->mappings, 1);
   if (s.host_ports == 0 || before < s.host_ports) return Reason::none;
   atomic_add(&h->refused, 1);
   host_drop_mapping(t, host);

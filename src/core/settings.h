@@ -103,7 +103,7 @@ struct Settings {
   u32 host_opening;    // TCP flows that are opening
   u32 host_new_per_s;  // new flows a second (RFC 6888 REQ-4C)
   u32 host_new_burst;  // and at once
-  u32 host_block;      // ports in a host's block, a power of two; 0: no blocks
+  u32 reserved_host;
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];

@@ -210,11 +210,11 @@ class Audit {
       const Counted counted =
           address == 0 || !hosts_.contains(address) ? Counted{} : hosts_[address];
       found += address != 0;
-      if (host_count(host.flows) != counted.flows ||
-          host_count(host.mappings) != counted.mappings || host.opening != counted.opening)
+      if (host_count(host.flows) != counted.flows || host.mappings != counted.mappings ||
+          host.opening != counted.opening)
         report("host", "place %u counts %u flows, %u mappings, %u opening and there are %u, %u, %u",
-               place, host_count(host.flows), host_count(host.mappings), host.opening,
-               counted.flows, counted.mappings, counted.opening);
+               place, host_count(host.flows), host.mappings, host.opening, counted.flows,
+               counted.mappings, counted.opening);
       if (address == 0) continue;
       if (counted.flows == 0) report("host", "place %u has a host without flows", place);
       bool in_place = false;

@@ -50,7 +50,7 @@ struct TestWorld {
     return sockets.count(to_host(port)) != 0;
   }
   Reason hold_host() { return masq::hold_host(*this); }
-  void release_host() { host_release(tables, making.host); }
+  void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }

@@ -170,7 +170,7 @@ struct Processor : test::TestWorld {
   }
   void unlock() { test::fiber_unlock(&table.locks[held]); }
   Reason hold_host() { return masq::hold_host(*this); }
-  void release_host() { host_release(tables, making.host); }
+  void settle_host(Reason so_far) { masq::settle_host(*this, so_far); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_port() { return take_external_port(*this); }
