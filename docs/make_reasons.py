@@ -120,14 +120,14 @@ eight tries found none. The sender gets "communication administratively prohibit
 REQ-8). See `masq mappings` for who has them. Shorter `udp_s` frees ports sooner; a narrower
 `net.ipv4.ip_local_port_range` leaves more ports to mappings, at the next start.""",
     "host_flows": """\
-One inner host has as many flows as one may have (`host_flows`), and wanted another. What it has goes
-on, and other hosts are not concerned. The sender gets "communication administratively prohibited",
-as for all limits per host. `masq hosts` shows which host it is; most often it scans, or shares files
-with very many others. If it is right that it has so many, perhaps because a whole network lies
-behind it, raise `--host-flows`.""",
+One inner host has as many flows as one may have (`host_flows`), and wanted another. What it has
+goes on, and other hosts are not concerned. The sender gets "communication administratively
+prohibited", as for all limits per host. `masq hosts` shows which host it is; most often it scans,
+or shares files with very many others. If it is right that it has so many, perhaps because a whole
+network lies behind it, raise `--host-flows`.""",
     "host_ports": """\
-One inner host has as many external ports as one may have (`host_ports`, RFC 6888 REQ-4). Each of its
-sockets takes one, whatever the number of remote ends. `masq hosts` shows which host it is. If it is
+One inner host has as many external ports as one may have (`host_ports`, RFC 6888 REQ-4). Each of
+its sockets takes one, whatever the number of remote ends. `masq hosts` shows which host it is. If it is
 right that it has so many, as for a busy name server, raise `--host-ports`.""",
     "host_opening": """\
 One inner host has as many TCP connections that nobody has answered yet as one may have

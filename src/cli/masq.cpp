@@ -240,19 +240,28 @@ struct UpOptions {
 };
 
 void add_host_options(CLI::App& command, UpOptions& o) {
-  auto limit = [&](const char* name, std::optional<u32>& value, u32 least, u32 most,
-                   const char* what) {
-    command.add_option(name, value, what)->check(CLI::Range(least, most))->type_name("N");
-  };
-  limit("--host-flows", o.host_flows, 0, kFlowsMax,
-        "Flows that one inner host may have; 0 for no limit");
-  limit("--host-ports", o.host_ports, 0, kFlowsMax,
-        "External ports that one may have; 0 for no limit");
-  limit("--host-opening", o.host_opening, 0, kFlowsMax,
-        "TCP connections that one may be opening at once; 0 for no limit");
-  limit("--host-new-per-s", o.host_new_per_s, 0, kHostNewMax,
-        "Flows that one may begin in a second, on average; 0 for no limit");
-  limit("--host-new-burst", o.host_new_burst, 1, kHostNewMax, "Flows that one may begin at once");
+  command
+      .add_option("--host-flows", o.host_flows,
+                  "Flows that one inner host may have; 0 for no limit")
+      ->check(CLI::Range(0u, kFlowsMax))
+      ->type_name("N");
+  command
+      .add_option("--host-ports", o.host_ports, "External ports that one may have; 0 for no limit")
+      ->check(CLI::Range(0u, kFlowsMax))
+      ->type_name("N");
+  command
+      .add_option("--host-opening", o.host_opening,
+                  "TCP connections that one may be opening at once; 0 for no limit")
+      ->check(CLI::Range(0u, kFlowsMax))
+      ->type_name("N");
+  command
+      .add_option("--host-new-per-s", o.host_new_per_s,
+                  "Flows that one may begin in a second, on average; 0 for no limit")
+      ->check(CLI::Range(0u, kHostNewMax))
+      ->type_name("N");
+  command.add_option("--host-new-burst", o.host_new_burst, "Flows that one may begin at once")
+      ->check(CLI::Range(1u, kHostNewMax))
+      ->type_name("N");
 }
 
 void add_options(CLI::App& command, UpOptions& o) {

@@ -1,6 +1,6 @@
-// What `masq status`, `masq flows`, `masq mappings` and `masq hosts` show, for people and as JSON. Read straight
-// from the tables of the datapath, so that it works while the daemon is away. docs/json.md lists
-// the fields.
+// What `masq status`, `masq flows`, `masq mappings` and `masq hosts` show, for people and as JSON.
+// Read straight from the tables of the datapath, so that it works while the daemon is away.
+// docs/json.md lists the fields.
 #pragma once
 
 #include <memory>

@@ -127,9 +127,10 @@ MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) 
 MASQ_INLINE bool host_may_begin(const Settings& s, Host& h, Ticks now) {
   constexpr u64 kCost = ticks_from_s(1);
   Ticks looked = host_count(h.bucket);
-  // The clock of the processor before may have been a little ahead.
-  Ticks stamp = now - looked > 0u - static_cast<u32>(kCost) ? looked : now;
   u64 owed = static_cast<u32>(h.bucket);
+  // The clock of the processor before may have been a little ahead.
+  bool ahead = owed != 0 && now - looked > 0u - static_cast<u32>(kCost);
+  Ticks stamp = ahead ? looked : now;
   u64 earned = static_cast<u64>(stamp - looked) * s.host_new_per_s;
   u64 left = earned >= owed ? 0 : owed - earned;
   if (s.host_new_per_s != 0 && left + kCost > kCost * s.host_new_burst) return false;
