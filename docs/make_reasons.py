@@ -120,6 +120,28 @@ Every external port of this protocol that a mapping may have is in use at the ex
 eight tries found none. The sender gets "communication administratively prohibited" (RFC 5508
 REQ-8). See `masq mappings` for who has them. Shorter `udp_s` frees ports sooner; a narrower
 `net.ipv4.ip_local_port_range` leaves more ports to mappings, at the next start.""",
+    "host_flows": """\
+One inner host has as many flows as one may have (`host_flows`), and wanted another. What it has
+goes on, and other hosts are not concerned. The sender gets "communication administratively
+prohibited", as for all limits per host. `masq hosts` shows which host it is; most often it scans,
+or shares files with very many others. If it is right that it has so many, perhaps because a whole
+network lies behind it, raise `--host-flows`.""",
+    "host_ports": """\
+One inner host has as many external ports as one may have (`host_ports`, RFC 6888 REQ-4). Each of
+its sockets takes one, whatever the number of remote ends. `masq hosts` shows which host it is. If it is
+right that it has so many, as for a busy name server, raise `--host-ports`.""",
+    "host_opening": """\
+One inner host has as many TCP connections that nobody has answered yet as one may have
+(`host_opening`). That is what a scan looks like, and a flood. Connections that were answered do not
+count. `masq hosts` shows which host it is. If it is right, raise `--host-opening`.""",
+    "host_rate": """\
+One inner host begins flows faster than `host_new_per_s` allows, and has used up `host_new_burst`. A
+retransmission a moment later will pass. `masq hosts` shows which host it is. If it is right, as for
+a proxy or a load generator, raise `--host-new-per-s` and `--host-new-burst`.""",
+    "hosts_full": """\
+There was no place to count the flows of another inner host. There are as many places as flows, so
+this needs a table in which most flows are each another host's: somebody inside forges the addresses
+of his neighbours, or `flows_max` is much too small for so many hosts.""",
     "contention": """\
 Two processors made a mapping for the same inner endpoint at once, and one of them gave up. The
 sender will try again. It should be rare; if it is not, please report it.""",

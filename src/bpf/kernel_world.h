@@ -20,6 +20,8 @@ u32 masq_choose_port(u32 hook, u32 i);
 u32 masq_take_record(u32 start_bit);
 u32 masq_take_port(__sk_buff* skb, u32 hook);
 u32 masq_link_flow(u32 hook);
+u32 masq_hold_host(u32 hook);
+u32 masq_settle_host(u32 hook, u32 reason);
 u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
 u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
 u32 masq_follow(u32 hook, u32 index, u32 direction);
@@ -102,6 +104,8 @@ struct KernelWorld {
 
   MASQ_INLINE bool is_outer_address(Ipv4 address) { return own_address(address) == kOwnOuter; }
 
+  MASQ_INLINE Reason hold_host() { return static_cast<Reason>(masq_hold_host(hook)); }
+  MASQ_INLINE void settle_host(Reason reason) { masq_settle_host(hook, static_cast<u32>(reason)); }
   MASQ_INLINE Reason prepare_flow() { return static_cast<Reason>(masq_prepare_flow(skb, hook)); }
   MASQ_INLINE u32 choose_port(u32 i) { return masq_choose_port(hook, i); }
   MASQ_INLINE u32 take_record(u32 start_bit) { return masq_take_record(start_bit); }
@@ -152,10 +156,11 @@ MASQ_INLINE bool open_tables(Tables& t) {
   t.record_full = first_of<u64>(mq_full);
   t.ports = first_of<PortPool>(mq_ports);
   t.fragments = first_of<Fragment>(mq_fragments);
+  t.hosts = first_of<Host>(mq_hosts);
   t.shared = first_of<Shared>(mq_shared);
   t.records_max = constants.records_max;
   return t.records && t.inner_slots && t.outer_slots && t.record_used && t.record_full && t.ports &&
-         t.fragments && t.shared;
+         t.fragments && t.hosts && t.shared;
 }
 
 }  // namespace masq::bpf

@@ -13,7 +13,7 @@ namespace masq {
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops)
+  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)
 // clang-format on
 
 enum class MapName : u32 {

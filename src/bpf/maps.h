@@ -74,6 +74,7 @@ RecordsMap mq_inner SEC(".maps");
 RecordsMap mq_outer SEC(".maps");
 RecordsMap mq_used SEC(".maps");
 RecordsMap mq_full SEC(".maps");
+RecordsMap mq_hosts SEC(".maps");
 
 struct PortsMap {
   int (*type)[BPF_MAP_TYPE_ARRAY];

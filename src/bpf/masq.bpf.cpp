@@ -403,6 +403,25 @@ __attribute__((noinline)) u32 masq_link_flow(u32 hook) {
   return static_cast<u32>(link_flow(w));
 }
 
+__attribute__((noinline)) u32 masq_hold_host(u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(hold_host(w));
+}
+
+__attribute__((noinline)) u32 masq_settle_host(u32 hook, u32 reason) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  settle_host(w, static_cast<Reason>(reason));
+  return reason;
+}
+
 __attribute__((noinline)) u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);

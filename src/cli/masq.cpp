@@ -126,6 +126,12 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
+  auto other_limit = [](std::optional<u32> asked, u32 is) { return asked && *asked != is; };
+  differs(other_limit(config.host_flows, s.host_flows), "host_flows");
+  differs(other_limit(config.host_ports, s.host_ports), "host_ports");
+  differs(other_limit(config.host_opening, s.host_opening), "host_opening");
+  differs(other_limit(config.host_new_per_s, s.host_new_per_s), "host_new_per_s");
+  differs(other_limit(config.host_new_burst, s.host_new_burst), "host_new_burst");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
   differs((from_file || config.mss_clamp != kMssByMtu) && config.mss_clamp != s.mss_clamp,
@@ -233,10 +239,36 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 struct UpOptions {
   std::string config_path, filtering, ipv6, datapath;
   std::vector<std::string> external, internal, filtering_for;
-  u32 flows_max = 0, host_flows = 0, host_ports = 0;
+  u32 flows_max = 0;
+  std::optional<u32> host_flows, host_ports, host_opening, host_new_per_s, host_new_burst;
   std::string mss_clamp;
   bool take_over_streams = false;
 };
+
+void add_host_options(CLI::App& command, UpOptions& o) {
+  command
+      .add_option("--host-flows", o.host_flows,
+                  "Flows that one inner host may have; 0 for no limit")
+      ->check(CLI::Range(0u, kFlowsMax))
+      ->type_name("N");
+  command
+      .add_option("--host-ports", o.host_ports, "External ports that one may have; 0 for no limit")
+      ->check(CLI::Range(0u, kFlowsMax))
+      ->type_name("N");
+  command
+      .add_option("--host-opening", o.host_opening,
+                  "TCP connections that one may be opening at once; 0 for no limit")
+      ->check(CLI::Range(0u, kFlowsMax))
+      ->type_name("N");
+  command
+      .add_option("--host-new-per-s", o.host_new_per_s,
+                  "Flows that one may begin in a second, on average; 0 for no limit")
+      ->check(CLI::Range(0u, kHostNewMax))
+      ->type_name("N");
+  command.add_option("--host-new-burst", o.host_new_burst, "Flows that one may begin at once")
+      ->check(CLI::Range(1u, kHostNewMax))
+      ->type_name("N");
+}
 
 void add_options(CLI::App& command, UpOptions& o) {
   command.add_option("--external", o.external, "Interface to the outside; may be given again")
@@ -258,8 +290,7 @@ void add_options(CLI::App& command, UpOptions& o) {
   command
       .add_option("--flows-max", o.flows_max, "Flows that the table holds; by memory if not given")
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
-  command.add_option("--host-flows", o.host_flows, "Flows per inner host; 0 for no limit");
-  command.add_option("--host-ports", o.host_ports, "External ports per inner host; 0 for no limit");
+  add_host_options(command, o);
   command
       .add_option(
           "--mss-clamp", o.mss_clamp,
@@ -292,8 +323,11 @@ int up_with(UpOptions o) {
     if (Status status = add_filtering_for(config, rule.substr(0, equals), mode); !status)
       return misuse(status.error().sentence);
   }
-  if (o.host_flows != 0 || o.host_ports != 0)
-    return fail("Limits per inner host are not there yet; only 0, no limit, is.");
+  if (o.host_flows) config.host_flows = o.host_flows;
+  if (o.host_ports) config.host_ports = o.host_ports;
+  if (o.host_opening) config.host_opening = o.host_opening;
+  if (o.host_new_per_s) config.host_new_per_s = o.host_new_per_s;
+  if (o.host_new_burst) config.host_new_burst = o.host_new_burst;
   if (!o.external.empty()) config.external = o.external;
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;
@@ -362,10 +396,13 @@ int run(int argc, char** argv) {
       app.add_subcommand("status", "How the gateway is, and what it refused");
   CLI::App* flows_command = app.add_subcommand("flows", "The flows in force");
   CLI::App* mappings_command = app.add_subcommand("mappings", "The mappings in force");
+  CLI::App* hosts_command =
+      app.add_subcommand("hosts", "The inner hosts that have flows, and what each has");
   CLI::App* replay_command =
       app.add_subcommand("replay", "What a gateway would have made of a capture");
   add_replay_options(*replay_command, replay_options, replay_config);
-  for (CLI::App* each : {status_command, flows_command, mappings_command, replay_command})
+  for (CLI::App* each :
+       {status_command, flows_command, mappings_command, hosts_command, replay_command})
     each->add_flag("--json", as_json, "For programs");
   CLI::App* explain_command = app.add_subcommand(
       "explain", "What the gateway would do with a packet, and why; changes nothing");
@@ -389,6 +426,7 @@ int run(int argc, char** argv) {
   if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);
+  if (*hosts_command) return show(as_json, hosts_json, hosts_text);
   if (*mappings_command) return show(as_json, mappings_json, mappings_text);
   return up_with(up_options);
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <tuple>
 
+#include "core/hosts.h"
 #include "gateway/gateway.h"
 #include "gateway/holder.h"
 #include "gateway/netlink.h"
@@ -273,6 +274,12 @@ json status_json(const AnyDatapath& datapath) {
   const Shared& shared = *datapath.tables().shared;
   out["flows"] = {{"now", shared.flows}, {"max", s.flows_max}};
   out["mappings"] = {{"now", shared.mappings}};
+  auto limit = [](u32 value) { return value == 0 ? json(nullptr) : json(value); };
+  out["host_limits"] = {{"flows", limit(s.host_flows)},
+                        {"ports", limit(s.host_ports)},
+                        {"opening", limit(s.host_opening)},
+                        {"new_per_s", limit(s.host_new_per_s)},
+                        {"new_burst", limit(s.host_new_per_s == 0 ? 0 : s.host_new_burst)}};
   out["timeouts_s"] = {{"tcp_established", seconds_from_ticks(s.tcp_established)},
                        {"tcp_opening", seconds_from_ticks(s.tcp_opening)},
                        {"tcp_closing", seconds_from_ticks(s.tcp_closing)},
@@ -332,6 +339,24 @@ json mappings_json(const AnyDatapath& datapath) {
   return out;
 }
 
+json hosts_json(const AnyDatapath& datapath) {
+  const Tables& t = datapath.tables();
+  std::map<u32, Host> hosts;
+  for (u32 place = 0; place < hosts_max(t.records_max); ++place) {
+    Host host = t.hosts[place];
+    u32 address_be = static_cast<u32>(host.flows);
+    if (address_be != 0 && host_count(host.flows) != 0) hosts[to_host(Ipv4{address_be})] = host;
+  }
+  json out = json::array();
+  for (const auto& [address, host] : hosts)
+    out.push_back({{"host", to_text(ipv4_from_host(address))},
+                   {"flows", host_count(host.flows)},
+                   {"mappings", host.mappings},
+                   {"opening", host.opening},
+                   {"refused", host.refused}});
+  return out;
+}
+
 std::string headline(const json& status) {
   if (status["datapath"] == "user" && !status["daemon"]["alive"].get<bool>())
     return "masq is up and closed: the daemon is not running. `masq up` starts it, with the flows.";
@@ -364,6 +389,19 @@ std::string interface_text(const json& interface) {
       interface["mtu"].is_null() ? "-" : fmt::format("{}", interface["mtu"].get<u32>()), trouble);
 }
 
+// "at most 65 535 flows, ...".
+std::string host_limits_text(const json& limits) {
+  std::vector<std::string> parts;
+  auto part = [&](const char* name, const char* what) {
+    if (!limits[name].is_null()) parts.push_back(number(limits[name]) + what);
+  };
+  part("flows", " flows");
+  part("ports", " external ports");
+  part("opening", " opening connections");
+  part("new_per_s", " new flows a second");
+  return parts.empty() ? "no limits" : fmt::format("at most {}", fmt::join(parts, ", "));
+}
+
 }  // namespace
 
 std::string status_text(const json& status) {
@@ -385,6 +423,7 @@ std::string status_text(const json& status) {
   line(fmt::format("  flows     {} of {}", number(status["flows"]["now"]),
                    number(status["flows"]["max"])));
   line(fmt::format("  mappings  {}", number(status["mappings"]["now"])));
+  line("  per host  " + host_limits_text(status["host_limits"]));
   line(fmt::format("  datapath  {}", status["datapath"].get<std::string>()));
   line(fmt::format("  filtering {}", status["filtering"].get<std::string>()));
   for (const json& rule : status["filtering_for"])
@@ -425,6 +464,16 @@ std::string mappings_text(const json& mappings) {
     text += fmt::format("{:<5} {:<22} {:<22} {:>6}\n", m["protocol"].get<std::string>(),
                         m["internal"].get<std::string>(), m["external"].get<std::string>(),
                         m["flows"].get<u32>());
+  return text;
+}
+
+std::string hosts_text(const json& hosts) {
+  std::string text = fmt::format("{:<16} {:>9} {:>9} {:>9} {:>9}\n", "host", "flows", "mappings",
+                                 "opening", "refused");
+  for (const json& h : hosts)
+    text += fmt::format("{:<16} {:>9} {:>9} {:>9} {:>9}\n", h["host"].get<std::string>(),
+                        h["flows"].get<u32>(), h["mappings"].get<u32>(), h["opening"].get<u32>(),
+                        h["refused"].get<u32>());
   return text;
 }
 

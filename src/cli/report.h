@@ -1,6 +1,6 @@
-// What `masq status`, `masq flows` and `masq mappings` show, for people and as JSON. Read straight
-// from the tables of the datapath, so that it works while the daemon is away. docs/json.md lists
-// the fields.
+// What `masq status`, `masq flows`, `masq mappings` and `masq hosts` show, for people and as JSON.
+// Read straight from the tables of the datapath, so that it works while the daemon is away.
+// docs/json.md lists the fields.
 #pragma once
 
 #include <memory>
@@ -25,6 +25,7 @@ Result<std::unique_ptr<AnyDatapath>> running_gateway();
 nlohmann::json status_json(const AnyDatapath& datapath);
 nlohmann::json flows_json(const AnyDatapath& datapath);
 nlohmann::json mappings_json(const AnyDatapath& datapath);
+nlohmann::json hosts_json(const AnyDatapath& datapath);
 
 // The members of the status that have these names.
 nlohmann::json traffic_json(const CounterTotals& totals);
@@ -37,5 +38,6 @@ std::string headline(const nlohmann::json& status);
 std::string status_text(const nlohmann::json& status);
 std::string flows_text(const nlohmann::json& flows);
 std::string mappings_text(const nlohmann::json& mappings);
+std::string hosts_text(const nlohmann::json& hosts);
 
 }  // namespace masq

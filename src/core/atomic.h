@@ -28,6 +28,10 @@ MASQ_INLINE u32 atomic_exchange_if(u32* at, u32 expected, u32 desired) {
   return __sync_val_compare_and_swap(at, expected, desired);
 }
 
+MASQ_INLINE u64 atomic_exchange_if(u64* at, u64 expected, u64 desired) {
+  return __sync_val_compare_and_swap(at, expected, desired);
+}
+
 // These return what was there before.
 MASQ_INLINE u64 atomic_set_bits(u64* at, u64 bits) {
   return __sync_fetch_and_or(at, bits);
@@ -37,6 +41,12 @@ MASQ_INLINE u64 atomic_clear_bits(u64* at, u64 bits) {
 }
 MASQ_INLINE u32 atomic_add(u32* at, u32 n) {
   return __sync_fetch_and_add(at, n);
+}
+MASQ_INLINE u64 atomic_add(u64* at, u64 n) {
+  return __sync_fetch_and_add(at, n);
+}
+MASQ_INLINE u32 atomic_exchange(u32* at, u32 desired) {
+  return __sync_lock_test_and_set(at, desired);
 }
 
 }  // namespace masq

@@ -12,6 +12,8 @@
 // *permission*: a record whose remote port is empty. Flows to that address hold it, and it holds
 // the mapping.
 //
+// Before all that the flow is counted at its inner host, which may have reached a limit (hosts.h).
+//
 // Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
 // the same lock by the sweeper (or by the maker that wants its place in the index), and with the
 // last flow its mapping and the external port. The sweeper gives the record back at least kPause
@@ -21,6 +23,7 @@
 // RFC 4787 REQ-1, REQ-3, REQ-5; RFC 6888 REQ-11d: nothing in force is ever evicted.
 #pragma once
 
+#include "core/hosts.h"
 #include "core/reasons.h"
 #include "core/table.h"
 #include "wire/checksum.h"
@@ -43,6 +46,8 @@ struct Making {
   u32 mapping;       // a place for a mapping, or kNoRecord
   u32 permission;    // a place for a permission, or kNoRecord
   u32 port;          // an external port, or kNothing
+  u32 host;          // as in the record: the inner host, where the flow is counted already
+  u32 ended;         // what an expired flow counted for whose place in the index it takes
   u8 mapping_flags;  // of the mapping, if one must be made
   bool flow_used;
   bool mapping_used;
@@ -120,8 +125,8 @@ MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Por
   r.scales = 0;
   r.flags = flags;
   r.policy_generation = 0;
-  r.rule_path[kOut] = r.rule_path[kIn] = 0;
   r.syn_again = 0;
+  r.host = kNoHost;
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
   fill_deltas(r, s.externals[external].address);
@@ -162,27 +167,31 @@ MASQ_INLINE void unlink_record(World& w, u32 index, Record& r) {
 }
 
 // Under the lock. Unlinks a flow, and with it what nobody holds any more: its permission, and its
-// mapping with the external port.
+// mapping with the external port. Returns what they have counted for at their host, for
+// host_release when the lock is free.
 template <class World>
-MASQ_INLINE void unlink_flow(World& w, u32 index, Record& r) {
+MASQ_INLINE u32 unlink_flow(World& w, u32 index, Record& r) {
   u32 held = r.mapping;
+  u32 host = atomic_exchange(&r.host, kNoHost);
   unlink_record(w, index, r);
   atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < 2 && held != kNoRecord; ++i) {
     Record* m = record_at(w.tables, held);
-    if (m == nullptr || (m->state != State::mapping && m->state != State::permission)) return;
+    if (m == nullptr || (m->state != State::mapping && m->state != State::permission)) break;
     m->mapping -= 1;
-    if (m->mapping != 0) return;
+    if (m->mapping != 0) break;
     bool is_mapping = m->state == State::mapping;
     u32 next = is_mapping ? kNoRecord : m->sequence_end[0];
     unlink_record(w, held, *m);
     if (is_mapping) {
       atomic_add(&w.tables.shared->mappings, static_cast<u32>(-1));
       port_give(pool_of(w.tables, m->external, m->protocol), to_host(m->external_port));
+      host |= kHostMapping;
     }
     held = next;
   }
+  return host;
 }
 
 MASQ_INLINE Key mapping_key(const Key& inner) {
@@ -272,16 +281,29 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   }
   of->mapping += 1;  // first: the expired flow may be the last that holds the same mapping
   old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
-  if (old != nullptr) unlink_flow(w, existing, *old);
+  if (old != nullptr) m.ended = unlink_flow(w, existing, *old);
   fill_record(w.settings, *f, n.inner, of->external_port, n.external, held, n.state, n.flags,
               w.now);
+  f->host = m.host;
   m.flow_used = true;
   if (!link_record(w, m.flow, *f)) {
-    unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
+    f->host = kNoHost;                     // given back with m.host
+    m.host |= unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
     return Reason::flow_table_full;
   }
   flow = m.flow;
   return Reason::none;
+}
+
+// An external port into w.making.port, if the host may have one more.
+template <class World>
+MASQ_INLINE Reason take_port_for_host(World& w) {
+  Reason reason = host_add_mapping(w.tables, w.settings, w.making.host);
+  if (reason != Reason::none) return reason;
+  w.making.port = w.take_port();
+  if (w.making.port != kNothing) return Reason::none;
+  host_drop_mapping(w.tables, w.making.host);
+  return Reason::ports_exhausted;
 }
 
 // First half, without the lock: takes what w.new_flow will need. `m.hash` is set by the caller.
@@ -307,10 +329,10 @@ MASQ_INLINE Reason prepare_flow(World& w) {
     if (m.permission == kNoRecord) return Reason::flow_table_full;
   }
   if (mapping == kNoRecord) {
-    m.port = w.take_port();
-    if (m.port == kNothing) {
+    Reason reason = take_port_for_host(w);
+    if (reason != Reason::none) {
       if (m.permission != kNoRecord) record_give(w.tables, m.permission);
-      return Reason::ports_exhausted;
+      return reason;
     }
     m.mapping = w.take_record(static_cast<u32>(m.mapping_hash >> 48));
   }
@@ -340,6 +362,7 @@ MASQ_INLINE Reason link_flow(World& w) {
   if (m.permission != kNoRecord && !m.permission_used) record_give(w.tables, m.permission);
   if (m.port != kNothing && !m.mapping_used) {
     port_give(pool_of(w.tables, n.external, n.inner.protocol), static_cast<u16>(m.port));
+    host_drop_mapping(w.tables, m.host);
     if (m.mapping != kNoRecord) record_give(w.tables, m.mapping);
   }
   m.flow = flow;
@@ -350,15 +373,36 @@ MASQ_INLINE Reason link_flow(World& w) {
 // meanwhile. Takes w.new_flow and w.making.hash (of its key in the inner index).
 template <class World>
 MASQ_INLINE Reason make_flow(World& w) {
-  Reason reason = Reason::none;
+  Reason reason = w.hold_host();
+  if (reason != Reason::none) return reason;
+  reason = Reason::contention;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < 2; ++i) {  // the mapping found in the first half may be gone in the second
+  for (u32 i = 0; i < 2 && reason == Reason::contention; ++i) {
+    // The mapping found in the first half may be gone in the second.
     reason = w.prepare_flow();
-    if (reason != Reason::none) return reason;
-    reason = w.link_flow();
-    if (reason != Reason::contention) return reason;
+    if (reason == Reason::none) reason = w.link_flow();
   }
+  w.settle_host(reason);
   return reason;
+}
+
+// Before a flow is made: counts it at its inner host, if that may have one more. The gateway's own
+// flows have none.
+template <class World>
+MASQ_INLINE Reason hold_host(World& w) {
+  const NewFlow& n = w.new_flow;
+  w.making.host = w.making.ended = kNoHost;
+  w.making.flow_used = false;
+  if (n.flags & kFlagLocal) return Reason::none;
+  return host_hold(w, n.inner.near_address, n.state == State::tcp_opening, w.making.host);
+}
+
+// After it: gives back what the flow that it replaces has counted for, and what was counted for it
+// if it was not made.
+template <class World>
+MASQ_INLINE void settle_host(World& w, Reason reason) {
+  host_release(w.tables, w.making.ended);
+  if (reason != Reason::none || !w.making.flow_used) host_release(w.tables, w.making.host);
 }
 
 // The sweeper's work on one place.
@@ -378,8 +422,10 @@ MASQ_INLINE void sweep_record(World& w, u32 index) {
   if (state < State::udp) return;
   if (in_force(w.settings, *r, w.now)) return;
   if (!w.lock(stripe_of(w.settings, inner_key(*r)))) return;
-  if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) unlink_flow(w, index, *r);
+  u32 host = kNoHost;
+  if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) host = unlink_flow(w, index, *r);
   w.unlock();
+  host_release(w.tables, host);
 }
 
 }  // namespace masq

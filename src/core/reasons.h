@@ -34,6 +34,12 @@ namespace masq {
   X(no_external_address, "the external interface has no address")                                 \
   X(flow_table_full, "the flow table is full; raise --flows-max")                                 \
   X(ports_exhausted, "no external port is free")                                                  \
+  X(host_flows, "its host has as many flows as one may have; raise --host-flows")                 \
+  X(host_ports, "its host has as many external ports as one may have; raise --host-ports")        \
+  X(host_opening, "its host has as many connections that are opening as one may have; raise "     \
+      "--host-opening")                                                                           \
+  X(host_rate, "its host begins flows faster than one may; raise --host-new-per-s")               \
+  X(hosts_full, "too many inner hosts have flows at the same time")                               \
   X(contention, "the table was being changed by too many others at the same moment")              \
   X(hairpin, "it goes to an inner host through the external address, and what is needed for "     \
       "that has gone with the process masq-holder")                                               \

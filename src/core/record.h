@@ -5,9 +5,8 @@
 // endpoint; it points to its mapping, and the mapping counts the flows that hold it. Keeping both
 // in one table means one index, one allocator and one sweeper.
 //
-// What later work needs has its place from the first day: TCP windows, the path through a rule set
-// and its generation, and flows with an external port of their own (mapping 0) that share that port
-// with others (RFC 7857 section 3).
+// Two bytes are left, for the generation of a rule set; its path will have to share the place of
+// `external`, which needs four bits.
 #pragma once
 
 #include "core/atomic.h"
@@ -66,8 +65,8 @@ struct Record {
   u8 scales;              // window scale of kOut in the low nibble, kIn in the high one
   u8 flags;               //
   u16 policy_generation;  // reserved for the rule set
-  u16 rule_path[2];       // likewise
   u32 syn_again;          // one past the last SYN from inside on an open connection; 0: none
+  u32 host;               // of a flow: its inner host and whether it counts as opening, see hosts.h
   u16 external;           // which external address, see settings.h
   u16 address_delta;      // checksum difference internal address -> external address
   u16 endpoint_delta;     // the same with the port
@@ -79,6 +78,7 @@ static_assert(__builtin_offsetof(Record, last_seen) == 16);
 static_assert(__builtin_offsetof(Record, sequence_end) == 24);
 static_assert(__builtin_offsetof(Record, window) == 40);
 static_assert(__builtin_offsetof(Record, policy_generation) == 46);
+static_assert(__builtin_offsetof(Record, host) == 52);
 static_assert(__builtin_offsetof(Record, external) == 56);
 static_assert(__builtin_offsetof(Record, version) == 62);  // and no padding: 62 + 2 = 64
 

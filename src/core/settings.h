@@ -104,12 +104,19 @@ struct Settings {
   u8 takes_streams;                // make flows for open TCP connections of inner hosts
   u8 reserved;
   u16 mss_clamp;  // kMssByMtu, kMssLeft, or bytes
+  // Per inner host (hosts.h); 0: no limit.
+  u32 host_flows;      // flows
+  u32 host_ports;      // mappings, and so external ports (RFC 6888 REQ-4)
+  u32 host_opening;    // TCP flows that are opening
+  u32 host_new_per_s;  // new flows a second (RFC 6888 REQ-4C)
+  u32 host_new_burst;  // and at once
+  u32 reserved_host;
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];
 };
 
-static_assert(sizeof(Settings) == 104 + sizeof(FilterRule) * kFilterRulesMax +
+static_assert(sizeof(Settings) == 128 + sizeof(FilterRule) * kFilterRulesMax +
                                       sizeof(External) * kExternalsMax +
                                       sizeof(Interface) * kInterfacePlaces);
 

@@ -104,7 +104,10 @@ MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
   if (r.state < State::udp) return;  // let in by a mapping alone: that has no timer
   bool refresh = direction == kOut;
   State before = r.state;
-  if (p.kind == Kind::tcp) refresh = tcp_track(r, direction, p, w.settings.filters_open != 0);
+  if (p.kind == Kind::tcp) {
+    refresh = tcp_track(r, direction, p, w.settings.filters_open != 0);
+    host_follow(w.tables, r, before);
+  }
   if (p.kind == Kind::udp && direction == kIn) refresh = w.settings.udp_refresh_inbound != 0;
   // A new state's timer runs from this packet; otherwise the line is left alone for a while.
   if (refresh && (r.state != before || elapsed(w.now, r.last_seen, w.settings.refresh)))
@@ -275,8 +278,8 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
 
 template <class World>
 MASQ_INLINE Verdict cannot_open(World& w, const Packet& p, Reason reason) {
-  // RFC 5508 REQ-8: tell the host when no session can be made for it.
-  if (reason == Reason::ports_exhausted || reason == Reason::flow_table_full)
+  // RFC 5508 REQ-8: tell the host when no session can be made for it. These reasons stand together.
+  if (reason >= Reason::flow_table_full && reason <= Reason::hosts_full)
     return refuse_and_tell(w, p, reason, kIcmpUnreachable, kIcmpCodeProhibited, 0);
   return refuse(reason);
 }

@@ -53,6 +53,7 @@ struct Tables {
   u64* record_full;
   PortPool* ports;  // [external][protocol]
   struct Fragment* fragments;
+  struct Host* hosts;
   Shared* shared;
   u32 records_max;
 };

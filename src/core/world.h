@@ -17,6 +17,7 @@
 //       An address of an external interface, or a broadcast address there.
 //   NewFlow new_flow; Making making;
 //       The flow being made. They may be references.
+//   Reason hold_host(); void settle_host(Reason reason);
 //   Reason prepare_flow(); u32 take_port(); Reason link_flow();
 //   Reason may_open(const Packet& p);
 //   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);

@@ -126,6 +126,8 @@ struct Engine::Hop {
     return engine.has_socket(protocol, address, port, remote, remote_port);
   }
   bool is_outer_address(Ipv4 address) { return engine.is_outer_address(address); }
+  Reason hold_host() { return masq::hold_host(*this); }
+  void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "core/fragments.h"
+#include "core/hosts.h"
 
 namespace masq {
 
@@ -30,6 +31,7 @@ struct Layout {
     full = place(records_max / 4096 * sizeof(u64));
     ports = place(sizeof(PortPool) * kExternalsMax * kPoolProtocols);
     fragments = place(sizeof(Fragment) * kFragmentsMax);
+    hosts = place(std::size_t{hosts_max(records_max)} * sizeof(Host));
     shared = place(sizeof(Shared));
   }
 
@@ -39,7 +41,7 @@ struct Layout {
     return at;
   }
 
-  std::size_t beside, records, inner, outer, used, full, ports, fragments, shared;
+  std::size_t beside, records, inner, outer, used, full, ports, fragments, hosts, shared;
   std::size_t size = 0;
 };
 
@@ -84,6 +86,7 @@ void TableMemory::divide(void* memory, u32 records_max) {
   tables_.record_full = reinterpret_cast<u64*>(base + layout.full);
   tables_.ports = reinterpret_cast<PortPool*>(base + layout.ports);
   tables_.fragments = reinterpret_cast<Fragment*>(base + layout.fragments);
+  tables_.hosts = reinterpret_cast<Host*>(base + layout.hosts);
   tables_.shared = reinterpret_cast<Shared*>(base + layout.shared);
   tables_.records_max = records_max;
 }

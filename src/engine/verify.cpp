@@ -41,6 +41,7 @@ class Audit {
     check_reachable();
     check_places();
     check_counts();
+    check_hosts();
     check_ports();
     return std::move(found_);
   }
@@ -48,6 +49,9 @@ class Audit {
  private:
   struct Reach {
     u32 inner = 0, outer = 0;
+  };
+  struct Counted {
+    u32 flows = 0, mappings = 0, opening = 0;
   };
 
   __attribute__((format(printf, 3, 4))) void report(const char* invariant, const char* format,
@@ -76,6 +80,7 @@ class Audit {
       report("pair", "record %u has the outer key of another", i);
     if (r.state == State::mapping) {
       ++mappings_;
+      if (!(r.flags & kFlagLocal)) hosts_[r.internal_address.be].mappings += 1;
       if (r.remote_address.be != 0 || r.remote_port.be != 0)
         report("pair", "mapping %u has a remote endpoint", i);
       check_port_of(i, r);
@@ -96,6 +101,23 @@ class Audit {
       report("time", "flow %u stands %u ticks past its timer", i,
              now_ - r.last_seen - timeout_of(s_, r));
     if (r.mapping != kNoRecord) check_held(i, r, r.mapping, true);
+    check_host_of(i, r);
+  }
+
+  void check_host_of(u32 i, const Record& r) {
+    const Host* host = host_at(t_, r.host);
+    if ((host != nullptr) != !(r.flags & kFlagLocal))
+      return report("host", "flow %u is %s", i,
+                    host ? "the gateway's and has a host" : "no host's");
+    if (host == nullptr) return;
+    const bool opening = r.host & kHostOpening;
+    if (opening != (r.state == State::tcp_opening))
+      report("host", "flow %u %s counted as opening", i, opening ? "is wrongly" : "should be");
+    if (static_cast<u32>(host->flows) != r.internal_address.be)
+      report("host", "flow %u is counted at another host", i);
+    Counted& counted = hosts_[r.internal_address.be];
+    counted.flows += 1;
+    counted.opening += opening;
   }
 
   // What flow or permission `i` holds must be the mapping, or else a permission, of its endpoint.
@@ -180,6 +202,31 @@ class Audit {
       report("count", "%u mappings are counted and %u exist", t_.shared->mappings, mappings_);
   }
 
+  void check_hosts() {
+    u32 found = 0;
+    for (u32 place = 0; place < hosts_max(t_.records_max); ++place) {
+      const Host& host = t_.hosts[place];
+      const u32 address = static_cast<u32>(host.flows);
+      const Counted counted =
+          address == 0 || !hosts_.contains(address) ? Counted{} : hosts_[address];
+      found += address != 0;
+      if (host_count(host.flows) != counted.flows || host.mappings != counted.mappings ||
+          host.opening != counted.opening)
+        report("host", "place %u counts %u flows, %u mappings, %u opening and there are %u, %u, %u",
+               place, host_count(host.flows), host.mappings, host.opening, counted.flows,
+               counted.mappings, counted.opening);
+      if (address == 0) continue;
+      if (counted.flows == 0) report("host", "place %u has a host without flows", place);
+      bool in_place = false;
+      const u64 hash = host_hash(s_, Ipv4{address});
+      for (u32 i = 0; i < kHostProbes; ++i)
+        in_place |= host_place(hash, i, t_.records_max) == place;
+      if (!in_place) report("host", "place %u is not where its host is looked for", place);
+    }
+    if (found != hosts_.size())
+      report("host", "%u hosts are entered and %zu have flows", found, hosts_.size());
+  }
+
   void check_ports() {
     for (u32 index = 0; index < kExternalsMax * kPoolProtocols; ++index) {
       const PortPool& pool = t_.ports[index];
@@ -203,8 +250,9 @@ class Audit {
   const Ticks now_;
   const Ticks overdue_max_;
   std::unordered_map<u32, Reach> reach_;
-  std::unordered_map<u32, u32> held_;     // mapping or permission -> what points to it
-  std::unordered_map<u32, u32> holders_;  // pool and port -> mapping
+  std::unordered_map<u32, u32> held_;       // mapping or permission -> what points to it
+  std::unordered_map<u32, u32> holders_;    // pool and port -> mapping
+  std::unordered_map<u32, Counted> hosts_;  // by address
   std::unordered_map<PairOfWords, u32, PairHash> inner_keys_, outer_keys_;
   u32 flows_ = 0, mappings_ = 0;
   std::vector<Violation> found_;

@@ -9,6 +9,8 @@
 //   place   the bit of a place is set iff its record is not free
 //   hint    a hint says "full" only of a full word
 //   delta   the checksum differences kept in a record are those of its addresses and ports
+//   host    each host's entry counts its flows, mappings and opening connections, lies where it is
+//           looked for, and is there while it has flows; a flow leads to its host's entry
 //   time    nothing stands past its timer for longer than `overdue_max`, and nothing was last seen
 //           in the future
 //

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "core/hosts.h"
 #include "wire/headers.h"
 
 extern "C" {
@@ -126,7 +127,7 @@ u32 records_for(u32 flows_max) {
 TableSizes table_sizes(u32 records_max) {
   u32 slots = (bucket_mask(records_max) + 1) * kBucketSlots * 4;
   return {records_max * static_cast<u32>(sizeof(Record)), slots, records_max / 8,
-          records_max / 4096 * 8};
+          records_max / 4096 * 8, hosts_max(records_max) * static_cast<u32>(sizeof(Host))};
 }
 
 std::string Datapath::why_no_programs() {
@@ -143,11 +144,10 @@ Result<Datapath> Datapath::load(const Settings& settings) {
   if (!object) return object.error();
   u32 records_max = records_for(settings.flows_max);
   TableSizes sizes = table_sizes(records_max);
-  const std::pair<MapName, u32> sized[] = {{MapName::records, sizes.records},
-                                           {MapName::inner, sizes.slots},
-                                           {MapName::outer, sizes.slots},
-                                           {MapName::used, sizes.used},
-                                           {MapName::full, sizes.full}};
+  const std::pair<MapName, u32> sized[] = {
+      {MapName::records, sizes.records}, {MapName::inner, sizes.slots},
+      {MapName::outer, sizes.slots},     {MapName::used, sizes.used},
+      {MapName::full, sizes.full},       {MapName::hosts, sizes.hosts}};
   for (auto [name, size] : sized) {
     bpf_map* map = bpf_object__find_map_by_name(object->get(), map_name(name));
     if (map == nullptr || bpf_map__set_value_size(map, size) != 0)
@@ -290,7 +290,7 @@ Status Datapath::map_tables() {
   };
   const MapName names[] = {MapName::records,  MapName::inner, MapName::outer,     MapName::used,
                            MapName::full,     MapName::ports, MapName::fragments, MapName::shared,
-                           MapName::settings, MapName::drops};
+                           MapName::settings, MapName::drops, MapName::hosts};
   void* at[std::size(names)];
   for (u32 i = 0; i < std::size(names); ++i) {
     bool write = names[i] == MapName::settings;
@@ -308,6 +308,7 @@ Status Datapath::map_tables() {
   tables_.shared = static_cast<Shared*>(at[7]);
   settings_ = static_cast<Settings*>(at[8]);
   drops_ = static_cast<const Drops*>(at[9]);
+  tables_.hosts = static_cast<Host*>(at[10]);
   return Done{};
 }
 

@@ -79,7 +79,7 @@ class Datapath final : public AnyDatapath {
 
 // The place of the tables' size in a map's value, and the size itself, for `records_max` records.
 struct TableSizes {
-  u32 records, slots, used, full;
+  u32 records, slots, used, full, hosts;
 };
 TableSizes table_sizes(u32 records_max);
 

@@ -205,6 +205,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
           "The running table for {} flows is kept; `masq down` first to change its size.",
           kept.flows_max));
     take_over_settings(*settings, kept);
+    set_host_limits(kept, config);
     remarks.push_back(fmt::format("Took over the running gateway with {} flows.",
                                   gateway.datapath().tables().shared->flows));
   }

@@ -47,6 +47,7 @@ Result<Snapshot> Snapshot::take(const Datapath& datapath) {
       {live.record_full, sizes.full},
       {live.ports, sizeof(PortPool) * kExternalsMax * kPoolProtocols},
       {live.fragments, sizeof(Fragment) * kFragmentsMax},
+      {live.hosts, sizes.hosts},
       {live.shared, sizeof(Shared)}};
   std::size_t total = 0;
   for (const auto& [from, length] : parts) total += (length + kPage - 1) / kPage * kPage;
@@ -71,7 +72,8 @@ Result<Snapshot> Snapshot::take(const Datapath& datapath) {
   t.record_full = reinterpret_cast<u64*>(copies[4]);
   t.ports = reinterpret_cast<PortPool*>(copies[5]);
   t.fragments = reinterpret_cast<Fragment*>(copies[6]);
-  t.shared = reinterpret_cast<Shared*>(copies[7]);
+  t.hosts = reinterpret_cast<Host*>(copies[7]);
+  t.shared = reinterpret_cast<Shared*>(copies[8]);
   t.records_max = live.records_max;
   return snapshot;
 }

@@ -71,6 +71,30 @@ struct NumberKey {
   u32 least;
 };
 
+// Of one inner host.
+struct LimitKey {
+  const char* key;
+  std::optional<u32> Config::*field;
+  u32 least, most;
+};
+constexpr LimitKey kHostLimits[] = {{"host_flows", &Config::host_flows, 0, kFlowsMax},
+                                    {"host_ports", &Config::host_ports, 0, kFlowsMax},
+                                    {"host_opening", &Config::host_opening, 0, kFlowsMax},
+                                    {"host_new_per_s", &Config::host_new_per_s, 0, kHostNewMax},
+                                    {"host_new_burst", &Config::host_new_burst, 1, kHostNewMax}};
+
+bool read_host_limit(const std::string& key, const toml::node& node, Config& config,
+                     const Report& wrong) {
+  for (const LimitKey& limit : kHostLimits) {
+    if (key != limit.key) continue;
+    u32 value = 0;
+    read_number(node, key, limit.least, limit.most, value, wrong);
+    config.*limit.field = value;
+    return true;
+  }
+  return false;
+}
+
 // Timeouts below the RFC's minimum are accepted down to one second: old scripts ask for them.
 constexpr NumberKey kTimeouts[] = {{"tcp_established_s", &Config::tcp_established_s, 1},
                                    {"tcp_opening_s", &Config::tcp_opening_s, 1},
@@ -151,7 +175,7 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
                               kMssMin, kMssMax));
   } else if (key == "timeouts") {
     read_timeouts(node, config, wrong);
-  } else {
+  } else if (!read_host_limit(key, node, config, wrong)) {
     wrong(node, fmt::format("`{}` is not a key that masq knows.", key));
   }
 }
@@ -216,6 +240,14 @@ u32 flows_for_memory() {
   if (bytes >= 3ull << 30) return 262143;
   if (bytes >= 1ull << 30) return 65535;
   return bytes >= 256ull << 20 ? 16383 : 8191;
+}
+
+// From 1024 up, which is all ranges of the pool but the first.
+u32 high_ports(const Settings& s) {
+  u32 ports = 0;
+  for (u32 i = 1; i < kPoolRangesMax; ++i)
+    if (s.pool[i].first <= s.pool[i].last) ports += s.pool[i].last - s.pool[i].first + 1u;
+  return ports;
 }
 
 PortRange local_port_range() {
@@ -351,6 +383,8 @@ std::string to_toml(const Config& config) {
   }
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
+  for (const LimitKey& limit : kHostLimits)
+    if (config.*limit.field) table.insert(limit.key, *(config.*limit.field));
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
   table.insert("take_over_streams", config.take_over_streams);
   if (config.mss_clamp == kMssByMtu || config.mss_clamp == kMssLeft)
@@ -363,6 +397,16 @@ std::string to_toml(const Config& config) {
   std::ostringstream text;
   text << table << "\n";
   return text.str();
+}
+
+void set_host_limits(Settings& s, const Config& config) {
+  u32 least = std::min(s.flows_max, kHostFlowsLeast);
+  auto share = [&](u32 part) { return std::max(s.flows_max / part, least); };
+  s.host_flows = config.host_flows.value_or(share(kHostFlowsPart));
+  s.host_opening = config.host_opening.value_or(share(kHostOpeningPart));
+  s.host_ports = config.host_ports.value_or(high_ports(s) / kHostPortsPart);
+  s.host_new_per_s = config.host_new_per_s.value_or(kHostNewPerS);
+  s.host_new_burst = config.host_new_burst.value_or(kHostNewBurst);
 }
 
 Result<Settings> settings_for(const Config& config) {
@@ -393,14 +437,13 @@ Result<Settings> settings_for(const Config& config) {
   s.pool[3] = {1, 0};
   if (local.first <= 1024) s.pool[1] = {1, 0};
   if (local.last == 65535) s.pool[2] = {1, 0};
-  u32 ports = 0;
-  for (u32 i = 1; i < kPoolRangesMax; ++i)
-    if (s.pool[i].first <= s.pool[i].last) ports += s.pool[i].last - s.pool[i].first + 1u;
+  u32 ports = high_ports(s);
   if (ports < 30000)
     return error(
         "net.ipv4.ip_local_port_range ({}-{}) leaves only {} ports for inner hosts and 30000 are "
         "needed; narrow it, for example to 32768-60999.",
         local.first, local.last, ports);
+  set_host_limits(s, config);
   return s;
 }
 

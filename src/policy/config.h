@@ -28,6 +28,8 @@ struct Config {
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
   u32 flows_max = 0;  // 0: by the machine's memory
+  // Limits per inner host; 0: none. What is not given is what set_host_limits says.
+  std::optional<u32> host_flows, host_ports, host_opening, host_new_per_s, host_new_burst;
   u32 tcp_established_s = 7440;
   u32 tcp_opening_s = 240;
   u32 tcp_closing_s = 240;
@@ -66,6 +68,9 @@ std::vector<ConfigMistake> check_config(const Config& config);
 // What is in force by the time the table is made: sizes, the pool, a fresh secret.
 Result<Settings> settings_for(const Config& config);
 
+// The limits per inner host, for the table and the pool that the settings have.
+void set_host_limits(Settings& settings, const Config& config);
+
 // A part of to_text for `status`.
 std::string filtering_name(Filtering filtering);
 std::optional<Ipv6Mode> ipv6_named(const std::string& name);
@@ -78,6 +83,13 @@ std::optional<u16> mss_clamp_named(const std::string& name);
 
 inline constexpr u32 kMssMin = 88;     // below that Linux takes no MSS for meant
 inline constexpr u32 kMssMax = 65495;  // of the largest IPv4 datagram
+// What a limit per host is where it is not given: a part of the whole, but no less than what an
+// ordinary host may need.
+inline constexpr u32 kHostFlowsPart = 4, kHostOpeningPart = 8, kHostPortsPart = 4;
+inline constexpr u32 kHostFlowsLeast = 1024;
+inline constexpr u32 kHostNewPerS = 2000, kHostNewBurst = 10000;
+inline constexpr u32 kHostNewMax = 1000000;
+
 inline constexpr u32 kFlowsMin = 16;
 inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;
 

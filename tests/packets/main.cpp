@@ -30,6 +30,7 @@ struct Exception {
 // Reasons that no single packet after another can bring about.
 constexpr Exception kNotPlayable[] = {
     {"hairpin", "needs the holder process to die; tests/netns/test_hairpin.py kills it"},
+    {"hosts_full", "needs thousands of hosts; tests/unit/hosts_test.cpp has them"},
     {"contention", "needs the sweeper to win twice in a row against one packet"},
     {"internal_error", "must not be reachable by any packet"},
 };

@@ -151,6 +151,10 @@ class Player {
     } else if (first == "pool" || first == "flows_max" || first == "clock") {
       if (!gateways_.empty()) throw TextError{first + " must stand before the first packet"};
       before_start(line);
+    } else if (first == "host_limit") {
+      play_host_limit(line);
+    } else if (first == "host") {
+      play_host(line);
     } else if (first == "settings") {
       play_settings(line);
     } else if (first == "filter") {
@@ -223,6 +227,40 @@ class Player {
         g.settings().*(s->second) = static_cast<u8>(value);
       else
         throw TextError{"no such setting: " + name};
+    });
+  }
+
+  void play_host_limit(const Line& line) {
+    const std::map<std::string, u32 Settings::*> limits = {
+        {"flows", &Settings::host_flows},
+        {"ports", &Settings::host_ports},
+        {"opening", &Settings::host_opening},
+        {"new_per_s", &Settings::host_new_per_s},
+        {"new_burst", &Settings::host_new_burst}};
+    const auto limit = limits.find(word(line, 1));
+    if (limit == limits.end()) throw TextError{"no such limit: " + word(line, 1)};
+    for_all([&](Gateway& g) { g.settings().*(limit->second) = number(word(line, 2)); });
+  }
+
+  void play_host(const Line& line) {
+    const Ipv4 address = address_of(word(line, 1));
+    for_all([&](Gateway& g) {
+      const Tables& t = g.tables();
+      const Host* host = host_at(t, host_find(t, address, host_hash(g.settings(), address)));
+      if (word(line, 2) == "none") {
+        if (host != nullptr) throw Failure{"the host has an entry"};
+        return;
+      }
+      if (host == nullptr) throw Failure{"the host has no entry"};
+      const Counts is = {{"flows", host_count(host->flows)},
+                         {"mappings", host->mappings},
+                         {"opening", host->opening},
+                         {"refused", host->refused}};
+      for (std::size_t i = 2; i < line.words.size(); i += 2) {
+        if (!is.contains(line.words[i])) throw TextError{"no such count: " + line.words[i]};
+        if (is.at(line.words[i]) != number(word(line, i + 1)))
+          throw Failure{"the host has" + text_of(is)};
+      }
     });
   }
 
@@ -602,6 +640,7 @@ void compare_tables(const Tables& a, const Tables& b) {
   same_bytes("hints", a.record_full, b.record_full, a.records_max / 512);
   same_bytes("ports", a.ports, b.ports, sizeof(PortPool) * kExternalsMax * kPoolProtocols);
   same_bytes("fragments", a.fragments, b.fragments, sizeof(Fragment) * kFragmentsMax);
+  same_bytes("hosts", a.hosts, b.hosts, sizeof(Host) * hosts_max(a.records_max));
   same_bytes("counts", a.shared, b.shared, 3 * sizeof(u32));
 }
 

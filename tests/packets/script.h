@@ -19,6 +19,7 @@
 //
 // Other lines:
 //   pool 40000-40003 50000-50000    flows_max N       before the first packet
+//   host_limit flows|ports|opening|new_per_s|new_burst N
 //   settings NAME VALUE             timers in seconds, switches 0 or 1
 //   clock TICKS                     what the clock shows at second 0
 //   external wan gone|live|none|ADDRESS    mtu wan 1400    zone lan other    address lan none
@@ -27,6 +28,7 @@
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   at 300       sweep
 //   expect flows N mappings N
+//   host 192.168.2.4 flows N mappings N opening N refused N|none
 //   state tcp 192.168.2.4:5000 > 198.51.100.1:80 tcp_established|none
 //   check $a even|odd|low|high      check $a == $b     check $a != $b     check $a in 40000-40003
 #pragma once

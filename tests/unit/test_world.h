@@ -49,6 +49,8 @@ struct TestWorld {
   bool port_has_socket(u8, Ipv4, Port port, Ipv4, Port) {
     return sockets.count(to_host(port)) != 0;
   }
+  Reason hold_host() { return masq::hold_host(*this); }
+  void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }

@@ -44,11 +44,9 @@ int measure(masq::u32 records_max, unsigned budget, unsigned& over) {
   if (object == nullptr) return refuse(std::strerror(errno));
 
   const masq::TableSizes sizes = masq::table_sizes(records_max);
-  const std::pair<const char*, masq::u32> sized[] = {{"mq_records", sizes.records},
-                                                     {"mq_inner", sizes.slots},
-                                                     {"mq_outer", sizes.slots},
-                                                     {"mq_used", sizes.used},
-                                                     {"mq_full", sizes.full}};
+  const std::pair<const char*, masq::u32> sized[] = {
+      {"mq_records", sizes.records}, {"mq_inner", sizes.slots}, {"mq_outer", sizes.slots},
+      {"mq_used", sizes.used},       {"mq_full", sizes.full},   {"mq_hosts", sizes.hosts}};
   for (auto [name, bytes] : sized)
     bpf_map__set_value_size(bpf_object__find_map_by_name(object, name), bytes);
   const masq::bpf::Constants constants{masq::bpf::kLayoutVersion, records_max, 1};

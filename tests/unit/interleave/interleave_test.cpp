@@ -150,6 +150,7 @@ class Table {
     f(t.record_used, std::size_t{t.records_max} / 64);
     f(t.record_full, std::size_t{t.records_max} / 4096);
     f(t.ports, std::size_t{kPoolProtocols});
+    f(t.hosts, std::size_t{hosts_max(t.records_max)});
     f(t.shared, std::size_t{1});
   }
   void copy(bool out) {
@@ -195,6 +196,8 @@ struct Processor : test::TestWorld {
     return true;
   }
   void unlock() { test::fiber_unlock(&table.locks[held]); }
+  Reason hold_host() { return masq::hold_host(*this); }
+  void settle_host(Reason so_far) { masq::settle_host(*this, so_far); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_port() { return take_external_port(*this); }
@@ -279,6 +282,25 @@ class FlowOrders : public testing::Test {
     EXPECT_EQ(outer, live);
     EXPECT_EQ(t.shared->flows, flows);
     EXPECT_EQ(t.shared->mappings, mappings);
+    u32 host_flows = 0, host_mappings = 0;
+    for (u32 place = 0; place < hosts_max(t.records_max); ++place) {
+      host_flows += host_count(t.hosts[place].flows);
+      host_mappings += t.hosts[place].mappings;
+      EXPECT_EQ(t.hosts[place].flows == 0, host_count(t.hosts[place].flows) == 0);
+    }
+    EXPECT_EQ(host_flows, flows);
+    EXPECT_EQ(host_mappings, mappings);
+  }
+
+  // How many entries an inner host has, and how many flows they count together.
+  static std::pair<u32, u32> entries(const Tables& t, const Key& key) {
+    u32 found = 0, flows = 0;
+    for (u32 place = 0; place < hosts_max(t.records_max); ++place)
+      if (static_cast<u32>(t.hosts[place].flows) == key.near_address.be) {
+        ++found;
+        flows += host_count(t.hosts[place].flows);
+      }
+    return {found, flows};
   }
 };
 
@@ -425,6 +447,94 @@ TEST_F(FlowOrders, LookUpAndSweeper) {
       },
       [&](Processor& p) { sweep_record(p, old); }, settings.udp,
       [](Processor& a, Processor&) { EXPECT_EQ(a.index, kNoRecord) << "an expired flow revived"; });
+}
+
+TEST_F(FlowOrders, TwoMakersOfOneHost) {
+  run(
+      "two make the first flows of one host", [](Processor&) {},
+      [&](Processor& p) { p.make(key_of(1, 5000, 1, 9)); },
+      [&](Processor& p) { p.make(key_of(1, 5001, 1, 9)); }, 0,
+      [](Processor& a, Processor& b) {
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(b.reason, Reason::none);
+        EXPECT_EQ(entries(a.tables, key_of(1, 0, 0, 0)), std::pair(1u, 2u));
+      });
+}
+
+TEST_F(FlowOrders, TwoMakersAndTheLastFlowOfAHost) {
+  settings.host_flows = 2;
+  run(
+      "two of one host want the last flow that it may have",
+      [](Processor& p) { p.make(key_of(1, 5000, 1, 9)); },
+      [&](Processor& p) { p.make(key_of(1, 5001, 1, 9)); },
+      [&](Processor& p) { p.make(key_of(1, 5002, 1, 9)); }, 0,
+      [](Processor& a, Processor& b) {
+        EXPECT_EQ((a.reason == Reason::none) + (b.reason == Reason::none), 1);
+        EXPECT_EQ(b.reason == Reason::none ? a.reason : b.reason, Reason::host_flows);
+        EXPECT_EQ(entries(a.tables, key_of(1, 0, 0, 0)), std::pair(1u, 2u));
+      });
+}
+
+TEST_F(FlowOrders, LastFlowOfAHostAndANewOne) {
+  u32 old = kNoRecord;
+  run(
+      "the last flow of a host is swept while it begins another",
+      [&](Processor& p) {
+        p.make(key_of(1, 5000, 1, 9));
+        old = p.index;
+      },
+      [&](Processor& p) { p.make(key_of(1, 5001, 1, 9)); },
+      [&](Processor& p) { sweep_record(p, old); }, settings.udp,
+      [](Processor& a, Processor&) {
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(entries(a.tables, key_of(1, 0, 0, 0)), std::pair(1u, 1u));
+      });
+}
+
+TEST_F(FlowOrders, TwoLastFlowsOfAHost) {
+  u32 first = kNoRecord, second = kNoRecord;
+  run(
+      "the last two flows of a host are swept at once",
+      [&](Processor& p) {
+        p.make(key_of(1, 5000, 1, 9));
+        first = p.index;
+        p.make(key_of(1, 5001, 1, 9));
+        second = p.index;
+      },
+      [&](Processor& p) { sweep_record(p, first); }, [&](Processor& p) { sweep_record(p, second); },
+      settings.udp,
+      [](Processor& a, Processor&) {
+        EXPECT_EQ(entries(a.tables, key_of(1, 0, 0, 0)), std::pair(0u, 0u));
+      });
+}
+
+// Packets change the state of a connection without a lock: whoever comes last, the count is right.
+TEST_F(FlowOrders, TwoPacketsOfAnOpeningConnection) {
+  u32 index = kNoRecord;
+  const auto becomes = [&](Processor& p, State state) {
+    Record& r = p.tables.records[index];
+    const State before = r.state;
+    set_state(r, state);
+    host_follow(p.tables, r, before);
+  };
+  run(
+      "one packet opens a connection, another begins it anew",
+      [&](Processor& p) {
+        p.make(key_of(1, 5000, 1, 9));
+        index = p.index;
+        becomes(p, State::tcp_transitory);
+      },
+      [&](Processor& p) {
+        becomes(p, State::tcp_opening);
+        becomes(p, State::tcp_established);
+      },
+      [&](Processor& p) { becomes(p, State::tcp_opening); }, 0,
+      [&](Processor& a, Processor&) {
+        const Record& r = a.tables.records[index];
+        const bool opening = r.state == State::tcp_opening;
+        EXPECT_EQ((r.host & kHostOpening) != 0, opening);
+        EXPECT_EQ(host_at(a.tables, r.host)->opening, opening ? 1u : 0u);
+      });
 }
 
 }  // namespace

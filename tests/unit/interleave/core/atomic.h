@@ -30,6 +30,12 @@ inline u32 atomic_exchange_if(u32* at, u32 expected, u32 desired) {
   if (before == expected) *at = desired;
   return before;
 }
+inline u64 atomic_exchange_if(u64* at, u64 expected, u64 desired) {
+  interleave_change(at);
+  const u64 before = *at;
+  if (before == expected) *at = desired;
+  return before;
+}
 inline u64 atomic_set_bits(u64* at, u64 bits) {
   interleave_change(at);
   const u64 before = *at;
@@ -46,6 +52,18 @@ inline u32 atomic_add(u32* at, u32 n) {
   interleave_change(at);
   const u32 before = *at;
   *at = before + n;
+  return before;
+}
+inline u64 atomic_add(u64* at, u64 n) {
+  interleave_change(at);
+  const u64 before = *at;
+  *at = before + n;
+  return before;
+}
+inline u32 atomic_exchange(u32* at, u32 desired) {
+  interleave_change(at);
+  const u32 before = *at;
+  *at = desired;
   return before;
 }
 
