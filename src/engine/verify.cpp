@@ -95,7 +95,10 @@ class Audit {
     else if (now_ - r.last_seen > timeout_of(s_, r) + overdue_max_)
       report("time", "flow %u stands %u ticks past its timer", i,
              now_ - r.last_seen - timeout_of(s_, r));
-    if (r.mapping != kNoRecord) check_held(i, r, r.mapping, true);
+    if (r.mapping != kNoRecord) return check_held(i, r, r.mapping, true);
+    const u32 port = to_host(r.external_port);
+    if (r.protocol != kProtocolTcp || port < kShareFirst || !in_pool(s_, port))
+      report("port", "flow %u of protocol %u has port %u without a mapping", i, r.protocol, port);
   }
 
   // What flow or permission `i` holds must be the mapping, or else a permission, of its endpoint.
@@ -155,6 +158,7 @@ class Audit {
   void check_places() {
     for (u32 i = 1; i < t_.records_max; ++i) {
       const bool used = t_.record_used[i >> 6] >> (i & 63) & 1;
+      if (t_.records[i].state == State::claiming) report("place", "record %u is half linked", i);
       if (used != (t_.records[i].state != State::free))
         report("place", "place %u is %s, its record is %s", i, used ? "taken" : "not taken",
                used ? "free" : "in use");
