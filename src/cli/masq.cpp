@@ -126,6 +126,9 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
+  differs(config.external_ports && (config.external_ports->first != s.pool[0].first ||
+                                    config.external_ports->last != s.pool[0].last),
+          "external_ports");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
   if (!from_file) return found;
@@ -227,7 +230,7 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 
 // What can be said to `masq up`.
 struct UpOptions {
-  std::string config_path, filtering, ipv6, datapath;
+  std::string config_path, filtering, ipv6, datapath, external_ports;
   std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0, host_flows = 0, host_ports = 0;
 };
@@ -252,6 +255,11 @@ void add_options(CLI::App& command, UpOptions& o) {
   command
       .add_option("--flows-max", o.flows_max, "Flows that the table holds; by memory if not given")
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
+  command
+      .add_option("--external-ports", o.external_ports,
+                  "External ports for inner hosts, as 20000-29999; all but the gateway's own if "
+                  "not given")
+      ->type_name("RANGE");
   command.add_option("--host-flows", o.host_flows, "Flows per inner host; 0 for no limit");
   command.add_option("--host-ports", o.host_ports, "External ports per inner host; 0 for no limit");
   command.add_option("--ipv6", o.ipv6, "IPv6 between inside and outside: auto, block or leave")
@@ -284,6 +292,9 @@ int up_with(UpOptions o) {
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;
   if (o.flows_max != 0) config.flows_max = o.flows_max;
+  if (!o.external_ports.empty())
+    if (Status status = set_external_ports(config, o.external_ports); !status)
+      return misuse(status.error().sentence);
   if (!o.ipv6.empty()) config.ipv6 = *ipv6_named(o.ipv6);
   if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
   return up(config, from_file);

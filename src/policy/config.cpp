@@ -6,6 +6,7 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -128,6 +129,9 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
       config.ipv6 = *mode;
     else
       wrong(node, "`ipv6` must be \"auto\", \"block\" or \"leave\".");
+  } else if (key == "external_ports") {
+    if (Status status = set_external_ports(config, word); !status)
+      wrong(node, status.error().sentence);
   } else if (key == "flows_max") {
     read_number(node, key, kFlowsMin, kFlowsMax, config.flows_max, wrong);
   } else if (key == "udp_refresh_inbound") {
@@ -211,6 +215,37 @@ PortRange local_port_range() {
   return {static_cast<u16>(first), static_cast<u16>(last)};
 }
 
+// The external ports: everything but those that the gateway's own sockets are given by the kernel.
+Status set_pool(Settings& s, const Config& config) {
+  PortRange local = local_port_range();
+  if (config.external_ports) {
+    PortRange asked = *config.external_ports;
+    if (asked.first <= local.last && local.first <= asked.last)
+      return error(
+          "The external ports {}-{} and net.ipv4.ip_local_port_range ({}-{}) have ports in common; "
+          "the gateway's own sockets get those.",
+          asked.first, asked.last, local.first, local.last);
+    for (PortRange& range : s.pool) range = {1, 0};
+    s.pool[0] = asked;
+    return Done{};
+  }
+  s.pool[0] = {1, 1023};
+  s.pool[1] = {1024, static_cast<u16>(local.first - 1)};
+  s.pool[2] = {static_cast<u16>(local.last + 1), 65535};
+  s.pool[3] = {1, 0};
+  if (local.first <= 1024) s.pool[1] = {1, 0};
+  if (local.last == 65535) s.pool[2] = {1, 0};
+  u32 ports = 0;
+  for (u32 i = 1; i < kPoolRangesMax; ++i)
+    if (s.pool[i].first <= s.pool[i].last) ports += s.pool[i].last - s.pool[i].first + 1u;
+  if (ports < 30000)
+    return error(
+        "net.ipv4.ip_local_port_range ({}-{}) leaves only {} ports for inner hosts and 30000 are "
+        "needed; narrow it, for example to 32768-60999.",
+        local.first, local.last, ports);
+  return Done{};
+}
+
 }  // namespace
 
 std::string filtering_name(Filtering filtering) {
@@ -250,6 +285,20 @@ Status add_filtering_for(Config& config, const std::string& network, const std::
   if (config.filtering_for.size() >= kFilterRulesMax)
     return error("There are more than {} networks with a filtering of their own.", kFilterRulesMax);
   config.filtering_for.push_back({address, length, *named});
+  return Done{};
+}
+
+Status set_external_ports(Config& config, const std::string& range) {
+  u32 first = 0, last = 0;
+  const char* const end = range.data() + range.size();
+  auto [dash, no_first] = std::from_chars(range.data(), end, first);
+  bool good = no_first == std::errc{} && dash != end && *dash == '-';
+  if (good) {
+    auto [rest, no_last] = std::from_chars(dash + 1, end, last);
+    good = no_last == std::errc{} && rest == end && first >= 1 && first <= last && last <= 65535;
+  }
+  if (!good) return error("`{}` is not a range of ports like 20000-29999, from 1 to 65535.", range);
+  config.external_ports = PortRange{static_cast<u16>(first), static_cast<u16>(last)};
   return Done{};
 }
 
@@ -327,6 +376,9 @@ std::string to_toml(const Config& config) {
   }
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
+  if (config.external_ports)
+    table.insert("external_ports",
+                 fmt::format("{}-{}", config.external_ports->first, config.external_ports->last));
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
   toml::table timeouts;
   for (const NumberKey& timeout : kTimeouts) timeouts.insert(timeout.key, config.*timeout.field);
@@ -354,22 +406,7 @@ Result<Settings> settings_for(const Config& config) {
   s.udp_refresh_inbound = config.udp_refresh_inbound;
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
   set_filtering(s, config);
-  // Everything but the ports that the gateway's own sockets are given by the kernel.
-  PortRange local = local_port_range();
-  s.pool[0] = {1, 1023};
-  s.pool[1] = {1024, static_cast<u16>(local.first - 1)};
-  s.pool[2] = {static_cast<u16>(local.last + 1), 65535};
-  s.pool[3] = {1, 0};
-  if (local.first <= 1024) s.pool[1] = {1, 0};
-  if (local.last == 65535) s.pool[2] = {1, 0};
-  u32 ports = 0;
-  for (u32 i = 1; i < kPoolRangesMax; ++i)
-    if (s.pool[i].first <= s.pool[i].last) ports += s.pool[i].last - s.pool[i].first + 1u;
-  if (ports < 30000)
-    return error(
-        "net.ipv4.ip_local_port_range ({}-{}) leaves only {} ports for inner hosts and 30000 are "
-        "needed; narrow it, for example to 32768-60999.",
-        local.first, local.last, ports);
+  if (Status status = set_pool(s, config); !status) return status.error();
   return s;
 }
 

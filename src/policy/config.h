@@ -27,7 +27,8 @@ struct Config {
   Filtering filtering = kFilterAddressAndPort;
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
-  u32 flows_max = 0;  // 0: by the machine's memory
+  u32 flows_max = 0;                        // 0: by the machine's memory
+  std::optional<PortRange> external_ports;  // none: all that the gateway's sockets are not given
   u32 tcp_established_s = 7440;
   u32 tcp_opening_s = 240;
   u32 tcp_closing_s = 240;
@@ -70,6 +71,8 @@ std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
+// Takes "20000-29999" for the external ports; else says what is wrong.
+Status set_external_ports(Config& config, const std::string& range);
 
 inline constexpr u32 kFlowsMin = 16;
 inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;
