@@ -119,8 +119,8 @@ Every external port of this protocol that a mapping may have is in use at the ex
 eight tries found none. TCP connections then share ports; of them only those are refused that go to
 a remote endpoint to which every port leads already, or for which 64 tries found none. The sender
 gets "communication administratively prohibited" (RFC 5508 REQ-8). See `masq mappings` for who has
-them. Shorter `udp_s` frees ports sooner; a narrower `net.ipv4.ip_local_port_range` leaves more ports
-to mappings, at the next start.""",
+them. Shorter `udp_s` frees ports sooner; a narrower `net.ipv4.ip_local_port_range` leaves more to
+mappings, at the next start.""",
     "contention": """\
 Two processors made a mapping for the same inner endpoint at once, and one of them gave up. The
 sender will try again. It should be rare; if it is not, please report it.""",

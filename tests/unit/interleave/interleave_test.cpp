@@ -396,7 +396,14 @@ TEST_F(FlowOrders, LookUpBesideAClaim) {
       "an answer comes while another one claims the tuple in vain", 2,
       [&](Processor& p) {
         p.make(tcp_to(1, 1));
+        // Its first slot is taken while the guest comes, and free when the claim does: so the claim
+        // lies before the guest.
+        const Key key{p.settings.externals[0].address, tcp_to(2, 2).remote_address,
+                      port_from_host(40000), port_from_host(80), kProtocolTcp};
+        const u64 hash = key_hash(p.settings, key, kIn);
+        slots_insert(p.tables.outer_slots, hash, kRecordsMin - 1, p.tables.records_max);
         p.make(tcp_to(2, 2));
+        slots_remove(p.tables.outer_slots, hash, kRecordsMin - 1, p.tables.records_max);
         guest = p.index;
       },
       [&](Processor& p) { p.make(tcp_to(1, 2)); },
