@@ -117,9 +117,11 @@ which needs `masq down` first; but look at `masq flows` before, whether one host
 them.""",
     "ports_exhausted": """\
 Every external port of this protocol that a mapping may have is in use at the external address, or
-eight tries found none. The sender gets "communication administratively prohibited" (RFC 5508
-REQ-8). See `masq mappings` for who has them. Shorter `udp_s` frees ports sooner; a narrower
-`net.ipv4.ip_local_port_range` leaves more ports to mappings, at the next start.""",
+eight tries found none. TCP connections then share ports; of them only those are refused that go to
+a remote endpoint to which every port leads already, or for which 64 tries found none. The sender
+gets "communication administratively prohibited" (RFC 5508 REQ-8). See `masq mappings` for who has
+them. Shorter `udp_s` frees ports sooner; a narrower `net.ipv4.ip_local_port_range` leaves more to
+mappings, at the next start.""",
     "host_flows": """\
 One inner host has as many flows as one may have (`host_flows`), and wanted another. What it has
 goes on, and other hosts are not concerned. The sender gets "communication administratively

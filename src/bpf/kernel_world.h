@@ -17,8 +17,10 @@ MASQ_INLINE T* first_of(Map& map) {
 
 extern "C" {
 u32 masq_choose_port(u32 hook, u32 i);
+u32 masq_take_chosen(__sk_buff* skb, u32 hook, u32 i, u32 chosen);
 u32 masq_take_record(u32 start_bit);
-u32 masq_take_port(__sk_buff* skb, u32 hook);
+u32 masq_choose_shared_port(__sk_buff* skb, u32 hook, u32 i);
+u32 masq_is_taken_outside(u32 hook, u32 port);
 u32 masq_link_flow(u32 hook);
 u32 masq_hold_host(u32 hook);
 u32 masq_settle_host(u32 hook, u32 reason);
@@ -108,8 +110,10 @@ struct KernelWorld {
   MASQ_INLINE void settle_host(Reason reason) { masq_settle_host(hook, static_cast<u32>(reason)); }
   MASQ_INLINE Reason prepare_flow() { return static_cast<Reason>(masq_prepare_flow(skb, hook)); }
   MASQ_INLINE u32 choose_port(u32 i) { return masq_choose_port(hook, i); }
+  MASQ_INLINE u32 take_chosen(u32 i, u32 chosen) { return masq_take_chosen(skb, hook, i, chosen); }
   MASQ_INLINE u32 take_record(u32 start_bit) { return masq_take_record(start_bit); }
-  MASQ_INLINE u32 take_port() { return masq_take_port(skb, hook); }
+  MASQ_INLINE u32 choose_shared_port(u32 i) { return masq_choose_shared_port(skb, hook, i); }
+  MASQ_INLINE bool is_taken_outside(u32 port) { return masq_is_taken_outside(hook, port) != 0; }
   MASQ_INLINE Reason link_flow() { return static_cast<Reason>(masq_link_flow(hook)); }
 
   // The packet is always the one of the scratch.

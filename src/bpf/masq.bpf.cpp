@@ -380,13 +380,31 @@ __attribute__((noinline)) u32 masq_choose_port(u32 hook, u32 i) {
   return choose_port(w, i);
 }
 
-__attribute__((noinline)) u32 masq_take_port(__sk_buff* skb, u32 hook) {
+__attribute__((noinline)) u32 masq_take_chosen(__sk_buff* skb, u32 hook, u32 i, u32 chosen) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNothing;
   KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
   if (!open_tables(w.tables)) return kNothing;
-  return take_external_port(w);
+  return take_chosen(w, i, chosen);
+}
+
+__attribute__((noinline)) u32 masq_choose_shared_port(__sk_buff* skb, u32 hook, u32 i) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kNothing;
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return kNothing;
+  return choose_shared_port(w, i);
+}
+
+__attribute__((noinline)) u32 masq_is_taken_outside(u32 hook, u32 port) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 1;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  if (!open_tables(w.tables)) return 1;
+  return is_taken_outside(w, port);
 }
 
 __attribute__((noinline)) u32 masq_take_record(u32 start_bit) {
@@ -400,7 +418,9 @@ __attribute__((noinline)) u32 masq_link_flow(u32 hook) {
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
-  return static_cast<u32>(link_flow(w));
+  Reason reason = link_flow(w);
+  if (is_shared_now(w.making)) count(Traffic::flows_sharing_port, 1);
+  return static_cast<u32>(reason);
 }
 
 __attribute__((noinline)) u32 masq_hold_host(u32 hook) {

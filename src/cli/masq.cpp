@@ -132,6 +132,9 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(other_limit(config.host_opening, s.host_opening), "host_opening");
   differs(other_limit(config.host_new_per_s, s.host_new_per_s), "host_new_per_s");
   differs(other_limit(config.host_new_burst, s.host_new_burst), "host_new_burst");
+  differs(config.external_ports && (config.external_ports->first != s.pool[0].first ||
+                                    config.external_ports->last != s.pool[0].last),
+          "external_ports");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
   differs((from_file || config.mss_clamp != kMssByMtu) && config.mss_clamp != s.mss_clamp,
@@ -237,7 +240,7 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 
 // What can be said to `masq up`.
 struct UpOptions {
-  std::string config_path, filtering, ipv6, datapath;
+  std::string config_path, filtering, ipv6, datapath, external_ports;
   std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0;
   std::optional<u32> host_flows, host_ports, host_opening, host_new_per_s, host_new_burst;
@@ -290,6 +293,11 @@ void add_options(CLI::App& command, UpOptions& o) {
   command
       .add_option("--flows-max", o.flows_max, "Flows that the table holds; by memory if not given")
       ->check(CLI::Range(kFlowsMin, kFlowsMax));
+  command
+      .add_option("--external-ports", o.external_ports,
+                  "External ports for inner hosts, as 20000-29999; all but the gateway's own if "
+                  "not given")
+      ->type_name("RANGE");
   add_host_options(command, o);
   command
       .add_option(
@@ -340,6 +348,9 @@ int up_with(UpOptions o) {
     config.mss_clamp = *clamp;
   }
   if (o.take_over_streams) config.take_over_streams = true;
+  if (!o.external_ports.empty())
+    if (Status status = set_external_ports(config, o.external_ports); !status)
+      return misuse(status.error().sentence);
   if (!o.ipv6.empty()) config.ipv6 = *ipv6_named(o.ipv6);
   if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
   return up(config, from_file);

@@ -306,6 +306,7 @@ json flows_json(const AnyDatapath& datapath) {
                    {"remote", to_text(r.remote_address, r.remote_port)},
                    {"state", state_name(r.state)},
                    {"gateway", (r.flags & kFlagLocal) != 0},
+                   {"shares_port", r.mapping == kNoRecord},
                    {"expires_s", expires_s(s, r, now)}});
   }
   return out;
@@ -439,6 +440,9 @@ std::string status_text(const json& status) {
                    number(traffic["translated_out_bytes"])));
   line(fmt::format("  in        {} packets, {} bytes", number(traffic["translated_in"]),
                    number(traffic["translated_in_bytes"])));
+  if (traffic["flows_sharing_port"] != 0)
+    line(fmt::format("  shared    {} TCP flows made that share their external port",
+                     number(traffic["flows_sharing_port"])));
   for (const Named& each : kUserFigures)
     if (in_user_space && status["user"][each.name] != 0)
       line(fmt::format("  {:>10}  {}: {}", number(status["user"][each.name]), each.name,

@@ -14,13 +14,24 @@
 //
 // Before all that the flow is counted at its inner host, which may have reached a limit (hosts.h).
 //
+// Sharing a port. When no external port is free, a TCP flow shares one: it gets no mapping, and any
+// port of the pool that nobody has towards its remote endpoint. The outer key tells the flows of
+// one port apart, so no two records may have the same, and this is how: a record is put into the
+// outer index as `claiming`, which no look-up takes for a flow; then its twin is looked for; only
+// without one does it come into force. Of two that claim a key at the same moment at least one has
+// been put in before the other one looks, so never both stay; both may retreat, and look for
+// another port. A flow of a mapping does the same, because a sharing flow may have the mapping's
+// port towards that remote endpoint: then it shares another port itself. UDP and ICMP never share;
+// the programs that speak them rely on one external endpoint.
+//
 // Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
 // the same lock by the sweeper (or by the maker that wants its place in the index), and with the
 // last flow its mapping and the external port. The sweeper gives the record back at least kPause
 // later.
 //
 // `World` is the shell: kernel or user space. What it must offer stands in core/world.h.
-// RFC 4787 REQ-1, REQ-3, REQ-5; RFC 6888 REQ-11d: nothing in force is ever evicted.
+// RFC 4787 REQ-1, REQ-3, REQ-5; RFC 6888 REQ-11d: nothing in force is ever evicted; RFC 7857
+// section 3.
 #pragma once
 
 #include "core/hosts.h"
@@ -38,6 +49,9 @@ struct NewFlow {
   bool keep_port;  // the external port should be the internal one (the gateway's own traffic)
 };
 
+// Choices of a port that may fall on a local socket or be lost to another; a power of two.
+inline constexpr u32 kPortTries = 8;
+
 // A flow in the making: what has been taken before the lock, and what of it was used.
 struct Making {
   u64 hash;          // of the flow's key in the inner index
@@ -52,52 +66,113 @@ struct Making {
   bool flow_used;
   bool mapping_used;
   bool permission_used;
+  bool share;            // the flow shares its external port: `port` is not held
+  u8 attempt;            // 0, 1, ...: each throws other dice
+  u8 empty;              // a bit for each kind of try that has found the pool empty
+  u16 held[kPortTries];  // ports that were taken and may not be used; 0: none, no socket's port
 };
 
-inline constexpr u32 kPortTries =
-    8;  // choices that may fall on a local socket or be lost to another
+// What the tries ask for: half of them a port as it should be (0), a quarter the other parity (1),
+// and the last quarter either parity (2, 3) in the high half.
+MASQ_INLINE u32 kind_of_try(u32 i, bool low) {
+  u32 last = low ? 2 : 0;  // the same search again unless the others were made in the low half
+  return i < kPortTries / 2 ? 0 : i < kPortTries * 3 / 4 ? 1 : last + (i & 1);
+}
 
-// Try number `i` for the external port of the endpoint of w.new_flow; kNothing if it finds none.
-// Half of the tries ask for a port as it should be, a quarter for the other parity, and the last
-// quarter for either parity in the high half.
+MASQ_INLINE bool wants_low_port(const NewFlow& n) {
+  return to_host(n.inner.near_port) < 1024 && n.inner.protocol != kProtocolIcmp;
+}
+
+// Try number `i` for the external port of the endpoint of w.new_flow; as port_find_free.
 template <class World>
 MASQ_INLINE u32 choose_port(World& w, u32 i) {
   const NewFlow& n = w.new_flow;
-  u32 wanted = to_host(n.inner.near_port);
-  bool icmp = n.inner.protocol == kProtocolIcmp;
-  bool low = wanted < 1024 && !icmp && i < kPortTries * 3 / 4;
-  u32 other_parity = i < kPortTries / 2 ? 0 : i < kPortTries * 3 / 4 ? 1 : i & 1;
-  return port_find_free(pool_of(w.tables, n.external, n.inner.protocol), wanted ^ other_parity, low,
-                        icmp, keyed_hash(w.settings.secret, w.making.mapping_hash, i + 1));
+  bool low = wants_low_port(n);
+  u32 kind = kind_of_try(i, low);
+  u32 dice = w.making.attempt * kPortTries + i + 1;
+  return port_find_free(pool_of(w.tables, n.external, n.inner.protocol),
+                        to_host(n.inner.near_port) ^ (kind & 1), low && kind < 2,
+                        n.inner.protocol == kProtocolIcmp,
+                        keyed_hash(w.settings.secret, w.making.mapping_hash, dice));
 }
 
-// Takes an external port; kNothing if there is none. Ports that sockets of the gateway have stay
-// taken until one is found, so that not every try finds the same of them.
+// Would the new flow w.new_flow have a twin with this external port? What goes to the external
+// endpoint itself counts too: by hairpinning it would come back to its own sender.
+template <class World>
+MASQ_INLINE bool is_taken_outside(World& w, u32 port) {
+  const NewFlow& n = w.new_flow;
+  Key outer{w.settings.externals[n.external & (kExternalsMax - 1)].address, n.inner.remote_address,
+            port_from_host(static_cast<u16>(port)), n.inner.remote_port, n.inner.protocol};
+  if (same(outer.near_address, outer.remote_address) && same(outer.near_port, outer.remote_port))
+    return true;
+  return has_twin(w.tables, w.settings, outer, key_hash(w.settings, outer, kIn), kNoRecord);
+}
+
+template <class World>
+MASQ_INLINE bool is_port_of_socket(World& w, u32 port) {
+  const NewFlow& n = w.new_flow;
+  Ipv4 address = w.settings.externals[n.external & (kExternalsMax - 1)].address;
+  return n.inner.protocol != kProtocolIcmp &&
+         w.port_has_socket(n.inner.protocol, address, port_from_host(static_cast<u16>(port)),
+                           Ipv4{0}, Port{0});
+}
+
+// Port number `i` that the flow w.new_flow could share, kNothing if it may not have that one.
+template <class World>
+MASQ_INLINE u32 choose_shared_port(World& w, u32 i) {
+  u64 random = keyed_hash(w.settings.secret, w.making.hash, w.making.attempt);
+  u32 port = shared_port_at(w.settings, random, i);
+  if (port == kNothing || is_taken_outside(w, port) || is_port_of_socket(w, port)) return kNothing;
+  return port;
+}
+
+// A port to share, kNothing if none was found. Nothing is taken.
+template <class World>
+MASQ_INLINE u32 find_shared_port(World& w) {
+  u32 found = kNothing;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kShareTries && found == kNothing; ++i) found = w.choose_shared_port(i);
+  return found;
+}
+
+// Takes the port that try number `i` has chosen; kNothing if it was lost to another or may not be
+// used. Then it is left in `held`.
+template <class World>
+MASQ_INLINE u32 take_chosen(World& w, u32 i, u32 chosen) {
+  const NewFlow& n = w.new_flow;
+  u16 port = static_cast<u16>(chosen);
+  if (!port_take(pool_of(w.tables, n.external, n.inner.protocol), port)) return kNothing;
+  bool taken = n.inner.protocol == kProtocolTcp && w.is_taken_outside(port);
+  if (!taken && !is_port_of_socket(w, port)) return port;
+  w.making.held[i & (kPortTries - 1)] = port;
+  return kNothing;
+}
+
+// Takes an external port; kNothing if there is none. Ports that sockets of the gateway have, or
+// somebody towards the same remote endpoint, stay taken until one is found, so that not every try
+// finds the same of them. Where a search has found the pool empty it is not made again.
 template <class World>
 MASQ_INLINE u32 take_external_port(World& w) {
   const NewFlow& n = w.new_flow;
+  Making& m = w.making;
   PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
   if (n.keep_port && port_take(pool, to_host(n.inner.near_port))) return to_host(n.inner.near_port);
-  Ipv4 address = w.settings.externals[n.external & (kExternalsMax - 1)].address;
-  u16 held[kPortTries];  // 0: none, which is no socket's port
+  bool low = wants_low_port(n);
+  m.empty = 0;
   u32 found = kNothing;
+#pragma clang loop unroll(full)
+  for (u32 i = 0; i < kPortTries; ++i) m.held[i] = 0;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kPortTries; ++i) {
-    held[i] = 0;
-    if (found != kNothing) continue;
+  for (u32 i = 0; i < kPortTries && found == kNothing; ++i) {
+    u32 kind = kind_of_try(i, low);
+    if ((m.empty >> kind) & 1) continue;
     u32 chosen = w.choose_port(i);
-    if (chosen == kNothing) continue;
-    u16 port = static_cast<u16>(chosen);
-    if (!port_take(pool, port)) continue;
-    if (n.inner.protocol == kProtocolIcmp ||
-        !w.port_has_socket(n.inner.protocol, address, port_from_host(port), Ipv4{0}, Port{0}))
-      found = port;
-    else
-      held[i] = port;
+    if (chosen == kNothing) m.empty |= static_cast<u8>(1u << kind);
+    if (chosen < kMisled) found = w.take_chosen(i, chosen);
   }
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortTries; ++i)
-    if (held[i] != 0) port_give(pool, held[i]);
+    if (m.held[i] != 0) port_give(pool, m.held[i]);
   return found;
 }
 
@@ -107,9 +182,10 @@ MASQ_INLINE void fill_deltas(Record& r, Ipv4 external_address) {
                                    checksum_difference(r.internal_port.be, r.external_port.be));
 }
 
-// Sets every field of a record that belongs to nobody else yet, or that starts a new life in place.
+// Sets every field of a record that belongs to nobody else yet. It is in force once link_record
+// says so.
 MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Port external_port,
-                             u32 external, u32 mapping, State state, u8 flags, Ticks now) {
+                             u32 external, u32 mapping, u8 flags, Ticks now) {
   external &= kExternalsMax - 1;
   r.internal_address = inner.near_address;
   r.remote_address = inner.remote_address;
@@ -130,7 +206,7 @@ MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Por
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
   fill_deltas(r, s.externals[external].address);
-  set_state(r, state);
+  set_state(r, State::claiming);
 }
 
 MASQ_INLINE Key inner_key(const Record& r) {
@@ -141,15 +217,22 @@ MASQ_INLINE Key outer_key(const Settings& s, const Record& r) {
              r.external_port, r.remote_port, r.protocol};
 }
 
-// Under the lock. Links a filled record into both indexes, or into none.
+// Under the lock. Links a filled record into both indexes and puts it in force, or neither:
+// `contention` if another one has its outer key. `sole`: nobody else can have it.
 template <class World>
-MASQ_INLINE bool link_record(World& w, u32 index, const Record& r) {
-  u64 outer = key_hash(w.settings, outer_key(w.settings, r), kIn);
-  if (!slots_insert(w.tables.outer_slots, outer, index, w.tables.records_max)) return false;
+MASQ_INLINE Reason link_record(World& w, u32 index, Record& r, State state, bool sole) {
+  Key key = outer_key(w.settings, r);
+  u64 outer = key_hash(w.settings, key, kIn);
+  if (!slots_insert(w.tables.outer_slots, outer, index, w.tables.records_max))
+    return Reason::flow_table_full;
+  bool twin = !sole && has_twin(w.tables, w.settings, key, outer, index);
   u64 inner = key_hash(w.settings, inner_key(r), kOut);
-  if (slots_insert(w.tables.inner_slots, inner, index, w.tables.records_max)) return true;
+  if (!twin && slots_insert(w.tables.inner_slots, inner, index, w.tables.records_max)) {
+    set_state(r, state);
+    return Reason::none;
+  }
   slots_remove(w.tables.outer_slots, outer, index, w.tables.records_max);
-  return false;
+  return twin ? Reason::contention : Reason::flow_table_full;
 }
 
 // Under the lock. Takes a record out of both indexes and leaves it dead.
@@ -223,10 +306,11 @@ MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
   Record* r = record_at(w.tables, m.mapping);
   if (r == nullptr) return Reason::internal_error;
   fill_record(w.settings, *r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0,
-              State::mapping, m.mapping_flags, w.now);
-  if (!link_record(w, m.mapping, *r)) {
+              m.mapping_flags, w.now);
+  Reason reason = link_record(w, m.mapping, *r, State::mapping, true);
+  if (reason != Reason::none) {
     r->state = State::free;
-    return Reason::flow_table_full;
+    return reason;
   }
   mapping = m.mapping;
   m.mapping_used = true;
@@ -244,15 +328,36 @@ MASQ_INLINE Reason link_permission(World& w, u32 mapping, Record& of, u32& permi
   if (permission != kNoRecord) return Reason::none;
   Record* r = record_at(w.tables, m.permission);
   if (m.permission == kNoRecord || r == nullptr) return Reason::contention;
-  fill_record(w.settings, *r, key, of.external_port, n.external, 0, State::permission, 0, w.now);
+  fill_record(w.settings, *r, key, of.external_port, n.external, 0, 0, w.now);
   r->sequence_end[0] = mapping;
-  if (!link_record(w, m.permission, *r)) {
+  Reason reason = link_record(w, m.permission, *r, State::permission, true);
+  if (reason != Reason::none) {
     r->state = State::free;
-    return Reason::flow_table_full;
+    return reason;
   }
   permission = m.permission;
   m.permission_used = true;
   of.mapping += 1;
+  return Reason::none;
+}
+
+// Under the lock: what a new flow will hold, one holder more. Kept by the caller even if the flow
+// comes to nothing: unlinking that lets go of it.
+template <class World>
+MASQ_INLINE Reason hold_mapping(World& w, u32& held, Port& external_port) {
+  u32 mapping = kNoRecord;
+  Reason reason = link_mapping(w, mapping);
+  if (reason != Reason::none) return reason;
+  Record* of = record_at(w.tables, mapping);
+  if (of == nullptr) return Reason::internal_error;
+  held = mapping;
+  if (of->flags & kFlagOpenToAddress) {
+    reason = link_permission(w, mapping, *of, held);
+    of = record_at(w.tables, held);
+    if (reason != Reason::none || of == nullptr) return reason;
+  }
+  external_port = of->external_port;
+  of->mapping += 1;
   return Reason::none;
 }
 
@@ -267,32 +372,29 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
     flow = existing;
     return Reason::none;
   }
-  u32 mapping = kNoRecord;
-  Reason reason = link_mapping(w, mapping);
-  if (reason != Reason::none) return reason;
-  Record* of = record_at(w.tables, mapping);
   Record* f = record_at(w.tables, m.flow);
-  if (f == nullptr || of == nullptr) return Reason::internal_error;
-  u32 held = mapping;
-  if (of->flags & kFlagOpenToAddress) {
-    reason = link_permission(w, mapping, *of, held);
-    of = record_at(w.tables, held);
-    if (reason != Reason::none || of == nullptr) return reason;
-  }
-  of->mapping += 1;  // first: the expired flow may be the last that holds the same mapping
+  if (f == nullptr) return Reason::internal_error;
+  u32 held = kNoRecord;
+  Port external_port = port_from_host(static_cast<u16>(m.port));
+  // First: the expired flow may be the last that holds the same mapping.
+  Reason reason = m.share ? Reason::none : hold_mapping(w, held, external_port);
+  if (reason != Reason::none) return reason;
   old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
   if (old != nullptr) m.ended = unlink_flow(w, existing, *old);
-  fill_record(w.settings, *f, n.inner, of->external_port, n.external, held, n.state, n.flags,
-              w.now);
+  fill_record(w.settings, *f, n.inner, external_port, n.external, held, n.flags, w.now);
   f->host = m.host;
   m.flow_used = true;
-  if (!link_record(w, m.flow, *f)) {
-    f->host = kNoHost;                     // given back with m.host
-    m.host |= unlink_flow(w, m.flow, *f);  // takes the mapping along if it was new
-    return Reason::flow_table_full;
+  reason = link_record(w, m.flow, *f, n.state, n.inner.protocol != kProtocolTcp);
+  if (reason == Reason::none) {
+    flow = m.flow;
+    return reason;
   }
-  flow = m.flow;
-  return Reason::none;
+  f->host = kNoHost;                              // the host's count stays with m.host
+  if (unlink_flow(w, m.flow, *f) & kHostMapping)  // the mapping goes along if it was new
+    host_drop_mapping(w.tables, m.host);
+  // The mapping's port is taken towards this remote endpoint, and the mapping has no other.
+  if (reason == Reason::contention && !m.mapping_used) m.share = true;
+  return reason;
 }
 
 // An external port into w.making.port, if the host may have one more.
@@ -300,13 +402,14 @@ template <class World>
 MASQ_INLINE Reason take_port_for_host(World& w) {
   Reason reason = host_add_mapping(w.tables, w.settings, w.making.host);
   if (reason != Reason::none) return reason;
-  w.making.port = w.take_port();
+  w.making.port = take_external_port(w);
   if (w.making.port != kNothing) return Reason::none;
   host_drop_mapping(w.tables, w.making.host);
   return Reason::ports_exhausted;
 }
 
-// First half, without the lock: takes what w.new_flow will need. `m.hash` is set by the caller.
+// First half, without the lock: takes what w.new_flow will need. `m.hash`, `m.attempt` and
+// `m.share` are set by the caller.
 template <class World>
 MASQ_INLINE Reason prepare_flow(World& w) {
   const NewFlow& n = w.new_flow;
@@ -324,18 +427,25 @@ MASQ_INLINE Reason prepare_flow(World& w) {
   u32 mapping = find_mapping(w.tables, key, m.mapping_hash, n.external);
   const Record* of = mapping == kNoRecord ? nullptr : record_at(w.tables, mapping);
   u8 flags = of != nullptr ? of->flags : m.mapping_flags;
-  if (flags & kFlagOpenToAddress) {
+  if ((flags & kFlagOpenToAddress) && !m.share) {
     m.permission = w.take_record(static_cast<u32>(m.hash >> 40));
     if (m.permission == kNoRecord) return Reason::flow_table_full;
   }
-  if (mapping == kNoRecord) {
-    Reason reason = take_port_for_host(w);
-    if (reason != Reason::none) {
-      if (m.permission != kNoRecord) record_give(w.tables, m.permission);
-      return reason;
-    }
-    m.mapping = w.take_record(static_cast<u32>(m.mapping_hash >> 48));
+  Reason reason = Reason::none;
+  if (mapping == kNoRecord && !m.share) {
+    reason = take_port_for_host(w);
+    m.share = reason == Reason::ports_exhausted && n.inner.protocol == kProtocolTcp;
   }
+  if (m.share) {
+    m.port = find_shared_port(w);
+    reason = m.port == kNothing ? Reason::ports_exhausted : Reason::none;
+  }
+  if (reason != Reason::none) {
+    if (m.permission != kNoRecord) record_give(w.tables, m.permission);
+    return reason;
+  }
+  if (m.port != kNothing && !m.share)
+    m.mapping = w.take_record(static_cast<u32>(m.mapping_hash >> 48));
   m.flow = w.take_record(static_cast<u32>(m.hash >> 48));
   return Reason::none;
 }
@@ -350,7 +460,8 @@ MASQ_INLINE Reason link_flow(World& w) {
   Reason reason = Reason::flow_table_full;
   // Counted before it is there, so that not even many processors at once make one too many.
   bool room = atomic_add(&w.tables.shared->flows, 1) < w.settings.flows_max;
-  if (room && m.flow != kNoRecord && (m.port == kNothing || m.mapping != kNoRecord)) {
+  bool holds_port = m.port != kNothing && !m.share;
+  if (room && m.flow != kNoRecord && (!holds_port || m.mapping != kNoRecord)) {
     reason = Reason::internal_error;
     if (w.lock(static_cast<u32>(m.mapping_hash) & (kStripes - 1))) {
       reason = link_locked(w, flow);
@@ -360,13 +471,22 @@ MASQ_INLINE Reason link_flow(World& w) {
   if (!m.flow_used) atomic_add(&w.tables.shared->flows, static_cast<u32>(-1));
   if (m.flow != kNoRecord && !m.flow_used) record_give(w.tables, m.flow);
   if (m.permission != kNoRecord && !m.permission_used) record_give(w.tables, m.permission);
-  if (m.port != kNothing && !m.mapping_used) {
+  if (holds_port && !m.mapping_used) {
     port_give(pool_of(w.tables, n.external, n.inner.protocol), static_cast<u16>(m.port));
     host_drop_mapping(w.tables, m.host);
     if (m.mapping != kNoRecord) record_give(w.tables, m.mapping);
   }
   m.flow = flow;
   return reason;
+}
+
+// The mapping found in the first half may be gone in the second; its port may be another's towards
+// this remote endpoint; the port to share may have been lost to another; and one to spare.
+inline constexpr u32 kMakeTries = 4;
+
+// After link_flow: has it made a flow that shares its port?
+MASQ_INLINE bool is_shared_now(const Making& m) {
+  return m.share && m.flow_used && m.flow != kNoRecord;
 }
 
 // Makes the flow, and the mapping if the endpoint has none; also finds a flow that others have made
@@ -376,9 +496,10 @@ MASQ_INLINE Reason make_flow(World& w) {
   Reason reason = w.hold_host();
   if (reason != Reason::none) return reason;
   reason = Reason::contention;
+  w.making.share = false;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < 2 && reason == Reason::contention; ++i) {
-    // The mapping found in the first half may be gone in the second.
+  for (u32 i = 0; i < kMakeTries && reason == Reason::contention; ++i) {
+    w.making.attempt = static_cast<u8>(i);
     reason = w.prepare_flow();
     if (reason == Reason::none) reason = w.link_flow();
   }

@@ -8,9 +8,13 @@
 // one.
 //
 // Ports that are not in Settings::pool are marked as used from the start, once and for all.
+//
+// When there is none left, TCP flows share ports (flows.h). Such a flow sets no bit: it may have
+// any port of the pool from 1024 on, and tries some that are spread over it.
 #pragma once
 
 #include "core/bit_pool.h"
+#include "core/settings.h"
 #include "wire/types.h"
 
 namespace masq {
@@ -45,8 +49,11 @@ MASQ_INLINE bool port_is_used(const PortPool& pool, u16 port) {
   return (atomic_load(&pool.used[n & 1][n >> 7]) >> ((n >> 1) & 63)) & 1;
 }
 
-// A port of this parity and half that is free at this moment (host order), or kNothing. Takes
-// nothing. `whole` ignores the halves (ICMP identifiers have none). At most kPortThrows +
+// A search that a hint has misled: there may be a free port all the same.
+inline constexpr u32 kMisled = kNothing - 1;
+
+// A port of this parity and half that is free at this moment (host order), or kNothing, or kMisled.
+// Takes nothing. `whole` ignores the halves (ICMP identifiers have none). At most kPortThrows +
 // kPortFullWords + 1 words are read.
 MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole, u64 random) {
   parity &= 1;
@@ -82,10 +89,38 @@ MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole,
     room = ~atomic_load(&pool.used[parity][word]);
     if (room == 0) {
       pool_note_full(pool.used[parity], pool.full[parity], word << 6);
-      return kNothing;
+      return kMisled;
     }
   }
   return (word << 7) | (pick_bit(room, static_cast<u32>(random >> 56)) << 1) | parity;
+}
+
+// Ports that a flow looks at which wants to share one. With 3 of 4 of the pool's ports taken
+// towards its remote endpoint it finds none once in 10^8; a pool of so many ports is seen whole.
+inline constexpr u32 kShareTries = 64;
+inline constexpr u32 kShareFirst = 1024;  // the low ports are few, and known to their users
+
+// Number `i` of them, or kNothing if the pool has no port from kShareFirst on.
+MASQ_INLINE u32 shared_port_at(const Settings& s, u64 random, u32 i) {
+  u32 total = 0;
+#pragma clang loop unroll(disable)
+  for (u32 k = 0; k < kPoolRangesMax; ++k) {
+    u32 first = s.pool[k].first < kShareFirst ? kShareFirst : s.pool[k].first;
+    if (first <= s.pool[k].last) total += s.pool[k].last - first + 1;
+  }
+  if (total == 0) return kNothing;
+  u32 stride = total < kShareTries ? 1 : total / kShareTries;
+  u32 begin = static_cast<u32>((random >> 32) * total >> 32);
+  u32 n = (begin + i * stride) % total;
+  u32 port = kNothing;
+#pragma clang loop unroll(disable)
+  for (u32 k = 0; k < kPoolRangesMax; ++k) {
+    u32 first = s.pool[k].first < kShareFirst ? kShareFirst : s.pool[k].first;
+    u32 count = first <= s.pool[k].last ? s.pool[k].last - first + 1 : 0;
+    if (port == kNothing && n < count) port = first + n;
+    n -= n < count ? 0 : count;
+  }
+  return port;
 }
 
 }  // namespace masq

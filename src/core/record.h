@@ -5,6 +5,9 @@
 // endpoint; it points to its mapping, and the mapping counts the flows that hold it. Keeping both
 // in one table means one index, one allocator and one sweeper.
 //
+// A TCP flow without a mapping (mapping 0) *shares* its external port: it has it towards its remote
+// endpoint alone, and others have it towards theirs (RFC 7857 section 3; flows.h says when).
+//
 // Two bytes are left, for the generation of a rule set; its path will have to share the place of
 // `external`, which needs four bits.
 #pragma once
@@ -19,6 +22,7 @@ enum class State : u8 {
   free = 0,         // not in use
   ending,           // being unlinked at this moment: out of force already, not yet dead
   dead,             // unlinked; its place is given back after a pause, see table.h
+  claiming,         // being linked: in force only once it is known that nobody has its outer key
   mapping,          // no remote endpoint; lives while flows hold it
   permission,       // of a mapping towards a remote address, see flows.h; lives while flows hold it
   udp,              //
@@ -57,7 +61,8 @@ struct Record {
   u8 protocol;
   State state;
   u32 last_seen;  // ticks, see clock.h
-  u32 mapping;    // flow: what it holds, its mapping or a permission; these: how many hold them
+  u32 mapping;    // flow: what it holds, its mapping or a permission, kNoRecord if it shares its
+                  // external port; mapping and permission: how many hold them
   u32 sequence_end[2];    // highest sequence number sent in each direction, plus one; of a
                           // permission the first is the mapping that it holds
   u32 acknowledged[2];    // how much of each direction the other end has acknowledged

@@ -444,9 +444,10 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
   u16 port = to_host(p.source_port);
   if (!in_pool(w.settings, port)) return false;
   // A socket keeps its port from being given to others, unless they had it before it was opened.
-  if (w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0}))
-    return port_is_used(pool_of(w.tables, external, p.protocol), port);
-  return true;
+  if (!w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0})) return true;
+  if (port_is_used(pool_of(w.tables, external, p.protocol), port)) return true;
+  w.new_flow = NewFlow{outgoing_key(p), external, State::free, 0, false};
+  return p.kind == Kind::tcp && w.is_taken_outside(port);
 }
 
 // `external`: which external address the packet's source is, or kExternalsMax if none.

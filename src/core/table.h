@@ -134,10 +134,14 @@ MASQ_INLINE bool matches_inner(const Record& r, const Key& k) {
          r.protocol == k.protocol && is_live_kind(r.state);
 }
 
-MASQ_INLINE bool matches_outer(const Settings& s, const Record& r, const Key& k) {
+MASQ_INLINE bool has_outer_key(const Settings& s, const Record& r, const Key& k) {
   return same(r.external_port, k.near_port) && same(r.remote_address, k.remote_address) &&
-         same(r.remote_port, k.remote_port) && r.protocol == k.protocol && is_live_kind(r.state) &&
+         same(r.remote_port, k.remote_port) && r.protocol == k.protocol &&
          same(s.externals[r.external & (kExternalsMax - 1)].address, k.near_address);
+}
+
+MASQ_INLINE bool matches_outer(const Settings& s, const Record& r, const Key& k) {
+  return has_outer_key(s, r, k) && is_live_kind(r.state);
 }
 
 // The record with this key, in force or expired, or kNoRecord.
@@ -163,6 +167,20 @@ MASQ_INLINE u32 find_outer(const Tables& t, const Settings& s, const Key& key, u
     if (r != nullptr && matches_outer(s, *r, key)) return index;
   }
   return kNoRecord;
+}
+
+// Has another record than `self` this outer key, or is it about to? Expired ones count too.
+MASQ_INLINE bool has_twin(const Tables& t, const Settings& s, const Key& key, u64 hash, u32 self) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < 2 * kBucketSlots; ++i) {
+    u32 slot = atomic_load(&t.outer_slots[slot_at(hash, i, t.records_max)]);
+    if (slot == 0 || slot >> 24 != static_cast<u32>(hash >> 56)) continue;
+    u32 index = slot & kSlotRecordMask;
+    Record* r = record_at(t, index);
+    if (r != nullptr && index != self && has_outer_key(s, *r, key) && r->state >= State::claiming)
+      return true;
+  }
+  return false;
 }
 
 // The mapping of an internal endpoint towards one external address. `key.remote` is empty.

@@ -14,6 +14,7 @@ namespace masq {
   X(routed, "packets routed between inner interfaces")                       \
   X(local, "packets given to the gateway's own stack")                       \
   X(local_translated, "packets of the gateway itself that use a mapping")    \
+  X(flows_sharing_port, "TCP flows made that share their external port")     \
   X(icmp_errors_sent, "ICMP errors sent by the gateway for refused packets") \
   X(icmp_errors_limited, "ICMP errors not sent, to keep within the rate limit")
 

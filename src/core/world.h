@@ -18,12 +18,14 @@
 //   NewFlow new_flow; Making making;
 //       The flow being made. They may be references.
 //   Reason hold_host(); void settle_host(Reason reason);
-//   Reason prepare_flow(); u32 take_port(); Reason link_flow();
+//   Reason prepare_flow(); Reason link_flow();
+//   u32 choose_port(u32 i); u32 take_chosen(u32 i, u32 chosen); u32 choose_shared_port(u32 i);
+//   bool is_taken_outside(u32 port);
 //   Reason may_open(const Packet& p);
 //   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);
 //   u32 hairpin_external(const Packet& p); Reason no_way();
-//       Call the functions of these names (take_port: take_external_port) with the world: the
-//       kernel's shell has each of them verified as a function of its own.
+//       Call the functions of these names with the world: the kernel's shell has each of them
+//       verified as a function of its own.
 //   u32 largest_datagram(const Packet& p);
 //       Bytes of the largest IPv4 datagram that the packet will be on the wire, also if it is a
 //       segment that hardware or the kernel will cut.

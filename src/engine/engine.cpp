@@ -130,9 +130,15 @@ struct Engine::Hop {
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
+  u32 take_chosen(u32 i, u32 chosen) { return masq::take_chosen(*this, i, chosen); }
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }
-  u32 take_port() { return take_external_port(*this); }
-  Reason link_flow() { return masq::link_flow(*this); }
+  u32 choose_shared_port(u32 i) { return masq::choose_shared_port(*this, i); }
+  bool is_taken_outside(u32 port) { return masq::is_taken_outside(*this, port); }
+  Reason link_flow() {
+    const Reason reason = masq::link_flow(*this);
+    if (is_shared_now(making)) engine.count(Traffic::flows_sharing_port, 1);
+    return reason;
+  }
   u32 hairpin_external(const Packet& p) { return masq::hairpin_external(*this, p); }
   Reason no_way() { return masq::no_way(settings); }
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }

@@ -100,8 +100,11 @@ class Audit {
     else if (now_ - r.last_seen > timeout_of(s_, r) + overdue_max_)
       report("time", "flow %u stands %u ticks past its timer", i,
              now_ - r.last_seen - timeout_of(s_, r));
-    if (r.mapping != kNoRecord) check_held(i, r, r.mapping, true);
     check_host_of(i, r);
+    if (r.mapping != kNoRecord) return check_held(i, r, r.mapping, true);
+    const u32 port = to_host(r.external_port);
+    if (r.protocol != kProtocolTcp || port < kShareFirst || !in_pool(s_, port))
+      report("port", "flow %u of protocol %u has port %u without a mapping", i, r.protocol, port);
   }
 
   void check_host_of(u32 i, const Record& r) {
@@ -177,6 +180,7 @@ class Audit {
   void check_places() {
     for (u32 i = 1; i < t_.records_max; ++i) {
       const bool used = t_.record_used[i >> 6] >> (i & 63) & 1;
+      if (t_.records[i].state == State::claiming) report("place", "record %u is half linked", i);
       if (used != (t_.records[i].state != State::free))
         report("place", "place %u is %s, its record is %s", i, used ? "taken" : "not taken",
                used ? "free" : "in use");

@@ -3,10 +3,11 @@
 //   pair    every live record is led to by exactly one inner and one outer slot, where its key is
 //           looked for; no slot leads anywhere else; no key occurs twice; a flow agrees with its
 //           mapping
-//   port    a bit in a port pool is set iff the port is excluded or exactly one mapping holds it
+//   port    a bit in a port pool is set iff the port is excluded or exactly one mapping holds it; a
+//           flow without a mapping is one of TCP, and its external port is one that may be shared
 //   count   a mapping's count is the number of flows that point to it; the shared counts are exact;
 //           a mapping that nobody holds does not exist
-//   place   the bit of a place is set iff its record is not free
+//   place   the bit of a place is set iff its record is not free; no record is left half linked
 //   hint    a hint says "full" only of a full word
 //   delta   the checksum differences kept in a record are those of its addresses and ports
 //   host    each host's entry counts its flows, mappings and opening connections, lies where it is

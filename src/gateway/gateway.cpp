@@ -204,6 +204,10 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
       remarks.push_back(fmt::format(
           "The running table for {} flows is kept; `masq down` first to change its size.",
           kept.flows_max));
+    if (config.external_ports && (config.external_ports->first != kept.pool[0].first ||
+                                  config.external_ports->last != kept.pool[0].last))
+      remarks.push_back(
+          "The running gateway keeps its external ports; `masq down` first to change them.");
     take_over_settings(*settings, kept);
     set_host_limits(kept, config);
     remarks.push_back(fmt::format("Took over the running gateway with {} flows.",

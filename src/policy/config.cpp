@@ -6,6 +6,7 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -159,6 +160,9 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
       config.ipv6 = *mode;
     else
       wrong(node, "`ipv6` must be \"auto\", \"block\" or \"leave\".");
+  } else if (key == "external_ports") {
+    if (Status status = set_external_ports(config, word); !status)
+      wrong(node, status.error().sentence);
   } else if (key == "flows_max") {
     read_number(node, key, kFlowsMin, kFlowsMax, config.flows_max, wrong);
   } else if (key == "udp_refresh_inbound") {
@@ -242,11 +246,13 @@ u32 flows_for_memory() {
   return bytes >= 256ull << 20 ? 16383 : 8191;
 }
 
-// From 1024 up, which is all ranges of the pool but the first.
+// Those of the pool from 1024 up.
 u32 high_ports(const Settings& s) {
   u32 ports = 0;
-  for (u32 i = 1; i < kPoolRangesMax; ++i)
-    if (s.pool[i].first <= s.pool[i].last) ports += s.pool[i].last - s.pool[i].first + 1u;
+  for (const PortRange& range : s.pool) {
+    u32 first = std::max<u32>(range.first, 1024);
+    if (first <= range.last) ports += range.last - first + 1u;
+  }
   return ports;
 }
 
@@ -255,6 +261,35 @@ PortRange local_port_range() {
   u32 first = 32768, last = 60999;
   if (!(file >> first >> last) || first < 1 || last > 65535 || first > last) return {32768, 60999};
   return {static_cast<u16>(first), static_cast<u16>(last)};
+}
+
+// The external ports: everything but those that the gateway's own sockets are given by the kernel.
+Status set_pool(Settings& s, const Config& config) {
+  PortRange local = local_port_range();
+  if (config.external_ports) {
+    PortRange asked = *config.external_ports;
+    if (asked.first <= local.last && local.first <= asked.last)
+      return error(
+          "The external ports {}-{} and net.ipv4.ip_local_port_range ({}-{}) have ports in common; "
+          "the gateway's own sockets get those.",
+          asked.first, asked.last, local.first, local.last);
+    for (PortRange& range : s.pool) range = {1, 0};
+    s.pool[0] = asked;
+    return Done{};
+  }
+  s.pool[0] = {1, 1023};
+  s.pool[1] = {1024, static_cast<u16>(local.first - 1)};
+  s.pool[2] = {static_cast<u16>(local.last + 1), 65535};
+  s.pool[3] = {1, 0};
+  if (local.first <= 1024) s.pool[1] = {1, 0};
+  if (local.last == 65535) s.pool[2] = {1, 0};
+  u32 ports = high_ports(s);
+  if (ports < 30000)
+    return error(
+        "net.ipv4.ip_local_port_range ({}-{}) leaves only {} ports for inner hosts and 30000 are "
+        "needed; narrow it, for example to 32768-60999.",
+        local.first, local.last, ports);
+  return Done{};
 }
 
 }  // namespace
@@ -307,6 +342,20 @@ std::optional<u16> mss_clamp_named(const std::string& name) {
   unsigned long bytes = std::stoul(name);
   if (bytes < kMssMin || bytes > kMssMax) return std::nullopt;
   return static_cast<u16>(bytes);
+}
+
+Status set_external_ports(Config& config, const std::string& range) {
+  u32 first = 0, last = 0;
+  const char* const end = range.data() + range.size();
+  auto [dash, no_first] = std::from_chars(range.data(), end, first);
+  bool good = no_first == std::errc{} && dash != end && *dash == '-';
+  if (good) {
+    auto [rest, no_last] = std::from_chars(dash + 1, end, last);
+    good = no_last == std::errc{} && rest == end && first >= 1 && first <= last && last <= 65535;
+  }
+  if (!good) return error("`{}` is not a range of ports like 20000-29999, from 1 to 65535.", range);
+  config.external_ports = PortRange{static_cast<u16>(first), static_cast<u16>(last)};
+  return Done{};
 }
 
 std::optional<Ipv6Mode> ipv6_named(const std::string& name) {
@@ -385,6 +434,9 @@ std::string to_toml(const Config& config) {
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
   for (const LimitKey& limit : kHostLimits)
     if (config.*limit.field) table.insert(limit.key, *(config.*limit.field));
+  if (config.external_ports)
+    table.insert("external_ports",
+                 fmt::format("{}-{}", config.external_ports->first, config.external_ports->last));
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
   table.insert("take_over_streams", config.take_over_streams);
   if (config.mss_clamp == kMssByMtu || config.mss_clamp == kMssLeft)
@@ -429,20 +481,7 @@ Result<Settings> settings_for(const Config& config) {
   s.takes_streams = config.take_over_streams;
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
   set_filtering(s, config);
-  // Everything but the ports that the gateway's own sockets are given by the kernel.
-  PortRange local = local_port_range();
-  s.pool[0] = {1, 1023};
-  s.pool[1] = {1024, static_cast<u16>(local.first - 1)};
-  s.pool[2] = {static_cast<u16>(local.last + 1), 65535};
-  s.pool[3] = {1, 0};
-  if (local.first <= 1024) s.pool[1] = {1, 0};
-  if (local.last == 65535) s.pool[2] = {1, 0};
-  u32 ports = high_ports(s);
-  if (ports < 30000)
-    return error(
-        "net.ipv4.ip_local_port_range ({}-{}) leaves only {} ports for inner hosts and 30000 are "
-        "needed; narrow it, for example to 32768-60999.",
-        local.first, local.last, ports);
+  if (Status status = set_pool(s, config); !status) return status.error();
   set_host_limits(s, config);
   return s;
 }

@@ -27,7 +27,8 @@ struct Config {
   Filtering filtering = kFilterAddressAndPort;
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
-  u32 flows_max = 0;  // 0: by the machine's memory
+  u32 flows_max = 0;                        // 0: by the machine's memory
+  std::optional<PortRange> external_ports;  // none: all that the gateway's sockets are not given
   // Limits per inner host; 0: none. What is not given is what set_host_limits says.
   std::optional<u32> host_flows, host_ports, host_opening, host_new_per_s, host_new_burst;
   u32 tcp_established_s = 7440;
@@ -77,6 +78,8 @@ std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
+// Takes "20000-29999" for the external ports; else says what is wrong.
+Status set_external_ports(Config& config, const std::string& range);
 
 // "auto", "off" or a number.
 std::optional<u16> mss_clamp_named(const std::string& name);

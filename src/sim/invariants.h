@@ -66,7 +66,7 @@ void require(bool holds, Invariant invariant, Words what) {
 // How the gateway under test is allowed to behave.
 struct Modes {
   u8 filtering = kFilterAddressAndPort;
-  bool tcp_ports_shared = false;  // RFC 7857 section 3: TCP flows to different remotes share a port
+  bool tcp_ports_shared = true;  // RFC 7857 section 3: TCP flows to different remotes share a port
   bool hairpin_is_filtered = false;  // packets between inner hosts by the external address too
   bool ids_rewritten = false;        // RFC 6864: IPv4 ids of what may be fragmented are new
   // A packet of an open flow from the wrong inner link is refused too. Without this only what opens

@@ -24,9 +24,9 @@ constexpr const char* kTrafficNames[] = {
 #undef X
 };
 constexpr const char* kStateNames[] = {
-    "free",       "ending",      "dead",          "mapping",         "permission",
-    "udp",        "icmp",        "tcp_opening",   "tcp_established", "tcp_fin_out",
-    "tcp_fin_in", "tcp_closing", "tcp_transitory"};
+    "free",        "ending",     "dead",        "claiming",      "mapping",
+    "permission",  "udp",        "icmp",        "tcp_opening",   "tcp_established",
+    "tcp_fin_out", "tcp_fin_in", "tcp_closing", "tcp_transitory"};
 static_assert(std::size(kStateNames) == static_cast<u32>(State::count));
 
 using Counts = std::map<std::string, u64>;

@@ -318,6 +318,165 @@ TEST_F(Flows, ExternalAddressGoesAndComesBack) {
   (void)old_port;
 }
 
+// --- sharing -------------------------------------------------------------------------------------
+
+class Sharing : public Flows {
+ protected:
+  u32 tcp(u32 host, u16 port, u32 remote) {
+    return flow(key_of(host, port, remote, 80, kProtocolTcp), State::tcp_opening);
+  }
+  Reason tcp_refusal(u32 host, u16 port, u32 remote) {
+    return refusal(key_of(host, port, remote, 80, kProtocolTcp), State::tcp_opening);
+  }
+  bool shares(u32 index) const { return world->record(index).mapping == kNoRecord; }
+};
+
+TEST_F(Sharing, BeginsWhenNoPortIsFreeAndEndsWithTheTuples) {
+  set_pool(40000, 40003);
+  start();
+  for (u16 i = 0; i < 4; ++i) EXPECT_FALSE(shares(tcp(1, static_cast<u16>(5000 + i), 1)));
+  // All four ports have a flow to remote 1: it can be reached by nobody else.
+  EXPECT_EQ(tcp_refusal(2, 5000, 1), Reason::ports_exhausted);
+  for (u32 remote = 2; remote < 6; ++remote) {
+    std::set<u32> ports;
+    for (u32 host = 2; host < 6; ++host) {
+      const u32 index = tcp(host, 5000, remote);
+      EXPECT_TRUE(shares(index));
+      EXPECT_EQ(find_in(index), index);
+      ports.insert(port(index));
+    }
+    EXPECT_EQ(ports.size(), 4u) << "one tuple for two flows";
+    EXPECT_EQ(tcp_refusal(6, 5000, remote), Reason::ports_exhausted);
+  }
+  EXPECT_EQ(world->tables.shared->mappings, 4u);
+  audit();
+  // A port that is free again is given for itself.
+  world->now += settings.tcp_opening;
+  world->sweep();
+  EXPECT_EQ(world->tables.shared->flows, 0u);
+  EXPECT_FALSE(shares(tcp(2, 5000, 1)));
+  audit(0);
+}
+
+TEST_F(Sharing, IsNotForUdpNorIcmp) {
+  set_pool(40000, 40000);
+  start();
+  flow(key_of(1, 5000, 1, 9));
+  EXPECT_EQ(refusal(key_of(2, 5000, 2, 9)), Reason::ports_exhausted);
+  PortPool& ids = pool_of(world->tables, 0, kProtocolIcmp);
+  for (u32 id = 0; id < 65536; ++id) port_take(ids, static_cast<u16>(id));
+  EXPECT_EQ(refusal(key_of(2, 5000, 2, 0, kProtocolIcmp), State::icmp), Reason::ports_exhausted);
+}
+
+// Who has a mapping, and wants to go where another one shares its port already, shares as well.
+TEST_F(Sharing, OwnerOfAPortStepsAside) {
+  set_pool(40000, 40001);
+  start();
+  const u32 owner = tcp(1, 5000, 1);
+  const u32 other = tcp(2, 5000, 1);
+  const u32 guest = tcp(3, 5000, 2);
+  ASSERT_TRUE(shares(guest));
+  const u32 host = port(guest) == port(owner) ? 1 : 2;
+  const u32 aside = tcp(host, 5000, 2);
+  EXPECT_TRUE(shares(aside));
+  EXPECT_NE(port(aside), port(guest));
+  EXPECT_EQ(find_in(guest), guest);
+  EXPECT_EQ(find_in(aside), aside);
+  EXPECT_EQ(tcp_refusal(3 - host, 5000, 2), Reason::ports_exhausted);
+  EXPECT_FALSE(shares(tcp(3 - host, 5000, 3)));
+  EXPECT_EQ(world->record(owner).mapping == world->record(other).mapping, false);
+  audit();
+}
+
+// A port that comes free while others share it is not given for a flow that would meet them.
+TEST_F(Sharing, AFreePortWithGuestsIsNotForTheirRemote) {
+  set_pool(40000, 40000);
+  start();
+  tcp(1, 5000, 1);
+  const u32 guest = tcp(2, 5000, 2);
+  ASSERT_TRUE(shares(guest));
+  world->now += settings.tcp_opening - 1;
+  world->record(guest).last_seen = world->now;
+  world->now += 1;
+  world->sweep();
+  EXPECT_EQ(world->tables.shared->mappings, 0u);
+  EXPECT_EQ(tcp_refusal(3, 5000, 2), Reason::ports_exhausted);
+  EXPECT_FALSE(shares(tcp(3, 5000, 3)));
+  EXPECT_EQ(find_in(guest), guest);
+  audit();
+}
+
+// What goes to an external endpoint must not come from the same: it would come back to its sender.
+TEST_F(Sharing, NeverTowardsItself) {
+  set_pool(40000, 40000);
+  start();
+  tcp(1, 5000, 1);
+  Key key = key_of(2, 5000, 1, 40000, kProtocolTcp);
+  key.remote_address = settings.externals[0].address;
+  EXPECT_EQ(refusal(key, State::tcp_opening), Reason::ports_exhausted);
+}
+
+TEST_F(Sharing, PortsOfSocketsAreNotShared) {
+  set_pool(40000, 40003);
+  start();
+  for (u16 i = 0; i < 4; ++i) tcp(1, static_cast<u16>(5000 + i), 1);
+  world->sockets = {40001, 40002};
+  std::set<u32> ports;
+  for (u32 host = 2; host < 4; ++host) ports.insert(port(tcp(host, 5000, 2)));
+  EXPECT_EQ(ports, (std::set<u32>{40000, 40003}));
+  EXPECT_EQ(tcp_refusal(4, 5000, 2), Reason::ports_exhausted);
+}
+
+// Against the plainest form of it: a map from tuples to flows. Nobody is refused while a tuple is
+// left, and no tuple has two flows.
+TEST_F(Sharing, EqualsAMap) {
+  set_pool(40000, 40011);
+  start();
+  std::map<u64, std::pair<u64, Ticks>> tuples;  // port and remote -> flow and when it was seen
+  test::Random random(11);
+  u64 shared = 0, refused = 0;
+  for (int i = 0; i < 60000; ++i) {
+    world->now += random() % 2000;
+    const u32 host = random() % 30, remote = 1 + random() % 5;
+    const u64 name = host << 8 | remote;
+    const Key key = key_of(host, 5000, remote, 80, kProtocolTcp);
+    u32 index = kNoRecord;
+    if (random() % 20 == 0) {
+      world->sweep();
+      std::erase_if(tuples, [&](const auto& t) {
+        return elapsed(world->now, t.second.second, settings.tcp_opening);
+      });
+    }
+    u32 used = 0;
+    for (u32 p = 40000; p < 40012; ++p) {
+      const auto it = tuples.find(p << 8 | remote);
+      used += it != tuples.end();  // also an expired one of its own, until it is swept
+    }
+    const Reason reason = world->flow(key, State::tcp_opening, index);
+    ASSERT_TRUE(reason == Reason::none || (reason == Reason::ports_exhausted && used == 12))
+        << "refused with " << used << " of 12 tuples used";
+    if (reason != Reason::none) {
+      ++refused;
+      continue;
+    }
+    Record& r = world->record(index);
+    r.last_seen = world->now;
+    ASSERT_EQ(find_in(index), index) << "an answer would not find its way";
+    const u64 tuple = static_cast<u64>(port(index)) << 8 | remote;
+    const auto it = tuples.find(tuple);
+    ASSERT_TRUE(it == tuples.end() || it->second.first == name) << "one tuple, two flows";
+    std::erase_if(tuples, [&](const auto& t) { return t.second.first == name; });
+    tuples[tuple] = {name, world->now};
+    shared += shares(index);
+    if (random() % 5000 == 0) audit();
+  }
+  EXPECT_GT(shared, 1000u);
+  EXPECT_GT(refused, 1000u);
+  audit();
+}
+
+// --- and again for itself ------------------------------------------------------------------------
+
 TEST_F(Flows, PortsOfSocketsAreNotGiven) {
   set_pool(40000, 40003);
   start();

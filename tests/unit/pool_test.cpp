@@ -114,9 +114,44 @@ TEST_F(Ports, AMisledSearchSetsTheHintRight) {
   // The last throw falls just before the lying word, so that the search meets it first.
   const u64 last_throw = (static_cast<u64>(lying - 1 - kPortWordsLow) << 16) / 504 + 1;
   const u64 before = last_throw << 7 * (kPortThrows - 1);
-  EXPECT_EQ(port_find_free(*pool, 0, false, false, before), kNothing);
+  EXPECT_EQ(port_find_free(*pool, 0, false, false, before), kMisled);
   EXPECT_EQ(port_find_free(*pool, 0, false, false, before), 40000u);
   EXPECT_EQ(port_find_free(*pool, 0, false, false, random()), 40000u);
+}
+
+// The ports that a flow tries to share: of a small pool all of them, of a large one some that are
+// spread over it; never a low one, nor one that is not in the pool.
+TEST(SharedPorts, AreOfThePoolAndSpread) {
+  struct Case {
+    PortRange ranges[2];
+    u32 ports;  // from 1024 on
+  };
+  for (const Case& c : {Case{{{40000, 40000}, {1, 0}}, 1}, Case{{{1000, 1025}, {40000, 40001}}, 4},
+                        Case{{{1, 1023}, {2000, 2000 + kShareTries - 1}}, kShareTries},
+                        Case{{{1024, 32767}, {61000, 65535}}, 36280}}) {
+    Settings s{};
+    for (PortRange& range : s.pool) range = {1, 0};
+    s.pool[1] = c.ranges[0];
+    s.pool[3] = c.ranges[1];
+    std::mt19937_64 random(4);
+    std::set<u32> first;
+    for (u32 n = 0; n < 1000; ++n) {
+      std::set<u32> seen;
+      const u64 dice = random();
+      for (u32 i = 0; i < kShareTries; ++i) {
+        const u32 port = shared_port_at(s, dice, i);
+        ASSERT_TRUE(port >= 1024 && in_pool(s, port)) << port;
+        seen.insert(port);
+      }
+      ASSERT_EQ(seen.size(), c.ports < kShareTries ? c.ports : kShareTries);
+      first.insert(shared_port_at(s, dice, 0));
+    }
+    EXPECT_GE(first.size(), c.ports < 100 ? c.ports : 950u) << "the first one can be guessed";
+  }
+  Settings low{};
+  for (PortRange& range : low.pool) range = {1, 0};
+  low.pool[0] = {512, 1023};
+  EXPECT_EQ(shared_port_at(low, 0, 0), kNothing);
 }
 
 // RFC 6056: the choice is spread over the whole pool, not near the last one.

@@ -200,11 +200,14 @@ struct Processor : test::TestWorld {
   void settle_host(Reason so_far) { masq::settle_host(*this, so_far); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
-  u32 take_port() { return take_external_port(*this); }
+  u32 take_chosen(u32 i, u32 chosen) { return masq::take_chosen(*this, i, chosen); }
+  u32 choose_shared_port(u32 i) { return masq::choose_shared_port(*this, i); }
+  bool is_taken_outside(u32 port) { return masq::is_taken_outside(*this, port); }
   Reason link_flow() { return masq::link_flow(*this); }
 
   void make(const Key& key) {
-    new_flow = NewFlow{key, 0, State::udp, 0, false};
+    const State state = key.protocol == kProtocolTcp ? State::tcp_opening : State::udp;
+    new_flow = NewFlow{key, 0, state, 0, false};
     making.hash = key_hash(settings, key, kOut);
     index = find_inner(tables, key, making.hash);
     if (index != kNoRecord && in_force(settings, tables.records[index], now)) {
@@ -410,6 +413,125 @@ TEST_F(FlowOrders, MakerAndSweeperOfAPermission) {
         EXPECT_EQ(a.tables.shared->flows, 1u);
         EXPECT_EQ(a.tables.shared->mappings, 1u);
       });
+}
+
+// --- sharing -------------------------------------------------------------------------------------
+
+Key tcp_to(u32 host, u32 remote) {
+  return key_of(host, 5000, remote, 80, kProtocolTcp);
+}
+
+// What one port is towards one remote endpoint: never two flows'.
+void check_no_twins(const Tables& t, const Settings& s) {
+  for (u32 i = 1; i < 64; ++i) {
+    const Record& r = t.records[i];
+    if (r.state < State::udp) continue;
+    const Key key = outer_key(s, r);
+    EXPECT_FALSE(has_twin(t, s, key, key_hash(s, key, kIn), i)) << "record " << i;
+  }
+}
+
+TEST_F(FlowOrders, TwoSharersOfTheSameTuple) {
+  set_pool(40000, 40000);
+  u64 both_refused = 0;
+  run(
+      "two share the only port towards the same remote endpoint",
+      [&](Processor& p) { p.make(tcp_to(1, 1)); }, [&](Processor& p) { p.make(tcp_to(2, 2)); },
+      [&](Processor& p) { p.make(tcp_to(3, 2)); }, 0,
+      [&](Processor& a, Processor& b) {
+        const u32 served = (a.reason == Reason::none) + (b.reason == Reason::none);
+        EXPECT_LE(served, 1u);
+        both_refused += served == 0;
+        EXPECT_EQ(a.tables.shared->flows, 1 + served);
+        check_no_twins(a.tables, a.settings);
+      });
+  std::printf("  both were refused: %llu times\n", both_refused);
+}
+
+TEST_F(FlowOrders, TwoSharersOfTwoTuples) {
+  set_pool(40000, 40001);
+  run(
+      "two share two ports towards the same remote endpoint",
+      [&](Processor& p) {
+        p.make(tcp_to(1, 1));
+        p.make(tcp_to(4, 1));
+      },
+      [&](Processor& p) { p.make(tcp_to(2, 2)); }, [&](Processor& p) { p.make(tcp_to(3, 2)); }, 0,
+      [&](Processor& a, Processor& b) {
+        EXPECT_EQ(a.reason, Reason::none);
+        EXPECT_EQ(b.reason, Reason::none);
+        check_no_twins(a.tables, a.settings);
+      });
+}
+
+TEST_F(FlowOrders, SharerAndTheOwnerOfThePort) {
+  set_pool(40000, 40000);
+  run(
+      "one shares the port with which its owner goes there too",
+      [&](Processor& p) { p.make(tcp_to(1, 1)); }, [&](Processor& p) { p.make(tcp_to(1, 2)); },
+      [&](Processor& p) { p.make(tcp_to(2, 2)); }, 0,
+      [&](Processor& a, Processor& b) {
+        EXPECT_LE((a.reason == Reason::none) + (b.reason == Reason::none), 1);
+        check_no_twins(a.tables, a.settings);
+      });
+}
+
+// What claims a tuple that another one has is never taken for the flow that has it.
+TEST_F(FlowOrders, LookUpBesideAClaim) {
+  set_pool(40000, 40000);
+  u32 guest = kNoRecord;
+  run(
+      "an answer comes while another one claims the tuple in vain",
+      [&](Processor& p) {
+        p.make(tcp_to(1, 1));
+        // Its first slot is taken while the guest comes, and free when the claim does: so the claim
+        // lies before the guest.
+        const Key key{p.settings.externals[0].address, tcp_to(2, 2).remote_address,
+                      port_from_host(40000), port_from_host(80), kProtocolTcp};
+        const u64 hash = key_hash(p.settings, key, kIn);
+        slots_insert(p.tables.outer_slots, hash, kRecordsMin - 1, p.tables.records_max);
+        p.make(tcp_to(2, 2));
+        slots_remove(p.tables.outer_slots, hash, kRecordsMin - 1, p.tables.records_max);
+        guest = p.index;
+      },
+      [&](Processor& p) { p.make(tcp_to(1, 2)); },
+      [&](Processor& p) {
+        const Key key = outer_key(p.settings, p.record(guest));
+        p.index = find_outer(p.tables, p.settings, key, key_hash(p.settings, key, kIn));
+      },
+      0,
+      [&](Processor& a, Processor& b) {
+        EXPECT_EQ(a.reason, Reason::ports_exhausted);
+        EXPECT_EQ(b.index, guest) << "delivered to another host";
+      });
+}
+
+// A full pool costs no long search: counted are all atomic operations of one that is refused.
+TEST_F(FlowOrders, AFullPoolIsFoundFullAtOnce) {
+  settings.flows_max = 40000;
+  Table table(settings);
+  Processor p(table, settings);
+  for (const u8 protocol : {kProtocolUdp, kProtocolTcp})
+    for (u32 port = 0; port < 65536; ++port)
+      port_take(pool_of(p.tables, 0, protocol), static_cast<u16>(port));
+  const auto operations = [&](const Key& key, Reason expected) {
+    const Exploration e = explore(
+        {[&] { p.make(key); }}, 1, [] {}, [] { return true; });
+    EXPECT_EQ(p.reason, expected);
+    std::printf("  port %u: %u operations\n", to_host(key.near_port), e.steps_max);
+    return e.steps_max;
+  };
+  // A search reads kPortThrows words of ports and kPortFullWords of hints, once for each parity; a
+  // low port asks in both halves. Besides: a mapping and a flow are looked for, 32 slots each, and
+  // the flows are counted.
+  const u32 search = 2 * (kPortThrows + kPortFullWords), beside = 2 * 32 + 1;
+  EXPECT_LE(operations(key_of(1, 5000, 1, 9), Reason::ports_exhausted), search + beside);
+  EXPECT_LE(operations(key_of(1, 500, 1, 9), Reason::ports_exhausted), 2 * search + beside);
+  // The last port of all is found as soon, and taken.
+  PortPool& pool = pool_of(p.tables, 0, kProtocolUdp);
+  port_give(pool, 40001);
+  operations(key_of(1, 5000, 1, 9), Reason::none);
+  EXPECT_EQ(to_host(p.record(p.index).external_port), 40001);
 }
 
 TEST_F(FlowOrders, TwoSweepers) {
