@@ -130,8 +130,8 @@ or shares files with very many others. If it is right that it has so many, perha
 network lies behind it, raise `--host-flows`.""",
     "host_ports": """\
 One inner host has as many external ports as one may have (`host_ports`, RFC 6888 REQ-4). Each of
-its sockets takes one, whatever the number of remote ends. `masq hosts` shows which host it is. If it is
-right that it has so many, as for a busy name server, raise `--host-ports`.""",
+its sockets takes one, whatever the number of remote ends. `masq hosts` shows which host it is. If
+it is right that it has so many, as for a busy name server, raise `--host-ports`.""",
     "host_opening": """\
 One inner host has as many TCP connections that nobody has answered yet as one may have
 (`host_opening`). That is what a scan looks like, and a flood. Connections that were answered do not
