@@ -68,6 +68,20 @@ def test_mistakes_come_in_the_order_of_lines(lab):
     assert "external and internal at once" in mistakes[2][1]
 
 
+@pytest.mark.parametrize("value", ['"on"', "87", "65496", "-1", "true", '""'])
+def test_what_is_no_mss_is_a_mistake_in_file_and_option(lab, value):
+    code, [(line, sentence)] = check(lab, f"mss_clamp = {value}\n")
+    assert code == 1 and line == 1 and "from 88 to 65495" in sentence
+    up = lab.masq("up", f"--mss-clamp={value.strip(chr(34)) or 'none'}")
+    assert up.returncode == 2 and "from 88 to 65495" in up.stderr
+
+
+@pytest.mark.parametrize("value", ['"auto"', '"off"', "88", "65495", '"1200"'])
+def test_what_is_an_mss_is_none(lab, value):
+    assert check(lab, f"mss_clamp = {value}\ntake_over_streams = true\n")[0] == 0
+    assert check(lab, f"mss_clamp = {value}\ntake_over_streams = 1\n")[0] == 1
+
+
 def test_a_daemon_that_ends_at_once_is_quoted(lab):
     folder = lab.directory / "broken"
     folder.mkdir()

@@ -35,8 +35,8 @@ def set_mtu(lab, inner, outer, gateway_outer=None):
                                  ("outnet", OUTER_HOSTS, outer, "out0")):
         for host in hosts:
             lab.ip(host, f"link set eth0 mtu {mtu}")
-        lab.ip(net, *(f"link set dev {port} mtu {mtu}" for port in [h.lower() for h in hosts] + ["b"]),
-               f"link set dev br0 mtu {mtu}")
+        ports = [host.lower() for host in hosts] + ["b", "br0"]
+        lab.ip(net, *(f"link set dev {port} mtu {mtu}" for port in ports))
         lab.ip("B", f"link set {leg} mtu {mtu}")
     if gateway_outer is not None:
         lab.ip("B", f"link set out0 mtu {gateway_outer}")
