@@ -19,10 +19,9 @@ sys.path.insert(0, f"{REPOSITORY}/tests/netns")
 
 import devices  # noqa: E402  (these lie where the line above says)
 import tcx  # noqa: E402
-from cables import DeviceLab  # noqa: E402
 from devices import BRIDGE, OUTSIDE, PPP_MTU, VLAN, DevicesLab, classifiers  # noqa: E402
 from frames import assert_checksums_right  # noqa: E402
-from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TRACE_TO_I1, Lab, wait_until  # noqa: E402
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TRACE_TO_I1, wait_until  # noqa: E402
 from services import Services, curl_argv, nslookup_argv, sha256  # noqa: E402
 from traffic import external_of, receive  # noqa: E402
 
@@ -274,63 +273,6 @@ def other_devices():
         case("no inner address on the PPP line", nothing_leaked, captures)
 
 
-# --- WireGuard, and devices that masq cannot use ------------------------------------------------
-
-
-def wireguard_carries(lab):
-    """The kernel's own, on both sides of the gateway."""
-    up = lab.masq("up")
-    assert up.returncode == 0 and "out0 is external" in up.stdout, up.stdout + up.stderr
-    for interface in ("out0", "in0"):
-        shown = lab.run("B", ["ip", "-d", "link", "show", interface]).stdout
-        assert "wireguard" in shown, shown
-    icmp(lab, "S4")
-    tcp(lab, "S4")
-    lab.ip("S4", "route flush cache")
-
-
-def wireguard_peers_meet(lab):
-    server = lab.udp("S2", 7300)
-    s4, s5 = lab.udp("S4", 7300), lab.udp("S5", 7300)
-    external4, external5 = (external_of(s, server, (S2, 7300)) for s in (s4, s5))
-    s4.sendto(b"opens the filter of S4", external5)
-    external_of(s4, server, (S2, 7300))
-    s5.sendto(b"to S4", external4)
-    assert receive(s4) == (b"to S4", external5)
-
-
-def wireguard_ends(lab):
-    assert lab.masq("down").returncode == 0
-    ping = lab.run("S4", ["ping", "-n", "-c", "1", "-W", "0.5", S2])
-    assert ping.returncode != 0, ping.stdout
-
-
-def strange_devices(lab):
-    """GRE and IPIP have link headers of their own kind: refused. A dummy that is down does no harm."""
-    lab.ip("B", "link add gre7 type gre remote 192.0.2.9 local 192.0.2.2",
-           "link add ipip7 type ipip remote 192.0.2.9 local 192.0.2.2",
-           "link add dummy7 type dummy", "addr add 10.7.0.1/24 dev dummy7")
-    for name in ("gre7", "ipip7"):
-        refused = Lab.masq(lab, "up", "--external", "out0", "--internal", name)
-        assert refused.returncode == 1 and name in refused.stderr, refused.stderr
-        assert len(refused.stderr.splitlines()) == 1, refused.stderr
-    up = Lab.masq(lab, "up", "--external", "out0", "--internal", "in0", "--internal", "dummy7")
-    assert up.returncode == 0, up.stderr
-    icmp(lab, "S4")
-    assert lab.masq("down").returncode == 0
-
-
-def wireguard():
-    with DeviceLab(outside="wg", inside="wg") as lab:
-        Services(lab).nginx("S2")
-        sent = lab.capture_gateway_outside(snap_bytes=600)
-        case("WireGuard outside and inside: ICMP and TCP", wireguard_carries, lab)
-        case("WireGuard outside and inside: by external endpoints", wireguard_peers_meet, lab)
-        case("WireGuard outside and inside: masq down closes it", wireguard_ends, lab)
-        case("GRE and IPIP are refused, a dummy does no harm", strange_devices, lab)
-        case("no inner address in the outer WireGuard", nothing_leaked, [sent])
-
-
 def main():
     began = time.monotonic()
     case("this kernel is Debian 12's, without tcx", kernel_is_another, os.environ["MASQ_KERNEL"])
@@ -340,7 +282,6 @@ def main():
             tell_story()
         if "devices" in parts:
             case("a network with a PPP line, a VLAN and a bridge stands", other_devices)
-            case("a network with WireGuard stands", wireguard)
     case("the kernel has not complained", kernel_has_not_complained)
     tell("end", f"{time.monotonic() - began:.0f}")
 

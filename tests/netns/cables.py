@@ -6,7 +6,6 @@
     tun   tun devices, and a program (`cables.py hub`, below) that carries packets between them,
           large segments and unfinished checksums as they are
     wg    WireGuard: the kernel's where it has it, else Debian's wireguard-go
-    macvlan, bridge   inside only: on the cable to the inner net stands such a device of B's
 
 Outside, the line leads to A, which answers for B's address on the outer net (proxy ARP); the hosts
 S1 to S3 do not know the difference. Inside, every inner host has the device in place of its cable,
@@ -23,8 +22,7 @@ import struct
 import subprocess
 import sys
 
-from lab import (ADDRESS, CLONE_NEWNET, GATEWAY_INNER, GATEWAY_OUTER, INNER_HOSTS, Lab, mac_of,
-                 wait_until)
+from lab import ADDRESS, CLONE_NEWNET, GATEWAY_INNER, GATEWAY_OUTER, INNER_HOSTS, Lab, wait_until
 
 LINE = "line0"  # A's end of the outer line
 TUN_MTU, WG_MTU = 1400, 1420
@@ -105,15 +103,12 @@ class DeviceLab(Lab):
     # --- building
 
     def _build_inside(self):
-        if self.inside_kind in ("eth", "macvlan", "bridge"):
+        if self.inside_kind == "eth":
             super()._build_inside()
 
     def plug_in_gateway_inside(self):
         if self.inside_kind == "eth":
             super().plug_in_gateway_inside()
-            return
-        if self.inside_kind in ("macvlan", "bridge"):
-            self._stack_inside()
             return
         if self.inside_kind == "tun":
             self._run_hub(("B", "in0", GATEWAY_INNER),
@@ -130,15 +125,6 @@ class DeviceLab(Lab):
             self.ip(host, f"addr add {address}/24 dev eth0",
                     f"link set eth0 up mtu {WG_MTU if self.inside_kind == 'wg' else 1500}",
                     f"route add default via {GATEWAY_INNER} dev eth0")
-
-    def _stack_inside(self):
-        self.plug_in("B", "port1", "192.0.2.1/30", "innet", "b")
-        self.ip("B", "addr flush dev port1",
-                *(["link add in0 type bridge forward_delay 0", "link set port1 master in0"]
-                  if self.inside_kind == "bridge" else
-                  ["link add in0 link port1 type macvlan mode bridge"]),
-                f"link set in0 address {mac_of(GATEWAY_INNER)} up",
-                f"addr add {GATEWAY_INNER}/24 dev in0")
 
     def plug_in_gateway_outside(self):
         if self.outside == "eth":

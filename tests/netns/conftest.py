@@ -27,7 +27,7 @@ def pytest_sessionstart():
 
 
 def pytest_generate_tests(metafunc):
-    """A module with `DATAPATHS = [...]` runs once with each of them, and with each of its `LABS`."""
+    """A module with `DATAPATHS` runs once with each of them, and that with each of its `LABS`."""
     module = metafunc.module
     if not hasattr(module, "DATAPATHS") or "lab" not in metafunc.fixturenames:
         return

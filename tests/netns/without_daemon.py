@@ -447,7 +447,8 @@ def measure(lab, dying):
     up(lab)
     for sentence, prepare, _ in KINDS:
         attempt = prepare(lab)
-        assert any(attempt() for _ in range(TRIES)), f"with the daemon alive it must work: {sentence}"
+        works = any(attempt() for _ in range(TRIES))
+        assert works, f"with the daemon alive it must work: {sentence}"
     found = {}
     steady = [each for each in KINDS if not each[2]]
     attempts = [(sentence, prepare(lab)) for sentence, prepare, _ in steady]
