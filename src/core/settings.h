@@ -96,7 +96,7 @@ struct Settings {
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
   u8 filtering;                    // Filtering where no rule says otherwise
   u8 filters_open;                 // is there a filtering that lets in who was not asked?
-  u8 reserved[4];
+  u32 slow_ifindex;                // the device that leads to the slow path; 0: there is none
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];

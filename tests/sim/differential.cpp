@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "core/flows.h"
 #include "engine/verify.h"
@@ -196,7 +198,8 @@ class Run {
     const Hook hook = outward ? Hook::in_lan : Hook::in_wan;
     Passed first{};
     for (auto& gateway : gateways_) {
-      const Passed p = gateway->pass(hook, plan_[link].ifindex, 0, 0x0800, packet, 0, 0);
+      const Passed p =
+          gateway->pass(hook, plan_[link].ifindex, 0, 0x0800, packet, 0, 0, kSlowAsked);
       if (gateway == gateways_.front()) {
         first = p;
       } else if (p.fate != first.fate || (p.fate != Fate::drop && p.packet != first.packet)) {
@@ -250,10 +253,37 @@ class Run {
     }
     std::vector<u32> unsure;
     sim::Data wanted = translated(packet, a.outward, near, unsure);
+    if (a.outward && a.translate) judge_id(packet, out, p.packet, wanted);
     for (u32 at : unsure)
       for (u32 byte : {at, at + 1})
         if (byte < wanted.size()) wanted[byte] = p.packet[byte];
     if (wanted != p.packet) fail("sent as " + sim::text_of(wanted));
+  }
+
+  // RFC 6864: what is or may be cut has an identification of the gateway's, all fragments of a
+  // datagram the same, and no two datagrams between the same addresses within 65536. Else it keeps
+  // its own. Takes it over into `wanted` if it is a legal one.
+  void judge_id(const sim::Data& packet, const Datagram& out, const sim::Data& sent,
+                sim::Data& wanted) {
+    Datagram d;
+    bool right = false;
+    decode(packet, d, right);
+    if ((packet[6] & 0x40) != 0 && !d.more && d.offset == 0) return;
+    const std::vector<u32> pair{out.source, out.destination, d.protocol};
+    const std::vector<u32> of{d.source, d.destination, d.protocol, d.id};
+    if (d.offset != 0) {
+      if (sent_as_[of] != out.id) throw Failure{"a fragment has another identification"};
+    } else {
+      std::set<u16>& known = ids_[pair];
+      const bool again = sent_as_.count(of) != 0 && sent_as_[of] == out.id;
+      if (!known.insert(out.id).second && !(again && d.more))
+        throw Failure{"an identification is used twice"};
+      if (d.more) sent_as_[of] = out.id;
+    }
+    u32 sum = 0;
+    for (u32 at = 0; at < 4u * (sent[0] & 15u); at += 2) sum += sent[at] * 256u + sent[at + 1];
+    if (sum % 0xffff != 0) throw Failure{"the header's checksum is wrong"};
+    for (u32 at : {4u, 5u, 10u, 11u}) wanted[at] = sent[at];
   }
 
   // --- the grammar -------------------------------------------------------------------------------
@@ -469,6 +499,8 @@ class Run {
   std::vector<std::unique_ptr<Gateway>> gateways_;
   RfcModel model_;
   u64 now_ = 0;
+  std::map<std::vector<u32>, std::set<u16>> ids_;  // given to datagrams between two addresses
+  std::map<std::vector<u32>, u32> sent_as_;        // that of a datagram in fragments
   u32 step_ = 0, passed_ = 0, refused_ = 0;
   bool changed_ = false;
   std::string doing_;
