@@ -43,6 +43,9 @@ enum SlowKind : u8 {
   kSlowBeat,        // the process is there
 };
 
+// In place of a device's number: the slow path is in the same process.
+inline constexpr u32 kSlowWithin = 0xffffffff;
+
 inline constexpr u8 kSlowMark = 0x02;  // an address of a card that nobody has made (IEEE 802)
 
 // Takes the place of the Ethernet header between the kernel and the process.

@@ -390,6 +390,10 @@ Outcome Engine::to_slow(Frame& frame, Hop& hop, const Packet& p, const Verdict& 
   Outcome o{};
   o.action = v.action;
   o.verdict = v;
+  // A large TCP segment becomes one datagram in many pieces, where the kernel makes many segments.
+  if (frame.segment_size != 0 && p.kind != Kind::tcp) return drop(Reason::too_big, hop, p);
+  frame.segment_size = 0;
+  complete_checksum(frame, p);
   if (p.l3 == 0) {
     if (frame.length + sizeof(SlowHeader) > frame.capacity)
       return drop(Reason::internal_error, hop, p);

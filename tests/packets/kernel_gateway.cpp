@@ -87,7 +87,7 @@ class KernelGateway : public Gateway {
                                             : Fate::drop;
     Passed passed{fate, Data(out.begin() + kLinkHeader, out.end())};
     // By its neighbour the link header of a packet is still that with which it came.
-    if (fate == Fate::forward && out[0] == kSlowMark && out[1] == kSlowAsked) {
+    if (hook != Hook::from_slow && fate == Fate::forward && out[0] == kSlowMark && out[1] == kSlowAsked) {
       passed.fate = Fate::slow;
       std::memcpy(&passed.slow, out.data(), sizeof(passed.slow));
     }

@@ -159,6 +159,11 @@ class Player {
     for_all([&](Gateway& g) { g.set_time((base_ticks_ << kTickShift) + time_ns_); });
   }
 
+  void beat() {
+    set_time("+0");
+    for_all([](Gateway& g) { g.slow_beat(); });
+  }
+
   void play_line(const Line& line) {
     const std::string& first = word(line, 0);
     if (is_time(first)) {
@@ -180,9 +185,9 @@ class Player {
     } else if (first == "slow") {
       const u32 ifindex = word(line, 1) == "on" ? port_of("vpn").ifindex : 0;
       for_all([&](Gateway& g) { g.settings().slow_ifindex = ifindex; });
-      if (ifindex != 0) for_all([](Gateway& g) { g.slow_beat(); });
+      if (ifindex != 0) beat();
     } else if (first == "beat") {
-      for_all([](Gateway& g) { g.slow_beat(); });
+      beat();
     } else if (first == "socket") {
       Spec spec;
       const std::string& at = word(line, 2);
