@@ -461,7 +461,8 @@ __attribute__((noinline)) u32 masq_to_slow(__sk_buff* skb, u32 hook) {
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kTcShot;
   const Verdict& v = scratch->verdict;
-  const Interface* interface = find_interface(*settings, skb->ifindex);
+  u32 from = came_in(skb, *scratch);
+  const Interface* interface = find_interface(*settings, from);
   bool inside = interface != nullptr && interface->zone == Zone::inside;
   bool bare = scratch->packet.l3 == 0;
   if (bare && change_head(skb, kEthernetHeaderLength, 0))
@@ -469,8 +470,8 @@ __attribute__((noinline)) u32 masq_to_slow(__sk_buff* skb, u32 hook) {
   EthernetHeader* at = header_at<EthernetHeader>(bytes_of(skb), 0);
   if (at == nullptr) return drop(skb, hook, Reason::internal_error);
   EthernetHeader before = *at;
-  SlowHeader h{kSlowMark, kSlowAsked, v.slow_mtu,   v.slow_hold,   inside,
-               kSlowMark, 0,          skb->ifindex, kEtherTypeIpv4};
+  SlowHeader h{kSlowMark, kSlowAsked, v.slow_mtu, v.slow_hold,   inside,
+               kSlowMark, 0,          from,       kEtherTypeIpv4};
   if (store_bytes(skb, 0, &h, sizeof(h), 0)) return drop(skb, hook, Reason::internal_error);
   count(Traffic::slow_path, 1);
   // What came without a link header cannot be given to the stack any more.
@@ -503,7 +504,7 @@ MASQ_INLINE void note_origin(const __sk_buff* skb, const Settings& s, Scratch& s
   scratch.fragment = FragmentFound{};
   if (skb->ifindex == s.slow_ifindex && s.slow_ifindex != 0) return;  // noted by masq_from_slow
   scratch.slow_ifindex = 0;
-  scratch.slow = SlowSide{1, 0, {0, 0}};
+  scratch.slow = kMayGoSlow;
 }
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
@@ -542,7 +543,7 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   if (scratch->hairpin_ifindex != 0) {
     interface = find_interface(*settings, scratch->hairpin_ifindex);
     if (interface == nullptr) return drop_unread(skb, kIngress, Reason::wrong_zone);
-    scratch->slow.allowed = 0;  // what is to wait has waited before the first half
+    scratch->slow = SlowSide{};  // that is done with before the first half
   }
   KernelWorld w = world_of(skb, *settings, *scratch, kIngress, interface->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
@@ -572,7 +573,7 @@ SEC("tc") int masq_from_slow(__sk_buff* skb) {
   if (interface == nullptr || h->ether_type != kEtherTypeIpv4) return kTcShot;
   scratch->slow_ifindex = ifindex;
   scratch->hairpin_ifindex = 0;
-  scratch->slow = SlowSide{0, kind == kSlowPieceFirst, {0, 0}};
+  scratch->slow = back_from_slow(kind);
   skb->cb[0] = skb->cb[1] = 0;  // no half of a hairpin
   if (kind == kSlowFull) return drop_unread(skb, kIngress, Reason::slow_path_full);
   if (kind == kSlowOrdered) count(Traffic::fragments_ordered, 1);

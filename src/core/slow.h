@@ -65,9 +65,16 @@ static_assert(sizeof(SlowHeader) == sizeof(EthernetHeader));
 // How the packet at hand stands to the slow path.
 struct SlowSide {
   u8 allowed;   // it may go there
+  u8 may_cut;   // it may go there to be cut: also what has only waited there
   u8 fresh_id;  // it comes from there, as the beginning of a datagram that was cut
-  u8 reserved[2];
+  u8 reserved;
 };
+
+// Of what comes in.
+inline constexpr SlowSide kMayGoSlow{1, 1, 0, 0};
+MASQ_INLINE SlowSide back_from_slow(u32 kind) {
+  return SlowSide{0, kind == kSlowAsked || kind == kSlowOrdered, kind == kSlowPieceFirst, 0};
+}
 
 template <class World>
 MASQ_INLINE bool slow_serves(const World& w) {

@@ -58,7 +58,8 @@ template <class World>
 MASQ_INLINE Verdict hand_over(World& w, const Packet& p, u16 mtu, Reason otherwise) {
   bool hold = p.kind == Kind::fragment && w.fragment.held;
   bool first = p.first_fragment && w.fragment.held;
-  if (!w.slow.allowed || w.settings.slow_ifindex == 0) return refuse(otherwise);
+  bool allowed = otherwise == Reason::too_big ? w.slow.may_cut : w.slow.allowed;
+  if (!allowed || w.settings.slow_ifindex == 0) return refuse(otherwise);
   if (!slow_serves(w)) return refuse(Reason::slow_path_down);
   if (otherwise == Reason::fragment_without_first && !hold && !first)
     return refuse(Reason::fragment_table_full);

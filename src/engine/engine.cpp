@@ -38,8 +38,6 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p) {
 
 namespace {
 
-constexpr SlowSide kMayGoSlow{1, 0, {0, 0}};
-
 constexpr u32 kIcmpBurst = 50;
 constexpr u32 kIcmpPerSecond = 200;
 
@@ -413,7 +411,7 @@ Outcome Engine::from_slow(Frame& frame) {
   const SlowHeader* h = header_at<SlowHeader>(bytes_of(frame), 0);
   const Interface* interface = h == nullptr ? nullptr : find_interface(settings_, h->ifindex);
   if (interface == nullptr || h->ether_type != kEtherTypeIpv4) return not_ours();
-  const SlowSide slow{0, h->kind == kSlowPieceFirst, {0, 0}};
+  const SlowSide slow = back_from_slow(h->kind);
   if (h->kind == kSlowFull) {
     Hop hop = hop_at(frame, h->ifindex, false);
     hop.interface.link_header_length = kEthernetHeaderLength;
@@ -480,8 +478,8 @@ Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on, Slo
   hop.seen_on = seen_on;
   hop.slow = slow;
   hop.came_back = !slow.allowed;
-  // What is to wait has waited before the first half of a hairpin.
-  if (seen_on != ifindex) hop.slow.allowed = 0;
+  // Of a hairpin that is done with before the first half.
+  if (seen_on != ifindex) hop.slow = SlowSide{};
   hop.ether_type = kEtherTypeIpv4;  // the link header is that of the other interface
   if (hop.interface.ifindex == 0) return drop_unread(Reason::wrong_zone, hop, frame);
   Packet p;

@@ -123,7 +123,8 @@ void SlowPath::cut(const u8* frame, u32 length, SlowKind kind) {
   // No link is smaller than 68 bytes (RFC 791).
   if (h.mtu == 0 || total <= h.mtu || h.mtu < 68 || !may_be_cut) {
     out_.assign(frame, frame + length);
-    out_[1] = kind;
+    // Too large still: it must not come here again.
+    out_[1] = h.mtu != 0 && total > h.mtu ? kSlowPiece : kind;
     return send_(out_.data(), length);
   }
   const u32 room = (h.mtu - static_cast<u32>(sizeof(ip))) / 8 * 8;
@@ -133,7 +134,9 @@ void SlowPath::cut(const u8* frame, u32 length, SlowKind kind) {
     const bool last = at + size == payload;
     const u32 offset = (fragment & kOffsetMask) + at / 8;
     if (offset > kOffsetMask) return;  // no datagram reaches that far
-    h.kind = at != 0 ? kSlowPiece : whole ? kSlowPieceFirst : kind;
+    h.kind = at == 0 && whole                  ? kSlowPieceFirst
+             : at == 0 && kind == kSlowOrdered ? kSlowOrdered
+                                               : kSlowPiece;
     ip.total_length = swap16(static_cast<u16>(sizeof(ip) + size));
     ip.fragment = swap16(static_cast<u16>((fragment & ~kOffsetMask) | offset | (last ? 0 : kMore)));
     ip.checksum = 0;

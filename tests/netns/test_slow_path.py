@@ -1,18 +1,16 @@
-"""The slow path with real hosts: fragments out of order, datagrams to be cut, and its death.
+"""The slow path with real hosts: fragments out of order, and datagrams to be cut.
 
 RFC 4787 REQ-13, REQ-14; RFC 6864 section 4.
 """
 
 import os
-import pathlib
 import random
-import signal
 import socket
-import struct
 import time
 
 import pytest
 
+from fragments import datagram, fragments_of, raw
 from frames import inner_addresses_in
 from lab import ADDRESS, GATEWAY_OUTER, wait_until
 from traffic import external_of, pings, receive, wait_until_it_flows
@@ -21,47 +19,6 @@ S2 = ADDRESS["S2"]
 
 DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
-
-
-def fragments_of(source, destination, payload, ident, size=1480):
-    """The fragments of a UDP datagram (`payload` with its UDP header), in order."""
-    pieces = []
-    for at in range(0, len(payload), size):
-        more = at + size < len(payload)
-        piece = payload[at:at + size]
-        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(piece), ident,
-                             (0x2000 if more else 0) | at // 8, 64, 17, 0,
-                             socket.inet_aton(source), socket.inet_aton(destination))
-        pieces.append(header + piece)
-    return pieces
-
-
-def datagram(source_port, destination_port, data):
-    # Without a checksum, so that only the addresses and the order decide.
-    return struct.pack("!HHHH", source_port, destination_port, 8 + len(data), 0) + data
-
-
-def raw(lab, host):
-    with lab.inside(host):
-        return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-
-
-def process_of(lab):
-    """The process number of the slow path."""
-    return lab.processes("B", "masq-slow")
-
-
-def serves(lab):
-    """Does a datagram whose fragments go out backwards arrive?"""
-    server = lab.udp("S2", 0, timeout_s=0.3)
-    port = server.getsockname()[1]
-    sender = raw(lab, "S4")
-    ident = random.randrange(1, 65536)
-    for piece in reversed(fragments_of(ADDRESS["S4"], S2, datagram(4444, port, b"x" * 3000),
-                                       ident)):
-        sender.sendto(piece, (S2, 0))
-    got = receive(server)
-    return got is not None and got[0] == b"x" * 3000
 
 
 def test_two_hosts_with_the_same_identification_reach_one_server(lab):
@@ -96,15 +53,6 @@ def test_fragments_from_outside_in_any_order(lab):
         assert receive(client) == (data, (S2, 7101)), f"turn {turn}"
 
 
-def test_the_gateways_own_socket_gets_fragments_in_any_order(lab):
-    own = lab.udp("B", 999, address=GATEWAY_OUTER)
-    sender = raw(lab, "S2")
-    data = os.urandom(5000)
-    for piece in reversed(fragments_of(S2, GATEWAY_OUTER, datagram(7102, 999, data), 300)):
-        sender.sendto(piece, (GATEWAY_OUTER, 0))
-    assert receive(own) == (data, (S2, 7102))
-
-
 @pytest.fixture
 def small_outside(lab):
     """The gateway's outer link carries 1000 bytes."""
@@ -128,6 +76,31 @@ def test_datagrams_that_may_be_cut_are_cut(lab, small_outside):
     capture.stop()
     assert max(len(frame.data) for frame in capture.frames()) <= 1014
     assert not inner_addresses_in(capture)
+
+
+@pytest.fixture
+def small_inside(lab):
+    """The gateway's inner link carries 1000 bytes."""
+    lab.run("B", ["ip", "link", "set", "in0", "mtu", "1000"], check=True)
+    time.sleep(0.5)
+    yield
+    lab.run("B", ["ip", "link", "set", "in0", "mtu", "1500"], check=True)
+    time.sleep(0.5)
+
+
+def test_datagrams_from_outside_are_cut_too(lab, small_inside):
+    server = lab.udp("S2", 7106)
+    server.setsockopt(socket.IPPROTO_IP, 10, 0)
+    client = lab.udp("S4", 7106)
+    external = external_of(client, server, (S2, 7106))
+    for size in (972, 973, 1472, 4000, 9000):
+        data = os.urandom(size)
+        server.sendto(data, external)
+        got = receive(client)
+        assert got is not None and got[0] == data, f"{size} bytes"
+
+
+def test_a_large_ping_and_its_answer(lab):
     assert pings(lab, "S4", S2, 3, "-s", 4000, "-M", "dont")
 
 
@@ -169,66 +142,9 @@ def test_what_is_never_completed_does_no_harm(lab):
                + lab.dropped("slow_path_busy") >= 4000, "all are counted", timeout_s=10)
 
 
-def only_in_kernel(lab):
-    if lab.datapath == "user":
-        pytest.skip("in user space the slow path is a part of masqd")
-
-
-def test_the_process_has_no_rights(lab):
-    only_in_kernel(lab)
-    (process,) = process_of(lab)
-    status = dict(line.split(":\t", 1) for line in
-                  pathlib.Path(f"/proc/{process}/status").read_text().splitlines() if ":\t" in line)
-    assert status["Uid"].split() == ["65534"] * 4
-    assert status["CapEff"] == status["CapPrm"] == status["CapBnd"][:0] + "0000000000000000"
-    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
-    assert [os.readlink(f"/proc/{process}/fd/{fd}")
-            for fd in os.listdir(f"/proc/{process}/fd")] == ["/dev/net/tun"]
-    assert "bpf-map" not in pathlib.Path(f"/proc/{process}/maps").read_text()
-
-
-def test_killed_it_is_started_anew(lab):
-    only_in_kernel(lab)
-    (process,) = process_of(lab)
-    os.kill(process, signal.SIGKILL)
-    assert pings(lab, "S4", S2), "the rest goes on"
-    wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=10)
-    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
-
-
-def test_hanging_it_is_replaced_and_refused_meanwhile(lab):
-    only_in_kernel(lab)
-    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
-    (process,) = process_of(lab)
-    before = lab.dropped("slow_path_down")
-    os.kill(process, signal.SIGSTOP)
-    time.sleep(1.3)
-    assert not serves(lab)
-    assert lab.dropped("slow_path_down") > before
-    assert pings(lab, "S4", S2), "the rest goes on"
-    wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=15)
-    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
-
-
-def test_it_outlives_the_daemon(lab):
-    only_in_kernel(lab)
-    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
-    (process,) = process_of(lab)
-    lab.kill_daemon()
-    assert serves(lab)
-    os.kill(process, signal.SIGKILL)
-    time.sleep(1.3)
-    before = lab.dropped("slow_path_down")
-    assert not serves(lab)
-    assert lab.dropped("slow_path_down") > before
-    assert pings(lab, "S4", S2), "the rest goes on"
-    assert lab.masq("up").returncode == 0
-    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
-
-
 def test_nothing_is_left_of_it(lab):
     assert lab.masq("down").returncode == 0
-    assert process_of(lab) == []
+    assert lab.processes("B", "masq-slow") == []
     assert "masq-slow" not in lab.run("B", ["ip", "link"]).stdout
     assert lab.masq("up").returncode == 0
     wait_until_it_flows(lab)

@@ -86,8 +86,9 @@ class KernelGateway : public Gateway {
                       : options.retval == 0 ? Fate::stack
                                             : Fate::drop;
     Passed passed{fate, Data(out.begin() + kLinkHeader, out.end())};
-    // By its neighbour the link header of a packet is still that with which it came.
-    if (hook != Hook::from_slow && fate == Fate::forward && out[0] == kSlowMark && out[1] == kSlowAsked) {
+    // The link header of a packet that is sent is still that with which it came.
+    if (!std::equal(in.begin(), in.begin() + kLinkHeader, out.begin()) && fate == Fate::forward &&
+        out[0] == kSlowMark && out[1] == kSlowAsked) {
       passed.fate = Fate::slow;
       std::memcpy(&passed.slow, out.data(), sizeof(passed.slow));
     }
