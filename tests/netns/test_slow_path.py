@@ -129,7 +129,7 @@ def test_what_is_never_completed_does_no_harm(lab):
     for turn in range(20):
         for i in range(200):
             last = fragments_of(ADDRESS["S5"], S2, datagram(1, 7105, b"y" * 2000),
-                                turn * 200 + i)[-1]
+                                1000 + turn * 200 + i)[-1]
             flood.sendto(last, (S2, 0))
         for piece in reversed(fragments_of(ADDRESS["S4"], S2, datagram(5001, 7105, data),
                                            20000 + turn)):
