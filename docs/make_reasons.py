@@ -79,9 +79,20 @@ and parameter problem are translated. Redirects, source quench and the rest are 
 5508 REQ-10).""",
     "fragment_without_first": """\
 Only the first fragment of a datagram carries the ports, so the others are passed on by what the
-first one decided. A fragment that overtakes its first one is refused today, and so are fragments
-that come more than 30 seconds after it. The sender should send smaller datagrams; for DNS set its
-EDNS size to 1232.""",
+first one decided. One that overtakes its first one waits for it in the slow path, for 2 seconds;
+then it is refused, as are those that come more than 30 seconds after it. Some are normal where
+packets get lost. The sender should send smaller datagrams; for DNS set its EDNS size to 1232.""",
+    "slow_path_down": """\
+Fragments that overtake the first one of their datagram, and packets that must be cut to fit the
+next link, need the process masq-slow. masqd starts it anew within seconds if it has gone; look into
+masqd's log if the count grows. If masqd has died too, `masq up`.""",
+    "slow_path_busy": """\
+More than 256 packets of one source in 17 ms overtook the first fragment of their datagram or had to
+be cut. `masq explain --last` says whose they were. If it is a transfer that must be cut, lower the
+MTU of the hosts to that of the external interface.""",
+    "slow_path_full": """\
+A fragment waited for the first one of its datagram, and had to make room for another one: too many
+come without. That is an attack, or much loss on the way; `masq explain --last` says whose.""",
     "fragment_table_full": """\
 More than 4096 fragmented datagrams were under way within 30 seconds, or too many of them fell into
 one place of the table. No real use needs so many; look which host sends them.""",
@@ -91,8 +102,8 @@ grows all the time there is a routing loop: look with `traceroute` where packets
     "too_big": """\
 The packet is larger than the interface that it must leave by carries. If it may not be cut (DF) the
 sender gets "fragmentation needed" with the right size and adapts: normal, a few for each new path.
-A packet that may be cut is refused in silence, because masq does not cut yet: lower the MTU of the
-inner interface and hosts to that of the external one.""",
+A packet that may be cut is cut, by the slow path, unless it carries IP options or there is no slow
+path (`masq status` says so).""",
     "no_route": """\
 The sender gets "network unreachable". Look at `ip route get ADDRESS`; most often the default route
 is missing.""",

@@ -19,7 +19,9 @@ MASQ_HELPER(10, long, l3_checksum_replace, __sk_buff* skb, u32 offset, u64 from,
 MASQ_HELPER(11, long, l4_checksum_replace, __sk_buff* skb, u32 offset, u64 from, u64 to, u64 flags);
 MASQ_HELPER(9, long, store_bytes, __sk_buff* skb, u32 offset, const void* from, u32 len, u64 flags);
 MASQ_HELPER(12, long, tail_call, void* ctx, void* programs, u32 index);
+MASQ_HELPER(13, long, clone_redirect, __sk_buff* skb, u32 ifindex, u64 flags);
 MASQ_HELPER(19, long, vlan_pop, __sk_buff* skb);
+MASQ_HELPER(23, long, redirect, u32 ifindex, u64 flags);
 MASQ_HELPER(38, long, change_tail, __sk_buff* skb, u32 len, u64 flags);
 MASQ_HELPER(39, long, pull_data, __sk_buff* skb, u32 len);
 MASQ_HELPER(43, long, change_head, __sk_buff* skb, u32 head_room, u64 flags);

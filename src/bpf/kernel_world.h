@@ -29,6 +29,8 @@ u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
 u32 masq_follow(u32 hook, u32 index, u32 direction);
 u32 masq_hairpin_external(__sk_buff* skb, u32 hook);
 u32 masq_no_way();
+u32 masq_find_fragment(u32 hook, u32 direction);
+u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise);
 }
 
 // What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
@@ -48,6 +50,8 @@ struct KernelWorld {
   u32 hook;
   NewFlow& new_flow;
   Making& making;
+  SlowSide& slow;
+  FragmentFound& fragment;
   Stripe* stripe;
 
   MASQ_INLINE bool lock(u32 number) {
@@ -130,6 +134,14 @@ struct KernelWorld {
     return reason;
   }
 
+  MASQ_INLINE u32 find_fragment([[maybe_unused]] const Packet& p, u32 direction) {
+    return masq_find_fragment(hook, direction);
+  }
+  MASQ_INLINE Verdict hand_over([[maybe_unused]] const Packet& p, u16 mtu, Reason otherwise) {
+    masq_hand_over(hook, mtu, static_cast<u32>(otherwise));
+    return scratch.verdict;
+  }
+
   MASQ_INLINE u32 largest_datagram(const Packet& p) {
     return skb->gso_size == 0 ? p.total_length : p.headers + skb->gso_size;
   }
@@ -142,12 +154,18 @@ MASQ_INLINE Ticks read_clock(const Settings& settings) {
 
 MASQ_INLINE KernelWorld world_of(__sk_buff* skb, const Settings& settings, Scratch& scratch,
                                  u32 hook, u32 ifindex, const Interface& interface) {
-  return KernelWorld{{},      settings, read_clock(settings), ifindex,        interface, skb,
-                     scratch, hook,     scratch.new_flow,     scratch.making, nullptr};
+  return KernelWorld{
+      {},   settings,         read_clock(settings), ifindex,      interface,        skb,    scratch,
+      hook, scratch.new_flow, scratch.making,       scratch.slow, scratch.fragment, nullptr};
 }
 
 MASQ_INLINE Scratch* scratch_of(u32 hook) {
   return static_cast<Scratch*>(map_lookup(&mq_scratch, &hook));
+}
+
+// The interface where the packet first came in.
+MASQ_INLINE u32 came_in(const __sk_buff* skb, const Scratch& scratch) {
+  return scratch.slow_ifindex != 0 ? scratch.slow_ifindex : skb->ifindex;
 }
 
 // The tables, or false if a map is missing (which the loader excludes, but the verifier does not

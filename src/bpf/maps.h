@@ -37,6 +37,9 @@ struct Scratch {
   bpf_fib_lookup fib;
   bpf_sock_tuple tuple;
   u32 hairpin_ifindex;  // as which external interface's the packet is looked at; 0: its own
+  u32 slow_ifindex;     // it comes from the slow path, and first came in there; 0: it does not
+  SlowSide slow;
+  FragmentFound fragment;
 };
 
 // What the kernel's routing said of a pair of addresses.
@@ -172,13 +175,13 @@ struct ScratchMap {
 };
 ScratchMap mq_scratch SEC(".maps");
 
-// The program masq_outside, for packets that go on as if they came from outside. The daemon puts it
-// in; the kernel empties the map when the last process that holds it has gone.
+// The programs masq_outside and masq_inside, for packets that go on as if they came from there. The
+// daemon puts them in; the kernel empties the map when the last process that holds it has gone.
 struct AgainMap {
   int (*type)[BPF_MAP_TYPE_PROG_ARRAY];
   int (*key_size)[4];
   int (*value_size)[4];
-  int (*max_entries)[1];
+  int (*max_entries)[masq::bpf::kAgainPlaces];
 };
 AgainMap mq_again SEC(".maps");
 

@@ -2,6 +2,9 @@
 //
 //   masq_inside    ingress of inner interfaces      masq_outside   ingress of external interfaces
 //   masq_leaving   egress of external interfaces    masq_entering  egress of inner interfaces
+//   masq_from_slow  ingress of the device that leads to the slow path (core/slow.h): what comes
+//                   back goes on in masq_inside or masq_outside, as if it came in where it first
+//                   did
 //   masq_sweep_start   run once by the daemon: starts the timer that sweeps the table
 //
 // Every packet that is sent on passes one last check (`last_check`): towards outside its source
@@ -55,6 +58,7 @@ MASQ_INLINE void count(Traffic what, u64 n) {
 }
 
 extern "C" {
+u32 masq_to_slow(__sk_buff* skb, u32 hook);
 u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason);
 u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 reason);
 u32 masq_lower_mss(__sk_buff* skb, u32 hook);
@@ -88,6 +92,7 @@ MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
   bool syn = ip->protocol == kProtocolTcp && tcp != nullptr && (tcp->flags & kTcpSyn);
   if (more || syn) make_readable(skb, l3, kHeadersMost);
   Reason reason = parse(bytes_of(skb), l3, skb->len, p);
+  p.segments = skb->gso_segs > 1 ? static_cast<u16>(skb->gso_segs) : 1;
   p.window_scale = 0xff;
   if (reason == Reason::none && syn && !p.options) read_syn_options(bytes_of(skb), p);
   return reason;
@@ -265,9 +270,15 @@ MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
   }
 }
 
+// The gateway's stack has had its copy; what comes from the slow path and is no flow's is nobody's.
+MASQ_INLINE Reason nobodys(const Packet& p) {
+  return p.kind == Kind::fragment ? Reason::fragment_without_first : Reason::no_mapping;
+}
+
 MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
   switch (v.action) {
     case Action::to_stack:
+      if (w.scratch.slow_ifindex != 0) return drop(skb, w.hook, nobodys(p));
       if (!v.translate) {
         count(Traffic::local, 1);
         return kTcOk;
@@ -279,6 +290,9 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
       break;
     case Action::icmp_error:
       return send_icmp_error(skb, w, p, v);
+    case Action::slow:
+    case Action::stack_and_slow:
+      return masq_to_slow(skb, w.hook);
     default:
       return drop(skb, w.hook, v.reason);
   }
@@ -341,11 +355,12 @@ __attribute__((noinline)) u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason) {
   Drops* drops = first_of<Drops>(mq_drops);
   Scratch* scratch = scratch_of(hook);
   if (settings == nullptr || drops == nullptr || scratch == nullptr) return kTcShot;
-  const Interface* interface = find_interface(*settings, skb->ifindex);
+  u32 ifindex = came_in(skb, *scratch);
+  const Interface* interface = find_interface(*settings, ifindex);
   if (interface == nullptr || reason >= kReasonCount) return kTcShot;
   note_drop(*drops, scratch->packet, static_cast<Reason>(reason),
-            drop_side(interface->zone, hook == kEgress), skb->ifindex,
-            static_cast<u16>(skb->protocol), read_clock(*settings));
+            drop_side(interface->zone, hook == kEgress), ifindex, static_cast<u16>(skb->protocol),
+            read_clock(*settings));
   return kTcShot;
 }
 
@@ -355,6 +370,7 @@ __attribute__((noinline)) u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 rea
   if (settings == nullptr || scratch == nullptr) return kTcShot;
   const Interface* interface = find_interface(*settings, skb->ifindex);
   u32 l3 = interface == nullptr ? 0 : interface->link_header_length;
+  if (scratch->slow_ifindex != 0) l3 = kEthernetHeaderLength;
   if (l3 > kEthernetHeaderLength) return kTcShot;
   scratch->packet = Packet{};
   if (skb->protocol == kEtherTypeIpv4) masq_read(skb, hook, l3);
@@ -474,11 +490,59 @@ __attribute__((noinline)) u32 masq_follow(u32 hook, u32 index, u32 direction) {
   return static_cast<u32>(follow(w, scratch->packet, index, direction & 1, scratch->verdict));
 }
 
+__attribute__((noinline)) u32 masq_find_fragment(u32 hook, u32 direction) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kNoRecord;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  return open_tables(w.tables) ? fragment_find(w, scratch->packet, direction & 1) : kNoRecord;
+}
+
+// The answer is the scratch's verdict.
+__attribute__((noinline)) u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 0;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  scratch->verdict = refuse(Reason::internal_error);
+  if (open_tables(w.tables))
+    scratch->verdict =
+        hand_over(w, scratch->packet, static_cast<u16>(mtu), static_cast<Reason>(otherwise));
+  return 0;
+}
+
+// The addresses of the link header say what the frame is about. For the stack they are put back.
+__attribute__((noinline)) u32 masq_to_slow(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return kTcShot;
+  const Verdict& v = scratch->verdict;
+  u32 from = came_in(skb, *scratch);
+  const Interface* interface = find_interface(*settings, from);
+  bool inside = interface != nullptr && interface->zone == Zone::inside;
+  bool bare = scratch->packet.l3 == 0;
+  if (bare && change_head(skb, kEthernetHeaderLength, 0))
+    return drop(skb, hook, Reason::internal_error);
+  EthernetHeader* at = header_at<EthernetHeader>(bytes_of(skb), 0);
+  if (at == nullptr) return drop(skb, hook, Reason::internal_error);
+  EthernetHeader before = *at;
+  SlowHeader h{kSlowMark, kSlowAsked, v.slow_mtu, v.slow_hold,   inside,
+               kSlowMark, 0,          from,       kEtherTypeIpv4};
+  if (store_bytes(skb, 0, &h, sizeof(h), 0)) return drop(skb, hook, Reason::internal_error);
+  count(Traffic::slow_path, 1);
+  // What came without a link header cannot be given to the stack any more.
+  if (v.action != Action::stack_and_slow || bare)
+    return static_cast<u32>(redirect(settings->slow_ifindex, 0));
+  clone_redirect(skb, settings->slow_ifindex, 0);
+  count(Traffic::local, 1);
+  return store_bytes(skb, 0, &before, sizeof(before), 0) ? kTcShot : kTcOk;
+}
+
 __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kTcShot;
-  u32 ifindex = scratch->hairpin_ifindex != 0 ? scratch->hairpin_ifindex : skb->ifindex;
+  u32 ifindex = scratch->hairpin_ifindex != 0 ? scratch->hairpin_ifindex : came_in(skb, *scratch);
   KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex, {});
   return carry_out(skb, w, scratch->packet, scratch->verdict);
 }
@@ -487,8 +551,16 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
 // another.
 MASQ_INLINE int finish(__sk_buff* skb, u32 code) {
   if (code != kAgain) return static_cast<int>(code);
-  tail_call(skb, &mq_again, 0);
+  tail_call(skb, &mq_again, kAgainOutside);
   return static_cast<int>(drop(skb, kIngress, Reason::hairpin));
+}
+
+// At the beginning of a packet's way: does it come from the slow path?
+MASQ_INLINE void note_origin(const __sk_buff* skb, const Settings& s, Scratch& scratch) {
+  scratch.fragment = FragmentFound{};
+  if (skb->ifindex == s.slow_ifindex && s.slow_ifindex != 0) return;  // noted by masq_from_slow
+  scratch.slow_ifindex = 0;
+  scratch.slow = kMayGoSlow;
 }
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
@@ -496,14 +568,17 @@ SEC("tc") int masq_inside(__sk_buff* skb) {
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;
-  const Interface* interface = find_interface(*settings, skb->ifindex);
+  note_origin(skb, *settings, *scratch);
+  u32 ifindex = came_in(skb, *scratch);
+  const Interface* interface = find_interface(*settings, ifindex);
   if (interface == nullptr) return kTcShot;
-  KernelWorld w = world_of(skb, *settings, *scratch, kIngress, skb->ifindex, *interface);
+  u32 l3 = scratch->slow_ifindex != 0 ? kEthernetHeaderLength : interface->link_header_length;
+  KernelWorld w = world_of(skb, *settings, *scratch, kIngress, ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
-  Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, w.interface.link_header_length));
-  scratch->verdict = step_inside(w, p, parsed);
   scratch->hairpin_ifindex = 0;
+  Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, l3));
+  scratch->verdict = step_inside(w, p, parsed);
   return finish(skb, masq_carry_out(skb, kIngress));
 }
 
@@ -512,9 +587,10 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;
-  const Interface* interface = find_interface(*settings, skb->ifindex);
+  note_origin(skb, *settings, *scratch);
+  const Interface* interface = find_interface(*settings, came_in(skb, *scratch));
   if (interface == nullptr) return kTcShot;
-  u32 l3 = interface->link_header_length;
+  u32 l3 = scratch->slow_ifindex != 0 ? kEthernetHeaderLength : interface->link_header_length;
   if (skb->protocol == kEtherTypeArp)
     return is_arp_for_others(skb, l3, false) ? drop_unread(skb, kIngress, Reason::arp_not_external)
                                              : kTcOk;
@@ -523,6 +599,7 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   if (scratch->hairpin_ifindex != 0) {
     interface = find_interface(*settings, scratch->hairpin_ifindex);
     if (interface == nullptr) return drop_unread(skb, kIngress, Reason::wrong_zone);
+    scratch->slow = SlowSide{};  // that is done with before the first half
   }
   KernelWorld w = world_of(skb, *settings, *scratch, kIngress, interface->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
@@ -531,6 +608,34 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   Verdict v = step_outside(w, p, parsed);
   scratch->verdict = scratch->hairpin_ifindex != 0 ? stay_inside(v) : v;
   return finish(skb, masq_carry_out(skb, kIngress));
+}
+
+// Of the process behind the device nothing is believed but which interface a frame came in on, and
+// that only as far as it is one of ours. Nothing reaches the stack.
+SEC("tc") int masq_from_slow(__sk_buff* skb) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Shared* shared = first_of<Shared>(mq_shared);
+  Scratch* scratch = scratch_of(kIngress);
+  if (settings == nullptr || shared == nullptr || scratch == nullptr) return kTcShot;
+  if (settings->slow_ifindex == 0 || skb->ifindex != settings->slow_ifindex) return kTcShot;
+  SlowHeader* h = header_at<SlowHeader>(bytes_of(skb), 0);
+  if (h == nullptr) return kTcShot;
+  u32 kind = h->kind, ifindex = h->ifindex;
+  if (kind == kSlowBeat) {
+    atomic_store(&shared->slow_beat, read_clock(*settings));
+    return kTcShot;
+  }
+  const Interface* interface = find_interface(*settings, ifindex);
+  if (interface == nullptr || h->ether_type != kEtherTypeIpv4) return kTcShot;
+  scratch->slow_ifindex = ifindex;
+  scratch->hairpin_ifindex = 0;
+  scratch->slow = back_from_slow(kind);
+  skb->cb[0] = skb->cb[1] = 0;  // no half of a hairpin
+  if (kind == kSlowFull) return drop_unread(skb, kIngress, Reason::slow_path_full);
+  if (kind == kSlowOrdered) count(Traffic::fragments_ordered, 1);
+  if (kind == kSlowPieceFirst) count(Traffic::cut, 1);
+  tail_call(skb, &mq_again, interface->zone == Zone::inside ? kAgainInside : kAgainOutside);
+  return static_cast<int>(drop_unread(skb, kIngress, Reason::slow_path_down));
 }
 
 SEC("tc") int masq_leaving(__sk_buff* skb) {
@@ -563,6 +668,8 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
   if (from == 0 && ip->source.be == 0 && is_broadcast(ip->destination) &&
       ip->protocol == kProtocolUdp)
     return kTcOk;
+  scratch->slow = SlowSide{};
+  scratch->fragment = FragmentFound{};
   KernelWorld w = world_of(skb, *settings, *scratch, kEgress, skb->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;

@@ -264,6 +264,14 @@ std::string verdict_sentence(const Prediction& it, const NetworkState& network) 
           way);
     return fmt::format("It is translated and sent {}.", way);
   }
+  if (o.action == Action::slow)
+    return o.verdict.slow_mtu != 0
+               ? fmt::format("It goes to the slow path, to be cut to {} bytes, and comes back.",
+                             o.verdict.slow_mtu)
+               : "It goes to the slow path, until the first fragment of its datagram has come.";
+  if (o.action == Action::stack_and_slow)
+    return "The gateway's own stack gets a copy, and it waits in the slow path for the first "
+           "fragment of its datagram: nobody knows yet whose it is.";
   if (!o.translated) return left_to_kernel(it, network);
   return it.side == DropSide::leaving
              ? "It is the gateway's own; it is translated and leaves."
@@ -289,7 +297,10 @@ const char* action_name(const Outcome& o) {
     case Action::forward:
       return "send";
     case Action::to_stack:
+    case Action::stack_and_slow:
       return "kernel";
+    case Action::slow:
+      return "slow path";
     default:
       return "drop";
   }

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "core/hosts.h"
+#include "core/slow.h"
 #include "gateway/gateway.h"
 #include "gateway/holder.h"
 #include "gateway/netlink.h"
@@ -255,6 +256,8 @@ json status_json(const AnyDatapath& datapath) {
   out["sweeper_held"] = daemon != 0 || (datapath.outlives_daemon() &&
                                         holder_lives(state ? state->holder : find_holder()));
   out["datapath"] = datapath.name();
+  out["slow_path"] = s.slow_ifindex != 0 &&
+                     !elapsed(datapath.now(), datapath.tables().shared->slow_beat, kSlowFresh);
   out["filtering"] = filtering_name(static_cast<Filtering>(s.filtering));
   out["filtering_for"] = json::array();
   for (const FilterRule& rule : s.filters)
@@ -426,6 +429,8 @@ std::string status_text(const json& status) {
   line(fmt::format("  mappings  {}", number(status["mappings"]["now"])));
   line("  per host  " + host_limits_text(status["host_limits"]));
   line(fmt::format("  datapath  {}", status["datapath"].get<std::string>()));
+  if (!status["slow_path"].get<bool>())
+    line("  slow path is not there: fragments out of order and what must be cut are refused");
   line(fmt::format("  filtering {}", status["filtering"].get<std::string>()));
   for (const json& rule : status["filtering_for"])
     line(fmt::format("            {} for {}", rule["filtering"].get<std::string>(),

@@ -1,15 +1,20 @@
 // Fragments without a transport header, by what the first fragment of their datagram decided.
 //
 // The first fragment leaves an entry (source, destination, protocol, identification, direction)
-// that names the flow's record; later ones find it. Direct buckets of four, entries live
-// kFragmentLife (RFC 1122 3.3.2 gives reassembly 60 to 120 s, Linux waits 30), nothing is evicted
-// before that. Both reading and writing take the stripe lock of the key, so no entry is ever seen
-// half written; an entry whose record has been reused since (its version differs) is a miss.
+// that names the flow's record, and the identification that the datagram has outside; later ones
+// find it. Direct buckets of four, entries live kFragmentLife (RFC 1122 3.3.2 gives reassembly 60
+// to 120 s, Linux waits 30), and none of them is evicted before that. Both reading and writing take
+// the stripe lock of the key, so no entry is ever seen half written; an entry whose record has been
+// reused since (its version differs) is a miss.
 //
-// Limit: fragments that come before their first one find nothing (RFC 4787 REQ-14 asks for more).
+// A fragment that comes before its first one goes to the slow path (core/slow.h, RFC 4787 REQ-14)
+// and leaves an entry that says so for kHeldLife. Meanwhile the first one goes there too, so that
+// it comes back before the others. Such an entry gives way to any other that needs its place:
+// fragments without a first one can not hurt those that come in order (RFC 4787 REQ-14a).
 #pragma once
 
 #include "core/packet.h"
+#include "core/slow.h"
 #include "core/table.h"
 
 namespace masq {
@@ -17,6 +22,12 @@ namespace masq {
 inline constexpr u32 kFragmentsMax = 4096;
 inline constexpr u32 kFragmentBucket = 4;
 inline constexpr Ticks kFragmentLife = ticks_from_s(30);
+
+enum FragmentUse : u16 {
+  kFragmentFree = 0,
+  kFragmentKnown,  // its first fragment has passed
+  kFragmentHeld,   // the slow path waits for its first fragment
+};
 
 struct Fragment {
   Ipv4 source;
@@ -27,11 +38,21 @@ struct Fragment {
   u32 record;
   Ticks seen;
   u16 version;
-  u16 used;
-  u32 reserved[2];
+  u16 used;    // FragmentUse
+  u16 new_id;  // outwards: the identification outside, network order
+  u16 reserved;
+  u32 reserved2;
 };
 
 static_assert(sizeof(Fragment) == 32);
+
+// What is known of the datagram that a fragment belongs to.
+struct FragmentFound {
+  u32 record;  // or kNoRecord
+  u16 new_id;
+  u8 held;  // by the slow path
+  u8 reserved;
+};
 
 MASQ_INLINE u64 fragment_hash(const Settings& s, const Packet& p, u32 direction) {
   return keyed_hash(
@@ -44,55 +65,108 @@ MASQ_INLINE bool is_fragment_of(const Fragment& f, const Packet& p, u32 directio
          f.protocol == p.protocol && f.direction == direction;
 }
 
-// Remembers the first fragment's flow. False if the bucket is full of younger datagrams.
-template <class World>
-MASQ_INLINE bool fragment_remember(World& w, const Packet& p, u32 direction, u32 record,
-                                   u16 version) {
-  u64 hash = fragment_hash(w.settings, p, direction);
-  u32 base = (static_cast<u32>(hash) & (kFragmentsMax / kFragmentBucket - 1)) * kFragmentBucket;
-  bool stored = false;
-  if (!w.lock(static_cast<u32>(hash >> 32) & (kStripes - 1))) return false;
-#pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kFragmentBucket; ++i) {
-    Fragment& f = w.tables.fragments[base + i];
-    if (f.used && !elapsed(w.now, f.seen, kFragmentLife) && !is_fragment_of(f, p, direction))
-      continue;
-    f.source = p.source;
-    f.destination = p.destination;
-    f.id = p.id;
-    f.protocol = p.protocol;
-    f.direction = static_cast<u8>(direction);
-    f.record = record;
-    f.version = version;
-    f.seen = w.now;
-    f.used = 1;
-    stored = true;
-    break;
-  }
-  w.unlock();
-  return stored;
+MASQ_INLINE bool is_forgotten(const Fragment& f, Ticks now) {
+  return elapsed(now, f.seen, f.used == kFragmentHeld ? kHeldLife : kFragmentLife);
 }
 
-// The record that the first fragment's datagram belongs to, or kNoRecord.
+// How well an entry would do for this datagram: its own, an unused one, one that gives way.
+MASQ_INLINE u32 fragment_fitness(const Fragment& f, const Packet& p, u32 direction, Ticks now) {
+  if (is_fragment_of(f, p, direction)) return 3;
+  if (!f.used || is_forgotten(f, now)) return 2;
+  return f.used == kFragmentHeld ? 1 : 0;
+}
+
+MASQ_INLINE void fragment_fill(Fragment& f, const Packet& p, u32 direction, Ticks now,
+                               FragmentUse use) {
+  f.source = p.source;
+  f.destination = p.destination;
+  f.id = p.id;
+  f.protocol = p.protocol;
+  f.direction = static_cast<u8>(direction);
+  f.record = kNoRecord;
+  f.version = 0;
+  f.new_id = 0;
+  f.seen = now;
+  f.used = use;
+}
+
+// The stripe of a datagram, and the first place of its bucket.
+MASQ_INLINE u32 fragment_stripe(u64 hash) {
+  return static_cast<u32>(hash >> 32) & (kStripes - 1);
+}
+MASQ_INLINE u32 fragment_bucket(u64 hash) {
+  return (static_cast<u32>(hash) & (kFragmentsMax / kFragmentBucket - 1)) * kFragmentBucket;
+}
+
+// Remembers the first fragment's flow. `new_id` is the identification that its datagram gets
+// outside; if the first fragment has been here before, it becomes the one that it got then.
+// fragment_without_first means: others of the datagram wait for this one in the slow path.
+template <class World>
+MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u32 record,
+                                     u16 version, u16& new_id) {
+  u64 hash = fragment_hash(w.settings, p, direction);
+  u32 base = fragment_bucket(hash), best = 0, fitness = 0;
+  Reason reason = Reason::fragment_table_full;
+  bool waits = may_go_slow(w);
+  if (!w.lock(fragment_stripe(hash))) return Reason::internal_error;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kFragmentBucket; ++i) {
+    u32 fits = fragment_fitness(w.tables.fragments[base + i], p, direction, w.now);
+    best = fits > fitness ? i : best;
+    fitness = fits > fitness ? fits : fitness;
+  }
+  Fragment& f = w.tables.fragments[base + (best & (kFragmentBucket - 1))];
+  bool mine = fitness == 3 && !is_forgotten(f, w.now);
+  if (mine && f.used == kFragmentHeld && waits) {
+    reason = Reason::fragment_without_first;
+  } else if (fitness != 0) {
+    if (mine && f.used == kFragmentKnown && f.record == record && f.version == version &&
+        !w.slow.fresh_id)
+      new_id = f.new_id;
+    fragment_fill(f, p, direction, w.now, kFragmentKnown);
+    f.record = record;
+    f.version = version;
+    f.new_id = new_id;
+    reason = Reason::none;
+  }
+  w.unlock();
+  w.fragment.held = reason == Reason::fragment_without_first;
+  return reason;
+}
+
+// The record that the datagram of a fragment belongs to, or kNoRecord; the rest is in w.fragment.
+// If nothing is known of the datagram and the slow path can wait for its first fragment, it is held
+// from now on.
 template <class World>
 MASQ_INLINE u32 fragment_find(World& w, const Packet& p, u32 direction) {
   u64 hash = fragment_hash(w.settings, p, direction);
-  u32 base = (static_cast<u32>(hash) & (kFragmentsMax / kFragmentBucket - 1)) * kFragmentBucket;
-  u32 record = kNoRecord;
+  u32 base = fragment_bucket(hash), best = 0, fitness = 0;
   u16 version = 0;
-  if (!w.lock(static_cast<u32>(hash >> 32) & (kStripes - 1))) return kNoRecord;
+  bool waits = may_go_slow(w);
+  FragmentFound found{kNoRecord, 0, 0, 0};
+  if (!w.lock(fragment_stripe(hash))) return kNoRecord;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kFragmentBucket; ++i) {
-    Fragment& f = w.tables.fragments[base + i];
-    if (!is_fragment_of(f, p, direction) || elapsed(w.now, f.seen, kFragmentLife)) continue;
-    record = f.record;
+    u32 fits = fragment_fitness(w.tables.fragments[base + i], p, direction, w.now);
+    best = fits > fitness ? i : best;
+    fitness = fits > fitness ? fits : fitness;
+  }
+  Fragment& f = w.tables.fragments[base + (best & (kFragmentBucket - 1))];
+  bool mine = fitness == 3 && !is_forgotten(f, w.now);
+  if (mine && f.used == kFragmentKnown) {
+    found.record = f.record;
+    found.new_id = f.new_id;
     version = f.version;
-    break;
+  } else if (waits && fitness != 0) {
+    if (!mine) fragment_fill(f, p, direction, w.now, kFragmentHeld);
+    found.held = 1;
   }
   w.unlock();
-  Record* r = record == kNoRecord ? nullptr : record_at(w.tables, record);
-  if (r == nullptr || r->version != version || !in_force(w.settings, *r, w.now)) return kNoRecord;
-  return record;
+  Record* r = found.record == kNoRecord ? nullptr : record_at(w.tables, found.record);
+  if (r == nullptr || r->version != version || !in_force(w.settings, *r, w.now))
+    found.record = kNoRecord;
+  w.fragment = found;
+  return found.record;
 }
 
 }  // namespace masq

@@ -34,6 +34,7 @@ struct Packet {
   u16 total_length;       // of the datagram, host order
   u16 id;                 // network order
   u16 headers;            // bytes of IPv4 and transport header together
+  u16 segments;           // datagrams that it will be on the wire
   u8 protocol;
   u8 ttl;
   u8 tos;
@@ -194,6 +195,7 @@ MASQ_INLINE Reason parse_icmp(Bytes bytes, Packet& p, u32 payload_end) {
 // `malformed` only the addresses may be set; they are zero if not even those could be read.
 MASQ_INLINE Reason parse(Bytes bytes, u32 l3, u32 frame_length, Packet& p) {
   p = Packet{};
+  p.segments = 1;
   p.l3 = static_cast<u16>(l3);
   Ipv4Header* ip = header_at<Ipv4Header>(bytes, l3);
   if (ip == nullptr) return Reason::malformed;

@@ -24,9 +24,12 @@ namespace masq {
   X(icmp_orphan, "it is an ICMP error about a packet that no known flow sent")                    \
   X(icmp_type, "ICMP messages of this type are not passed on")                                    \
   X(fragment_without_first, "it is a fragment whose first fragment has not been seen")            \
+  X(slow_path_down, "it needs the slow path, and the process masq-slow is not there")             \
+  X(slow_path_busy, "too many packets of its source need the slow path at the same moment")       \
+  X(slow_path_full, "too many fragments wait for the first one of their datagram")                \
   X(fragment_table_full, "too many fragmented datagrams are under way")                           \
   X(ttl_exceeded, "its time to live has run out")                                                 \
-  X(too_big, "it is larger than the next link carries and may not be cut here")                   \
+  X(too_big, "it is larger than the next link carries and may not be cut")                   \
   X(no_route, "there is no route to its destination")                                             \
   X(other_interface, "it leads to an interface that masq was not given, and the kernel does not " \
       "forward there")                                                                            \

@@ -24,6 +24,11 @@ MASQ_INLINE bool rewrite_ipv4(Bytes bytes, const Packet& p, const Verdict& v) {
     delta += checksum_difference(ip->destination, v.address);
     ip->destination = v.address;
   }
+  if (v.rewrite_id) {
+    u16 id = ip->id;
+    change(id, v.new_id, delta);
+    ip->id = id;
+  }
   if (v.action == Action::forward) {
     // One hop less, in the word that time to live shares with the protocol.
     u16 before = static_cast<u16>(ip->ttl | ip->protocol << 8);

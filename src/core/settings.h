@@ -110,7 +110,7 @@ struct Settings {
   u32 host_opening;    // TCP flows that are opening
   u32 host_new_per_s;  // new flows a second (RFC 6888 REQ-4C)
   u32 host_new_burst;  // and at once
-  u32 reserved_host;
+  u32 slow_ifindex;    // the device that leads to the slow path; 0: there is none
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];

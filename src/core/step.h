@@ -18,6 +18,7 @@
 
 #include "core/flows.h"
 #include "core/fragments.h"
+#include "core/identification.h"
 #include "core/tcp.h"
 #include "core/verdict.h"
 
@@ -51,6 +52,42 @@ MASQ_INLINE Verdict refuse_and_tell(World& w, const Packet& p, Reason reason, u8
   return v;
 }
 
+// To the slow path, if it is there and this packet may go; else it is refused. What is to be cut
+// goes with the size of the next link.
+template <class World>
+MASQ_INLINE Verdict hand_over(World& w, const Packet& p, u16 mtu, Reason otherwise) {
+  bool hold = p.kind == Kind::fragment && w.fragment.held;
+  bool first = p.first_fragment && w.fragment.held;
+  bool allowed = otherwise == Reason::too_big ? w.slow.may_cut : w.slow.allowed;
+  if (!allowed || w.settings.slow_ifindex == 0) return refuse(otherwise);
+  if (!slow_serves(w)) return refuse(Reason::slow_path_down);
+  if (otherwise == Reason::fragment_without_first && !hold && !first)
+    return refuse(Reason::fragment_table_full);
+  if (!slow_admits(w, p)) return refuse(Reason::slow_path_busy);
+  Verdict v{};
+  v.action = Action::slow;
+  v.slow_mtu = mtu;
+  v.slow_hold = hold;
+  return v;
+}
+
+// Likewise what nobody knows yet: is it for the gateway's own stack or for an inner host?
+template <class World>
+MASQ_INLINE Verdict to_stack_and_slow(World& w, const Packet& p) {
+  if (p.kind != Kind::fragment || !w.fragment.held) return to_stack();
+  Verdict v = w.hand_over(p, 0, Reason::fragment_without_first);
+  if (v.action != Action::slow) return to_stack();
+  v.action = Action::stack_and_slow;
+  return v;
+}
+
+// A packet that could not be followed.
+template <class World>
+MASQ_INLINE Verdict not_followed(World& w, const Packet& p, Reason reason) {
+  if (reason == Reason::fragment_without_first) return w.hand_over(p, 0, reason);
+  return refuse(reason);
+}
+
 // May this packet take another hop, and does it fit the next link? If not, `v` says what becomes of
 // it. Asked before anything is made or remembered for the packet.
 template <class World>
@@ -62,7 +99,8 @@ MASQ_INLINE bool can_go_on(World& w, const Packet& p, const Route& route, Verdic
   if (route.mtu == 0 || w.largest_datagram(p) <= route.mtu) return true;
   v = p.dont_fragment ? refuse_and_tell(w, p, Reason::too_big, kIcmpUnreachable,
                                         kIcmpCodeFragmentationNeeded, static_cast<u16>(route.mtu))
-                      : refuse(Reason::too_big);
+      : p.options     ? refuse(Reason::too_big)
+                      : w.hand_over(p, static_cast<u16>(route.mtu), Reason::too_big);
   return false;
 }
 
@@ -228,7 +266,7 @@ MASQ_INLINE u32 mapping_open_to(World& w, const Packet& p, const Key& flow) {
 template <class World>
 MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 flags, u32& index) {
   if (p.kind == Kind::fragment) {
-    index = fragment_find(w, p, kOut);
+    index = w.fragment.record;
     return index == kNoRecord ? Reason::fragment_without_first : Reason::none;
   }
   // What has no endpoints of its own must not be taken for a flow whose ports are zero too.
@@ -269,11 +307,17 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
     if (!same(p.destination, expected)) return Reason::icmp_orphan;
   } else if (p.kind != Kind::fragment) {
     touch(w, *r, p, direction);
-    if (p.first_fragment && !fragment_remember(w, p, direction, index, r->version))
-      return Reason::fragment_table_full;
   }
   v = translation(w.settings, *r, direction);
-  return Reason::none;
+  // What keeps its address and port is the gateway's own, and keeps the kernel's identification.
+  v.rewrite_id = direction == kOut && !is_atomic(p) &&
+                 !((r->flags & kFlagLocal) && same(r->external_port, r->internal_port));
+  if (p.kind == Kind::fragment)
+    v.new_id = w.fragment.new_id;
+  else if (v.rewrite_id)
+    v.new_id = take_identification(w, v.address, p);
+  if (!p.first_fragment) return Reason::none;
+  return fragment_remember(w, p, direction, index, r->version, v.new_id);
 }
 
 template <class World>
@@ -297,7 +341,7 @@ MASQ_INLINE bool is_pool_port(World& w, const Packet& p) {
 template <class World>
 MASQ_INLINE bool is_hairpin(World& w, const Packet& p) {
   if (!w.is_outer_address(p.destination)) return false;
-  if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
+  if (p.kind == Kind::fragment) return w.find_fragment(p, kOut) != kNoRecord;
   if (p.kind != Kind::icmp_error) return is_pool_port(w, p);
   Key key = outgoing_key(p);
   return key.remote_address.be != 0 &&
@@ -315,15 +359,17 @@ template <class World>
 MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route, bool hairpin) {
   Verdict v{};
   if (route.external >= kExternalsMax) return refuse(Reason::no_external_address);
+  if (p.kind == Kind::fragment && !hairpin) w.find_fragment(p, kOut);
   if (!can_go_on(w, p, route, v)) return v;
   u32 flow = kNoRecord;
   Reason reason = outgoing_flow(w, p, route.external, 0, flow);
+  if (reason == Reason::fragment_without_first) return w.hand_over(p, 0, reason);
   if (reason != Reason::none) return cannot_open(w, p, reason);
   // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
   const Record* r = record_at(w.tables, flow);
   if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
   reason = w.follow(p, flow, kOut, v);
-  if (reason != Reason::none) return refuse(reason);
+  if (reason != Reason::none) return not_followed(w, p, reason);
   v = send(route, v);
   v.mss_most = mss_most(w, p, route);
   if (hairpin) v.action = Action::hairpin;
@@ -345,7 +391,7 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   Route route;
   w.route(p.destination, p.source, route);
   u32 hairpin = route.kind == RouteKind::local ? w.hairpin_external(p) : kNothing;
-  if (route.kind == RouteKind::local && hairpin == kNothing) return to_stack();
+  if (route.kind == RouteKind::local && hairpin == kNothing) return to_stack_and_slow(w, p);
   if (hairpin != kNothing) {
     if (hairpin >= kExternalsMax) return refuse(Reason::no_mapping);
     // The way out ends before the external link, whose size therefore does not matter.
@@ -387,7 +433,7 @@ MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
   if (p.kind == Kind::icmp_error && !same(p.quoted_source, p.destination))
     return refuse(Reason::icmp_orphan);
   if (is_pool_port(w, p)) return refuse(Reason::no_mapping);
-  return parsed == Reason::malformed ? refuse(parsed) : to_stack();
+  return parsed == Reason::malformed ? refuse(parsed) : to_stack_and_slow(w, p);
 }
 
 template <class World>
@@ -396,7 +442,7 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
   u32 index = kNoRecord;
   if (p.kind == Kind::fragment) {
-    index = fragment_find(w, p, kIn);
+    if (w.is_outer_address(p.destination)) index = w.find_fragment(p, kIn);
   } else if (parsed == Reason::none && p.kind != Kind::other && p.kind != Kind::icmp_query) {
     Key key = incoming_key(p);
     if (is_flow_key(key))
@@ -420,7 +466,7 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
     if (!can_go_on(w, p, route, v)) return v;
   }
   Reason reason = w.follow(p, index, kIn, v);
-  if (reason != Reason::none) return refuse(reason);
+  if (reason != Reason::none) return not_followed(w, p, reason);
   if (!local) {
     v.mss_most = mss_most(w, p, route);
     return send(route, v);
@@ -439,7 +485,7 @@ MASQ_INLINE Verdict stay_inside(Verdict v) {
 template <class World>
 MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
   if (p.kind == Kind::icmp_query) return true;
-  if (p.kind == Kind::fragment) return fragment_find(w, p, kOut) != kNoRecord;
+  if (p.kind == Kind::fragment) return w.find_fragment(p, kOut) != kNoRecord;
   if (p.kind != Kind::tcp && p.kind != Kind::udp) return false;
   u16 port = to_host(p.source_port);
   if (!in_pool(w.settings, port)) return false;

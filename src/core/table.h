@@ -32,6 +32,9 @@ inline constexpr u32 kRecordsMax = 8u * 1024 * 1024;  // 512 MiB of records, one
 inline constexpr u32 kStripes = 4096;
 inline constexpr Ticks kPause = ticks_from_s(1);
 
+inline constexpr u32 kIdCounters = 4096;
+inline constexpr u32 kSlowLanes = 256;
+
 // Counts that every processor changes.
 struct Shared {
   u32 flows;          // flows that exist, the dead ones left out
@@ -40,8 +43,12 @@ struct Shared {
   u32 sweep_cursor;   //
   u32 sweep_turns;    // complete passes of the sweeper
   u32 reserved;
-  u64 jiffies;  // as the daemon last asked
-  u64 reserved2[4];
+  u64 jiffies;      // as the daemon last asked
+  Ticks slow_beat;  // when the slow path last said that it is there
+  u32 reserved2[7];
+  u32 ids[kIdCounters];        // see core/identification.h
+  u32 slow_lanes[kSlowLanes];  // of each group of sources: moment and packets in it, see
+                               // core/slow.h
 };
 
 // Views of the memory that holds a table. `records_max` is a power of two.

@@ -14,7 +14,9 @@ enum class Action : u8 {
              // `translate` says so
   hairpin,   // translated, and then looked at as if it came in on the external interface `ifindex`
   forward,   // to `ifindex` by `next_hop`, time to live one less, translated if so said
-  icmp_error,  // drop with `reason`, and answer the sender with an ICMP error
+  icmp_error,      // drop with `reason`, and answer the sender with an ICMP error
+  slow,            // to the slow path, as it came
+  stack_and_slow,  // a copy there, and to the gateway's own stack: nobody knows yet whose it is
 };
 
 struct Verdict {
@@ -31,7 +33,11 @@ struct Verdict {
   Ipv4 icmp_source;
   u32 ifindex;
   Ipv4 next_hop;
-  Zone to_zone;  // where `forward` leads
+  Zone to_zone;    // where `forward` leads
+  bool slow_hold;  // slow: it waits for its first fragment
+  u16 slow_mtu;    // slow: it is to be cut to this size; 0: fits
+  u16 new_id;      // the identification, if `rewrite_id`; network order
+  bool rewrite_id;
 };
 
 // Where a destination lies, as the kernel's routing sees it.

@@ -21,9 +21,13 @@
 //   Reason prepare_flow(); Reason link_flow();
 //   u32 choose_port(u32 i); u32 take_chosen(u32 i, u32 chosen); u32 choose_shared_port(u32 i);
 //   bool is_taken_outside(u32 port);
+//   SlowSide slow; FragmentFound fragment;
+//       How the packet stands to the slow path; what is known of its datagram.
 //   Reason may_open(const Packet& p);
 //   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);
 //   u32 hairpin_external(const Packet& p); Reason no_way();
+//   u32 find_fragment(const Packet& p, u32 direction); (calls fragment_find)
+//   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise);
 //       Call the functions of these names with the world: the kernel's shell has each of them
 //       verified as a function of its own.
 //   u32 largest_datagram(const Packet& p);

@@ -29,6 +29,7 @@ u16 ether_type_of(const Frame& frame, u32 l3) {
 
 Reason read_packet(Frame& frame, u32 l3, Packet& p) {
   const Reason reason = parse(bytes_of(frame), l3, frame.length, p);
+  if (frame.segments > 1) p.segments = static_cast<u16>(frame.segments);
   p.window_scale = 0xff;
   if (reason == Reason::none && p.kind == Kind::tcp && (p.tcp_flags & kTcpSyn) && !p.options)
     read_syn_options(bytes_of(frame), p);
@@ -113,7 +114,10 @@ struct Engine::Hop {
   u32 seen_on = 0;  // where it came in; differs from ifindex in the second half of a hairpin
   NewFlow new_flow{};
   Making making{};
+  SlowSide slow{};
+  FragmentFound fragment{};
   u32 held = 0;
+  bool came_back = false;  // from the slow path
 
   bool lock(u32 stripe) {
     engine.lock(stripe);
@@ -144,6 +148,10 @@ struct Engine::Hop {
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
     return masq::follow(*this, p, index, direction, v);
+  }
+  u32 find_fragment(const Packet& p, u32 direction) { return fragment_find(*this, p, direction); }
+  Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise) {
+    return masq::hand_over(*this, p, mtu, otherwise);
   }
   u32 largest_datagram(const Packet& p) const {
     return segment_size == 0 ? p.total_length : p.headers + segment_size;
@@ -323,7 +331,7 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   // The error goes to the external address that an inner host has lent.
   if (hop.seen_on != hop.ifindex) {
     count(Traffic::icmp_errors_sent, 1);
-    Outcome back_inside = from_outside(frame, hop.ifindex, p.l3, hop.seen_on);
+    Outcome back_inside = from_outside(frame, hop.ifindex, p.l3, hop.seen_on, hop.slow);
     if (back_inside.action == Action::forward) back_inside.action = Action::icmp_error;
     back_inside.reason = v.reason;
     return back_inside;
@@ -344,6 +352,10 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   o.verdict = v;
   switch (v.action) {
     case Action::to_stack:
+      // The gateway's stack has had its copy.
+      if (hop.came_back)
+        return drop(p.kind == Kind::fragment ? Reason::fragment_without_first : Reason::no_mapping,
+                    hop, p);
       count(v.translate ? Traffic::local_translated : Traffic::local, 1);
       if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error, hop, p);
       return o;
@@ -352,6 +364,9 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
       break;
     case Action::icmp_error:
       return send_icmp_error(frame, hop, p, v);
+    case Action::slow:
+    case Action::stack_and_slow:
+      return to_slow(frame, hop, p, v);
     default:
       count(v.reason, hop, p);
       return o;
@@ -373,10 +388,51 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
     count(Traffic::translated_in, packets);
     count(Traffic::translated_in_bytes, frame.length - p.l3);
   }
-  if (v.action == Action::hairpin) return from_outside(frame, v.ifindex, p.l3, hop.ifindex);
+  if (v.action == Action::hairpin)
+    return from_outside(frame, v.ifindex, p.l3, hop.ifindex, hop.slow);
   o.ifindex = v.ifindex;
   o.next_hop = v.next_hop;
   return o;
+}
+
+Outcome Engine::to_slow(Frame& frame, Hop& hop, const Packet& p, const Verdict& v) {
+  Outcome o{};
+  o.action = v.action;
+  o.verdict = v;
+  // A large TCP segment becomes one datagram in many pieces, where the kernel makes many segments.
+  if (frame.segment_size != 0 && p.kind != Kind::tcp) return drop(Reason::too_big, hop, p);
+  frame.segment_size = 0;
+  complete_checksum(frame, p);
+  if (p.l3 == 0) {
+    if (frame.length + sizeof(SlowHeader) > frame.capacity)
+      return drop(Reason::internal_error, hop, p);
+    std::memmove(frame.data + sizeof(SlowHeader), frame.data, frame.length);
+    frame.length += sizeof(SlowHeader);
+  }
+  const SlowHeader h{
+      kSlowMark, kSlowAsked, v.slow_mtu,  v.slow_hold,   hop.interface.zone == Zone::inside,
+      kSlowMark, 0,          hop.ifindex, kEtherTypeIpv4};
+  std::memcpy(frame.data, &h, sizeof(h));
+  count(Traffic::slow_path, 1);
+  if (v.action == Action::stack_and_slow) count(Traffic::local, 1);
+  return o;
+}
+
+Outcome Engine::from_slow(Frame& frame) {
+  const SlowHeader* h = header_at<SlowHeader>(bytes_of(frame), 0);
+  const Interface* interface = h == nullptr ? nullptr : find_interface(settings_, h->ifindex);
+  if (interface == nullptr || h->ether_type != kEtherTypeIpv4) return not_ours();
+  const SlowSide slow = back_from_slow(h->kind);
+  if (h->kind == kSlowFull) {
+    Hop hop = hop_at(frame, h->ifindex, false);
+    hop.interface.link_header_length = kEthernetHeaderLength;
+    return drop_unread(Reason::slow_path_full, hop, frame);
+  }
+  if (h->kind == kSlowOrdered) count(Traffic::fragments_ordered, 1);
+  if (h->kind == kSlowPieceFirst) count(Traffic::cut, 1);
+  if (interface->zone == Zone::inside)
+    return from_inside(frame, h->ifindex, kEthernetHeaderLength, slow);
+  return from_outside(frame, h->ifindex, kEthernetHeaderLength, h->ifindex, slow);
 }
 
 bool Engine::is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const {
@@ -403,8 +459,16 @@ Outcome Engine::inside(Frame& frame, u32 ifindex) {
   Hop hop = hop_at(frame, ifindex, false);
   if (hop.interface.ifindex == 0) return not_ours();
   if (hop.ether_type != kEtherTypeIpv4) return untouched();
+  return from_inside(frame, ifindex, hop.interface.link_header_length, kMayGoSlow);
+}
+
+Outcome Engine::from_inside(Frame& frame, u32 ifindex, u32 l3, SlowSide slow) {
+  Hop hop = hop_at(frame, ifindex, false);
+  hop.ether_type = kEtherTypeIpv4;
+  hop.slow = slow;
+  hop.came_back = !slow.allowed;
   Packet p;
-  const Reason parsed = read_packet(frame, hop.interface.link_header_length, p);
+  const Reason parsed = read_packet(frame, l3, p);
   const Verdict v = step_inside(hop, p, parsed);
   return carry_out(frame, hop, p, v);
 }
@@ -417,12 +481,16 @@ Outcome Engine::outside(Frame& frame, u32 ifindex) {
     return is_arp_for_others(frame, l3, false) ? drop_unread(Reason::arp_not_external, hop, frame)
                                                : untouched();
   if (hop.ether_type != kEtherTypeIpv4) return untouched();
-  return from_outside(frame, ifindex, l3, ifindex);
+  return from_outside(frame, ifindex, l3, ifindex, kMayGoSlow);
 }
 
-Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on) {
+Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on, SlowSide slow) {
   Hop hop = hop_at(frame, ifindex, false);
   hop.seen_on = seen_on;
+  hop.slow = slow;
+  hop.came_back = !slow.allowed;
+  // Of a hairpin that is done with before the first half.
+  if (seen_on != ifindex) hop.slow = SlowSide{};
   hop.ether_type = kEtherTypeIpv4;  // the link header is that of the other interface
   if (hop.interface.ifindex == 0) return drop_unread(Reason::wrong_zone, hop, frame);
   Packet p;

@@ -21,6 +21,7 @@
 
 #include "core/drops.h"
 #include "core/reasons.h"
+#include "core/slow.h"
 #include "core/traffic.h"
 #include "core/verdict.h"
 #include "engine/table_memory.h"
@@ -113,6 +114,14 @@ class Engine {
   void add_socket(const EngineSocket& socket) { sockets_.push_back(socket); }
   void clear_sockets() { sockets_.clear(); }
 
+  // What comes back from the slow path, as it says by its link header (core/slow.h); the frame is
+  // afterwards as if it had come in with an Ethernet header. What goes there (Action::slow,
+  // stack_and_slow) has its link header changed to say so, or gets one: then it needs 14 bytes of
+  // room.
+  Outcome from_slow(Frame& frame);
+  // The slow path is there at this moment.
+  void slow_beat() { atomic_store(&tables_.shared->slow_beat, now()); }
+
   // Came in on an inner or an external interface; is about to leave on one. `from` is the interface
   // where the packet came into the gateway, 0 for the gateway's own.
   Outcome inside(Frame& frame, u32 ifindex);
@@ -139,7 +148,9 @@ class Engine {
  private:
   struct Hop;  // one frame on its way through
   Hop hop_at(const Frame& frame, u32 ifindex, bool egress);
-  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on);
+  Outcome from_inside(Frame& frame, u32 ifindex, u32 l3, SlowSide slow);
+  Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on, SlowSide slow);
+  Outcome to_slow(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome drop(Reason reason, const Hop& hop, const Packet& p);

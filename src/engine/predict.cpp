@@ -14,6 +14,8 @@ struct Looking {
   Tables tables;
   const Settings& settings;
   Ticks now;
+  SlowSide slow{};
+  FragmentFound fragment{};
 
   bool lock(u32) { return true; }
   void unlock() {}

@@ -54,6 +54,12 @@ void reconcile_and_say(Gateway& gateway) {
   if (!status) tell("masqd: " + status.error().sentence);
 }
 
+void look_after_slow_path_and_say(Gateway& gateway) {
+  std::vector<std::string> remarks;
+  gateway.look_after_slow_path(remarks);
+  for (const std::string& remark : remarks) tell(remark);
+}
+
 // For the daemon that takes over.
 Status keep_config(const Config& config) {
   std::string path = run_file("config.toml"), fresh = path + ".new";
@@ -71,12 +77,20 @@ void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& fi
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
   constexpr int kAnyway_ms = 60000;
   constexpr int kSettle_ms = 20;  // changes come in bursts
+  constexpr int kLook_ms = 1000;  // at the slow path
+  int idle_ms = 0;
   for (;;) {
     // A descriptor below zero is passed over.
     pollfd fds[] = {
         {signals.get(), POLLIN, 0}, {monitor.get(), POLLIN, 0}, {filters.get(), POLLIN, 0}};
-    int ready = poll(fds, 3, kAnyway_ms);
+    int ready = poll(fds, 3, kLook_ms);
     if (ready < 0 && errno != EINTR) return;
+    if (ready == 0) {
+      look_after_slow_path_and_say(gateway);
+      idle_ms += kLook_ms;
+      if (idle_ms < kAnyway_ms) continue;
+    }
+    idle_ms = 0;
     if (fds[0].revents & POLLIN) {
       signalfd_siginfo info{};
       if (read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP)

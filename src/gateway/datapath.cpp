@@ -28,7 +28,7 @@ constexpr const char* kMapNames[] = {
 };
 constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "masq_leaving",
                                          "masq_entering", "masq_sweep_start", "masq_sweep_all",
-                                         "masq_clock"};
+                                         "masq_clock",    "masq_from_slow"};
 static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
 static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
 constexpr const char* kConstantsMap = ".rodata.masq";
@@ -269,12 +269,15 @@ Status Datapath::load_missing() {
   return Done{};
 }
 
-// What goes on as if it came from outside goes on in masq_outside.
+// What goes on as if it came from outside or inside goes on in the programs there.
 Status Datapath::link_programs() {
-  u32 zero = 0;
-  int fd = program_fd(Program::outside);
-  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::again)].get(), &zero, &fd, BPF_ANY) != 0)
-    return error("The programs cannot be linked with each other ({}).", strerror(errno));
+  for (auto [place, program] : {std::pair{bpf::kAgainOutside, Program::outside},
+                                std::pair{bpf::kAgainInside, Program::inside}}) {
+    u32 key = place;
+    int fd = program_fd(program);
+    if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::again)].get(), &key, &fd, BPF_ANY) != 0)
+      return error("The programs cannot be linked with each other ({}).", strerror(errno));
+  }
   return Done{};
 }
 

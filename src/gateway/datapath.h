@@ -29,6 +29,7 @@ enum class Program : u32 {
   sweep_start,
   sweep_all,
   clock,
+  from_slow,
   count
 };
 

@@ -86,6 +86,8 @@ void undo(const NetworkState& network, const SavedState& saved) {
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
   for (const std::string& name : state.qdiscs)
     if (const Link* link = network.link_named(name)) remove_qdisc(link->ifindex);
+  end_slow_processes();
+  remove_slow_device();
   end_holders();
   restore_sysctls(state);
   if (state.belt) take_off_belt();
@@ -219,7 +221,8 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   gateway.state_ = state;
   gateway.state_.interfaces = *chosen;
   if (Status status = gateway.begin(remarks); !status) {
-    gateway.user_.reset();                                    // carries nothing any more
+    gateway.user_.reset();  // carries nothing any more
+    gateway.slow_device_ = {};
     if (!running.anything()) undo(*network, gateway.state_);  // nothing half done
     return status.error();
   }
@@ -282,6 +285,77 @@ Status Gateway::keep_holder() {
   return Done{};
 }
 
+// The device with its program, and the process behind it. Without them only what needs them is
+// refused, so their failure is a remark.
+Status Gateway::keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks) {
+  if (user_) return Done{};
+  Settings& s = datapath().settings();
+  const Link* link = network.link_named(kSlowName);
+  if (link == nullptr || link->ifindex != s.slow_ifindex) {
+    s.slow_ifindex = 0;
+    slow_device_ = {};
+    if (link != nullptr && link->kind != "tun") {
+      remarks.push_back(
+          fmt::format("There is an interface {} that is not masq's: fragments that come before the "
+                      "first one of "
+                      "their datagram are refused, and what would have to be cut.",
+                      kSlowName));
+      return Done{};
+    }
+    end_slow_processes();
+    Result<SlowDevice> device = open_slow_device();
+    if (!device) {
+      remarks.push_back(
+          fmt::format("{} So fragments that come before the first one of their datagram are "
+                      "refused, and what would have to be cut.",
+                      device.error().sentence));
+      return Done{};
+    }
+    slow_device_ = std::move(*device);
+  }
+  u32 ifindex = slow_device_.ifindex != 0 ? slow_device_.ifindex : link->ifindex;
+  if (attached_program(ifindex, TcHook::ingress) !=
+      program_id(tc_->program_fd(Program::from_slow))) {
+    bool made_qdisc = false;  // goes with the device
+    Status status =
+        attach_program(ifindex, TcHook::ingress, tc_->program_fd(Program::from_slow), made_qdisc);
+    if (!status) return error("{}: {}", kSlowName, status.error().sentence);
+  }
+  s.slow_ifindex = ifindex;
+  if (slow_process_lives(slow_process_)) return Done{};
+  slow_process_ = find_slow_process();
+  return slow_process_ != 0 ? Done{} : start_slow_path();
+}
+
+Status Gateway::start_slow_path() {
+  if (!slow_device_.fd) {  // another daemon had opened it
+    Result<SlowDevice> device = open_slow_device();
+    if (!device) return device.error();
+    slow_device_ = std::move(*device);
+  }
+  Result<int> process = start_slow_process(slow_device_.fd);
+  if (!process) return process.error();
+  slow_process_ = *process;
+  slow_started_ms_ = monotonic_ns() / 1000000;
+  return Done{};
+}
+
+void Gateway::look_after_slow_path(std::vector<std::string>& remarks) {
+  if (user_ || datapath().settings().slow_ifindex == 0) return;
+  bool lives = slow_process_lives(slow_process_);
+  const Ticks hung = ticks_from_ns(kSlowHung_ms * 1000000);
+  bool silent = elapsed(datapath().now(), datapath().tables().shared->slow_beat, hung) &&
+                monotonic_ns() / 1000000 - slow_started_ms_ > kSlowHung_ms;
+  if (lives && !silent) return;
+  remarks.push_back(lives ? "The process of the slow path hung; it is started anew."
+                          : "The process of the slow path has ended; it is started anew.");
+  end_slow_processes();
+  if (Status status = start_slow_path(); !status) {
+    remarks.push_back(status.error().sentence);
+    datapath().settings().slow_ifindex = 0;  // until all is looked at again
+  }
+}
+
 Status Gateway::begin(std::vector<std::string>& remarks) {
   if (Status status = datapath().start_sweeper(); !status) return status;
   return reconcile(remarks);
@@ -316,7 +390,7 @@ Status Gateway::close_kernel_path(const NetworkState& network) {
       Zone zone = zone_of(network, link);
       bool uplink = network.is_uplink(link.ifindex);
       if (zone == Zone::inside) inside.push_back(link.name);
-      if (zone == Zone::other && !uplink) others.push_back(link.name);
+      if (zone == Zone::other && !uplink && link.name != kSlowName) others.push_back(link.name);
     }
     for (const std::string& name : interfaces_.closed)
       if (const Link* link = our_link(network, name)) closed.push_back(link->name);
@@ -478,7 +552,7 @@ void Gateway::remove_others(const NetworkState& network) {
   std::set<u32> ours;
   for (const Link& link : network.links) {
     if (zone_of(network, link) != Zone::other) ours.insert(link.ifindex);
-    if (user_) continue;
+    if (user_ || link.ifindex == datapath().settings().slow_ifindex) continue;
     for (const Hooked& each : kHooks)
       if (zone_of(network, link) == Zone::other && attached_program(link.ifindex, each.hook))
         detach_program(link.ifindex, each.hook);
@@ -516,6 +590,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
       if (Status status = attach(*link, each.hook, each.program); !status) result = status;
     }
   }
+  if (Status status = keep_slow_path(*network, found); !status) result = status;
   datapath().routes_changed();
   state_.interfaces = interfaces_;
   if (Status status = save_state(state_); !status) result = status;
@@ -563,7 +638,7 @@ Result<std::vector<std::string>> take_down() {
     state.guard = user_tables_exist();
     remarks.push_back(saved.error().sentence);
   }
-  if (!gateway_is_there(*network) && find_holder() == 0) {
+  if (!gateway_is_there(*network) && find_holder() == 0 && find_slow_process() == 0) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");
     return remarks;

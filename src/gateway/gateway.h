@@ -18,6 +18,7 @@
 #include "gateway/interfaces.h"
 #include "gateway/netlink.h"
 #include "gateway/others.h"
+#include "gateway/slow_process.h"
 #include "gateway/state.h"
 #include "gateway/user_datapath.h"
 #include "policy/config.h"
@@ -31,6 +32,10 @@ class Gateway {
   static Result<Gateway> start(const Config& config, std::vector<std::string>& remarks);
 
   Status reconcile(std::vector<std::string>& remarks);
+
+  // To be called every second: the slow path's process is started anew if it has gone or hangs.
+  // Says so.
+  void look_after_slow_path(std::vector<std::string>& remarks);
 
   // Do others' changes of nftables concern it?
   bool needs_filters() const { return user_ != nullptr; }
@@ -51,6 +56,8 @@ class Gateway {
 
   AnyDatapath& datapath() const;
   Status keep_holder();
+  Status keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks);
+  Status start_slow_path();
   Status keep_guard(const NetworkState& network);
   const Link* our_link(const NetworkState& network, const std::string& name);
   Zone zone_of(const NetworkState& network, const Link& link);
@@ -67,6 +74,9 @@ class Gateway {
   // One of the two.
   std::optional<Datapath> tc_;
   std::unique_ptr<UserDatapath> user_;
+  SlowDevice slow_device_;   // if this daemon has opened it
+  int slow_process_ = 0;     //
+  u64 slow_started_ms_ = 0;  // when it was last seen to have been started
   OurInterfaces interfaces_;
   SavedState state_;
   std::vector<std::string> belted_inside_, belted_others_, belted_closed_;

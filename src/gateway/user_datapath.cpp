@@ -46,7 +46,12 @@ UserDatapath::UserDatapath(UserMemory memory, const Settings* fresh)
     : UserTables(std::move(memory)),
       engine_(fresh != nullptr
                   ? Engine(memory_.tables, memory_.header->records_max, *fresh, answers())
-                  : Engine(memory_.tables, memory_.header->records_max, answers())) {}
+                  : Engine(memory_.tables, memory_.header->records_max, answers())),
+      slow_path_(settings().secret[1], settings().secret[0],
+                 [this](const u8* bytes, u32 length) { take_back(bytes, length); }),
+      slow_buffer_(new u8[kFrameRoom]) {
+  settings().slow_ifindex = kSlowWithin;
+}
 
 // Asked only by the thread, which begins when answers_ is there.
 EngineAnswers UserDatapath::answers() {
@@ -161,6 +166,7 @@ void UserDatapath::work() {
     std::lock_guard lock(mutex_);
     now_ns_ = monotonic_ns();
     engine_.set_time(now_ns_);
+    engine_.slow_beat();
     for (int i = 0; i < count; ++i) {
       u64 what = events[i].data.u64;
       if (what == kNeighbourEvent) {
@@ -199,24 +205,41 @@ void UserDatapath::pass(PacketPort& port, PortFrame& frame) {
   }
   Outcome outcome = interface->zone == Zone::inside ? engine_.inside(packet, port.ifindex())
                                                     : engine_.outside(packet, port.ifindex());
+  if (outcome.action == Action::slow || outcome.action == Action::stack_and_slow) {
+    // Sends at once what comes of it.
+    flush();
+    slow_path_.take(packet.data, packet.length, now_ns_ / kMillisecond_ns);
+    return;
+  }
   // What is for the gateway's own stack is there already.
   if (outcome.action != Action::forward && outcome.action != Action::icmp_error) return;
   frame.length = packet.length;
   if (outcome.action == Action::icmp_error) frame.offload = {};
-  send(port, frame, outcome);
+  send(port.header_length(), frame, outcome);
+}
+
+// From the slow path: looked at as if it had just come in where it first did.
+void UserDatapath::take_back(const u8* bytes, u32 length) {
+  PortFrame frame{slow_buffer_.get() + kHeadroom, length, {}};
+  memcpy(frame.data, bytes, length);
+  Frame packet{frame.data, length, kFrameRoom - kHeadroom};
+  Outcome outcome = engine_.from_slow(packet);
+  if (outcome.action != Action::forward && outcome.action != Action::icmp_error) return;
+  frame.length = packet.length;
+  send(sizeof(SlowHeader), frame, outcome);
+  flush();  // the buffer is for one
 }
 
 // The frame begins where its new link header will begin, and is sent or kept until its next hop is
 // known.
-void UserDatapath::send(PacketPort& from, PortFrame& frame, const Outcome& outcome) {
+void UserDatapath::send(u32 header_length, PortFrame& frame, const Outcome& outcome) {
   auto to = ports_.find(outcome.ifindex);
   UserCounters& counters = memory_.header->counters;
   if (to == ports_.end()) {
     counters.frames_not_sent += 1;
     return;
   }
-  int longer =
-      static_cast<int>(to->second.header_length()) - static_cast<int>(from.header_length());
+  int longer = static_cast<int>(to->second.header_length()) - static_cast<int>(header_length);
   frame.data -= longer;
   frame.length = static_cast<u32>(static_cast<int>(frame.length) + longer);
   auto shift = [&](u16& offset) { offset = static_cast<u16>(offset + longer); };
@@ -268,6 +291,7 @@ void UserDatapath::flush() {
 void UserDatapath::sweep(u64 now_ns) {
   if (now_ns - swept_ns_ < kSweepTick_ms * kMillisecond_ns) return;
   swept_ns_ = now_ns;
+  slow_path_.expire(now_ns / kMillisecond_ns);
   engine_.sweep(static_cast<u32>(tables().records_max / (kSweepTurn_ms / kSweepTick_ms)) + 1);
   memory_.header->counters.neighbour_unknown += neighbours_->give_up(now_ns);
   for (auto& [ifindex, port] : ports_) memory_.header->counters.frames_missed += port.missed();

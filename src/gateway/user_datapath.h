@@ -28,6 +28,7 @@
 #include "gateway/netlink.h"
 #include "gateway/packet_port.h"
 #include "gateway/user_tables.h"
+#include "slow/slow_path.h"
 
 namespace masq {
 
@@ -56,7 +57,8 @@ class UserDatapath final : public UserTables {
   void work();
   void take_batch(PacketPort& port);
   void pass(PacketPort& port, PortFrame& frame);
-  void send(PacketPort& from, PortFrame& frame, const Outcome& outcome);
+  void send(u32 header_length, PortFrame& frame, const Outcome& outcome);
+  void take_back(const u8* bytes, u32 length);
   void send_waiting(const Neighbours::NextHop& next_hop);
   void fill_link_header(PacketPort& to, PortFrame& frame, const u8* hardware_address);
   void flush();
@@ -78,6 +80,8 @@ class UserDatapath final : public UserTables {
   std::optional<Neighbours> neighbours_;
   std::map<u32, PacketPort> ports_;
   FrameBuffers buffers_;
+  SlowPath slow_path_;
+  std::unique_ptr<u8[]> slow_buffer_;  // for one frame that comes back from it
   Fd events_, wake_;
   u64 now_ns_ = 0;
   u64 swept_ns_ = 0;

@@ -68,7 +68,7 @@ struct Modes {
   u8 filtering = kFilterAddressAndPort;
   bool tcp_ports_shared = true;  // RFC 7857 section 3: TCP flows to different remotes share a port
   bool hairpin_is_filtered = false;  // packets between inner hosts by the external address too
-  bool ids_rewritten = false;        // RFC 6864: IPv4 ids of what may be fragmented are new
+  bool ids_rewritten = true;         // RFC 6864: IPv4 ids of what may be fragmented are new
   // A packet of an open flow from the wrong inner link is refused too. Without this only what opens
   // a flow is looked at.
   bool inner_link_is_checked_always = false;

@@ -113,7 +113,8 @@ void Ledger::check_change(const Data& in, bool outward, Endpoint near, const Pas
           [&] { return std::string(story(in, p)); });
   std::vector<u32> unsure;
   Data wanted = translated(in, outward, near, unsure);
-  if (modes_.ids_rewritten)
+  const bool atomic = (in[6] & 0x60) == 0x40 && (in[6] & 0x1f) == 0 && in[7] == 0;
+  if (modes_.ids_rewritten && outward && !atomic)
     for (u32 at : {4u, 5u, 10u, 11u}) wanted[at] = p.packet[at];
   for (u32 at : unsure)
     for (u32 byte : {at, at + 1})

@@ -38,9 +38,12 @@ class EngineGateway : public Gateway {
   }
 
   Passed pass(Hook hook, u32 ifindex, u32 from, u16 ether_type, const Data& packet,
-              u32 segment_size, u32 segments) override {
-    Data buffer(l3_);
-    if (l3_ >= 2) {
+              u32 segment_size, u32 segments, SlowKind back) override {
+    Data buffer(hook == Hook::from_slow ? sizeof(SlowHeader) : l3_);
+    if (hook == Hook::from_slow) {
+      const SlowHeader h{kSlowMark, back, 0, 0, 0, kSlowMark, 0, ifindex, kEtherTypeIpv4};
+      std::memcpy(buffer.data(), &h, sizeof(h));
+    } else if (l3_ >= 2) {
       buffer[l3_ - 2u] = static_cast<u8>(ether_type >> 8);
       buffer[l3_ - 1u] = static_cast<u8>(ether_type);
     }
@@ -62,14 +65,25 @@ class EngineGateway : public Gateway {
       case Hook::out_lan:
         outcome = engine_.entering(frame, ifindex, from);
         break;
+      case Hook::from_slow:
+        outcome = engine_.from_slow(frame);
+        break;
     }
-    Passed passed{Fate::drop, Data(buffer.begin() + l3_, buffer.begin() + frame.length)};
+    const bool slow = outcome.action == Action::slow || outcome.action == Action::stack_and_slow;
+    const std::size_t l3 = slow || hook == Hook::from_slow ? sizeof(SlowHeader) : l3_;
+    Passed passed{Fate::drop, Data(buffer.begin() + l3, buffer.begin() + frame.length)};
+    if (outcome.action == Action::slow) {
+      passed.fate = Fate::slow;
+      std::memcpy(&passed.slow, buffer.data(), sizeof(passed.slow));
+    }
+    if (outcome.action == Action::stack_and_slow) passed.fate = Fate::stack;
     if (outcome.action == Action::forward || outcome.action == Action::icmp_error)
       passed.fate = Fate::forward;
     if (outcome.action == Action::to_stack) passed.fate = Fate::stack;
     return passed;
   }
 
+  void slow_beat() override { engine_.slow_beat(); }
   void set_time(u64 ns) override { engine_.set_time(ns); }
   void sweep() override { engine_.sweep_all(); }
   Settings& settings() override { return engine_.settings(); }

@@ -14,6 +14,7 @@
 #include "core/drops.h"
 #include "core/reasons.h"
 #include "core/settings.h"
+#include "core/slow.h"
 #include "core/table.h"
 #include "core/traffic.h"
 #include "packets/packet_text.h"
@@ -43,13 +44,14 @@ struct CannotRun {
 // Is thrown when the kernel's clock has moved on between two readings; the script is played again.
 struct Slipped {};
 
-enum class Hook { in_lan, in_wan, out_wan, out_lan };
+enum class Hook { in_lan, in_wan, out_wan, out_lan, from_slow };
 
-enum class Fate { forward, stack, drop };
+enum class Fate { forward, stack, drop, slow };
 
 struct Passed {
   Fate fate;
-  Data packet;  // without the link header
+  Data packet;        // without the link header
+  SlowHeader slow{};  // what it says when it goes to the slow path
 };
 
 struct Totals {
@@ -60,8 +62,10 @@ struct Totals {
 class Gateway {
  public:
   virtual ~Gateway() = default;
+  // `back`: how it comes back from the slow path, with Hook::from_slow.
   virtual Passed pass(Hook hook, u32 ifindex, u32 from, u16 ether_type, const Data& packet,
-                      u32 segment_size, u32 segments) = 0;
+                      u32 segment_size, u32 segments, SlowKind back) = 0;
+  virtual void slow_beat() = 0;
   virtual void set_time(u64 ns) = 0;
   virtual void sweep() = 0;
   virtual Settings& settings() = 0;

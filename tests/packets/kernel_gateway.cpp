@@ -53,12 +53,18 @@ class KernelGateway : public Gateway {
   }
 
   Passed pass(Hook hook, u32 ifindex, u32 from, u16 ether_type, const Data& packet,
-              u32 segment_size, u32 segments) override {
+              u32 segment_size, u32 segments, SlowKind back) override {
     static constexpr Program kPrograms[] = {Program::inside, Program::outside, Program::leaving,
-                                            Program::entering};
+                                            Program::entering, Program::from_slow};
     Data in(kLinkHeader);
-    in[12] = static_cast<u8>(ether_type >> 8);
-    in[13] = static_cast<u8>(ether_type);
+    if (hook == Hook::from_slow) {
+      const SlowHeader h{kSlowMark, back, 0, 0, 0, kSlowMark, 0, ifindex, kEtherTypeIpv4};
+      std::memcpy(in.data(), &h, sizeof(h));
+      ifindex = settings().slow_ifindex;
+    } else {
+      in[12] = static_cast<u8>(ether_type >> 8);
+      in[13] = static_cast<u8>(ether_type);
+    }
     in.insert(in.end(), packet.begin(), packet.end());
     Data out(in.size() + 256);
     __sk_buff context{};
@@ -79,9 +85,19 @@ class KernelGateway : public Gateway {
     const Fate fate = options.retval == 7   ? Fate::forward
                       : options.retval == 0 ? Fate::stack
                                             : Fate::drop;
-    return {fate, Data(out.begin() + kLinkHeader, out.end())};
+    Passed passed{fate, Data(out.begin() + kLinkHeader, out.end())};
+    // The link header of a packet that is sent is still that with which it came.
+    if (!std::equal(in.begin(), in.begin() + kLinkHeader, out.begin()) && fate == Fate::forward &&
+        out[0] == kSlowMark && out[1] == kSlowAsked) {
+      passed.fate = Fate::slow;
+      std::memcpy(&passed.slow, out.data(), sizeof(passed.slow));
+    }
+    return passed;
   }
 
+  void slow_beat() override {
+    pass(Hook::from_slow, settings().slow_ifindex, 0, 0, Data(64), 0, 0, kSlowBeat);
+  }
   void set_time(u64 ns) override { time_ns_ = ns; }
 
   void sweep() override {

@@ -49,7 +49,25 @@ Counts difference(const Totals& before, const Totals& after) {
 }
 
 const char* name_of(Fate fate) {
-  return fate == Fate::forward ? "sent" : fate == Fate::stack ? "given to the stack" : "dropped";
+  constexpr const char* kNames[] = {"sent", "given to the stack", "dropped",
+                                    "given to the slow path"};
+  return kNames[static_cast<u32>(fate)];
+}
+
+SlowKind slow_kind(const std::string& word) {
+  const std::map<std::string, SlowKind> kinds = {{"asked", kSlowAsked},
+                                                 {"ordered", kSlowOrdered},
+                                                 {"piece_first", kSlowPieceFirst},
+                                                 {"piece", kSlowPiece},
+                                                 {"full", kSlowFull}};
+  const auto at = kinds.find(word);
+  if (at == kinds.end()) throw TextError{"no way back from the slow path: " + word};
+  return at->second;
+}
+
+bool is_atomic(const Spec& spec) {
+  const auto has = [&](const char* option) { return spec.options.count(option) != 0; };
+  return has("df") && !has("mf") && !has("offset") && !has("slice");
 }
 
 Settings default_settings(const Plan& plan) {
@@ -141,6 +159,11 @@ class Player {
     for_all([&](Gateway& g) { g.set_time((base_ticks_ << kTickShift) + time_ns_); });
   }
 
+  void beat() {
+    set_time("+0");
+    for_all([](Gateway& g) { g.slow_beat(); });
+  }
+
   void play_line(const Line& line) {
     const std::string& first = word(line, 0);
     if (is_time(first)) {
@@ -163,6 +186,12 @@ class Player {
       for_all([](Gateway& g) { g.sweep(); });
       compare_tables();
       audit();
+    } else if (first == "slow") {
+      const u32 ifindex = word(line, 1) == "on" ? port_of("vpn").ifindex : 0;
+      for_all([&](Gateway& g) { g.settings().slow_ifindex = ifindex; });
+      if (ifindex != 0) beat();
+    } else if (first == "beat") {
+      beat();
     } else if (first == "socket") {
       Spec spec;
       const std::string& at = word(line, 2);
@@ -332,6 +361,8 @@ class Player {
     Fate fate = Fate::drop;
     bool untouched = false;
     bool compare = false;
+    bool any_id = false;  // the identification is the gateway's choice
+    u32 slow_hold = 0, slow_mtu = 0;
     Spec spec;
     Counts counts;
   };
@@ -351,6 +382,12 @@ class Player {
       from = port_of(word(line, at + 1)).ifindex;
       at += 2;
     }
+    back_ = kSlowAsked;
+    const bool back = at < line.words.size() && line.words[at] == "back";
+    if (back) {
+      back_ = slow_kind(word(line, at + 1));
+      at += 2;
+    }
     const bool inner = port.zone == Zone::inside;
     Hook hook = Hook::in_lan;
     if (direction == "in")
@@ -362,6 +399,8 @@ class Player {
     Spec spec = parse_packet(line.words, at);
     if (at != line.words.size()) throw TextError{"not understood: " + line.words[at]};
     settle_checksum(spec, variables_);
+    outward_ = hook == Hook::in_lan;
+    if (back) hook = Hook::from_slow;
     for (u32 i = 0; i < times; ++i) pass(line, hook, port, from, spec);
     ++packets_;
   }
@@ -383,7 +422,7 @@ class Player {
     for (auto& gateway : gateways_) {
       const Totals before = gateway->totals();
       const Passed passed = gateway->pass(hook, port.ifindex, from, ether_type_of(spec), packet,
-                                          segment_size, segments);
+                                          segment_size, segments, back_);
       const Counts counts = difference(before, gateway->totals());
       if (gateway == gateways_.front()) {
         first = passed;
@@ -394,6 +433,8 @@ class Player {
         throw Failure{std::string("the kernel has ") + name_of(passed.fate) +
                       " the packet, the engine has " + name_of(first.fate) + " it\n    kernel:" +
                       text_of(counts) + "\n    engine:" + text_of(first_counts)};
+      if (std::memcmp(&passed.slow, &first.slow, sizeof(passed.slow)) != 0)
+        throw Failure{"kernel and engine tell the slow path something else"};
       if (passed.fate != Fate::drop && passed.packet != first.packet)
         throw Failure{"kernel and engine differ in bytes\n    kernel:" + hex_dump(passed.packet) +
                       "\n    engine:" + hex_dump(first.packet)};
@@ -415,6 +456,12 @@ class Player {
     if (expected.untouched && passed.packet != packet)
       throw Failure{"was changed on its way to the stack\n    before:" + hex_dump(packet) +
                     "\n    after:" + hex_dump(passed.packet)};
+    if (passed.fate == Fate::slow &&
+        (passed.slow.hold != expected.slow_hold || passed.slow.mtu != expected.slow_mtu))
+      throw Failure{"asked of the slow path: hold " + std::to_string(passed.slow.hold) + " mtu " +
+                    std::to_string(passed.slow.mtu)};
+    if (expected.any_id)
+      expected.spec.options["id"] = std::to_string(passed.packet[4] * 256u + passed.packet[5]);
     if (expected.compare) {
       learn(expected.spec, passed.packet);
       const Data wanted = build_packet(expected.spec, variables_, packet);
@@ -441,8 +488,11 @@ class Player {
       auto ttl = base.options.find("ttl");
       base.options["ttl"] =
           std::to_string((ttl == base.options.end() ? 64 : number(ttl->second)) - 1);
+      const bool out = outward_;
+      const bool new_id = out && verb == "forward" && !is_atomic(base);
+      if (new_id) base.options.erase("id");
       e.spec = parse_difference(base, words, at);
-      const bool out = hook == Hook::in_lan;
+      e.any_id = new_id && e.spec.options.count("id") == 0;
       if (verb == "route") {
         e.counts["routed"] = packets;
       } else {
@@ -453,8 +503,26 @@ class Player {
       e.fate = Fate::stack;
       e.untouched = words.size() == 1;
       e.compare = !e.untouched;
-      if (e.compare) e.spec = parse_difference(spec, words, at);
+      if (e.compare) {
+        Spec base = spec;
+        const bool new_id = hook == Hook::out_wan && !is_atomic(base);
+        if (new_id) base.options.erase("id");
+        e.spec = parse_difference(base, words, at);
+        e.any_id = new_id && e.spec.options.count("id") == 0;
+      }
       if (verb == "stack") e.counts[e.compare ? "local_translated" : "local"] = 1;
+    } else if (verb == "slow") {
+      e.fate = Fate::slow;
+      e.untouched = true;
+      e.counts["slow_path"] = 1;
+      for (; at < words.size(); ++at) {
+        if (words[at] == "hold")
+          e.slow_hold = 1;
+        else if (words[at] == "mtu")
+          e.slow_mtu = number(word(line.below[0], ++at));
+        else
+          break;
+      }
     } else if (verb == "drop") {
       e.counts[word(line.below[0], at++)] = 1;
     } else if (verb == "error") {
@@ -489,6 +557,7 @@ class Player {
       if (!name.empty() && name[0] == '$' && at + 1 < packet.size())
         variables_.emplace(name, packet[at] * 256u + packet[at + 1]);
     };
+    if (auto id = spec.options.find("id"); id != spec.options.end()) bind(id->second, 4);
     bind(spec.source_port, l4);
     bind(spec.destination_port, l4 + 2);
     if (auto query = spec.options.find("query"); query != spec.options.end())
@@ -542,7 +611,10 @@ class Player {
       const PortRange range = range_of(word(line, 3));
       holds = a >= range.first && a <= range.last;
     } else {
-      holds = (a == number(word(line, 3))) == (how == "==");
+      u32 b = number(word(line, 3));
+      if (line.words.size() > 5 && line.words[4] == "plus")
+        b = (b + number(line.words[5])) & 0xffff;
+      holds = (a == b) == (how == "==");
     }
     if (!holds) throw Failure{line.words[1] + " is " + std::to_string(a)};
   }
@@ -587,6 +659,8 @@ class Player {
   u64 time_ns_ = 0;
   u32 packets_ = 0;
   u32 filters_ = 0;
+  SlowKind back_ = kSlowAsked;  // of the packet at hand, if it comes back from the slow path
+  bool outward_ = false;        // it came in inside
 };
 
 }  // namespace
@@ -642,6 +716,9 @@ void compare_tables(const Tables& a, const Tables& b) {
   same_bytes("fragments", a.fragments, b.fragments, sizeof(Fragment) * kFragmentsMax);
   same_bytes("hosts", a.hosts, b.hosts, sizeof(Host) * hosts_max(a.records_max));
   same_bytes("counts", a.shared, b.shared, 3 * sizeof(u32));
+  same_bytes("identifications", a.shared->ids, b.shared->ids, sizeof(a.shared->ids));
+  same_bytes("lanes to the slow path", a.shared->slow_lanes, b.shared->slow_lanes,
+             sizeof(a.shared->slow_lanes));
 }
 
 u32 play(const std::string& path, const Plan& plan, Worlds worlds) {

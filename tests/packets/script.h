@@ -11,11 +11,14 @@
 //   forward PACKET | route PACKET   translated, or between inner interfaces untranslated
 //   stack [PACKET]                  to the gateway's own stack, as it is or translated so
 //   pass                            as stack, but not even counted
+//   slow [hold] [mtu N]             to the slow path, as it is
 //   drop REASON                     silently
 //   error REASON PACKET             this ICMP error goes back instead
 //   count NAME N, NAME N | nothing  what is counted, where it is not what follows from the above;
 //                                   nothing else may be counted in any case
-// `in lan*50` repeats a packet.
+// `in lan*50` repeats a packet. `in lan back asked|ordered|piece_first|piece|full PACKET`: it comes
+// back from the slow path, and first came in there. What leaves outside and is or may be cut has an
+// identification of the gateway's: any, or the one that `id` names.
 //
 // Other lines:
 //   pool 40000-40003 50000-50000    flows_max N       before the first packet
@@ -27,10 +30,12 @@
 //   socket udp 203.0.113.2:5000
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   at 300       sweep
+//   slow on      slow off           is there a slow path? beat: it has just said so
 //   expect flows N mappings N
 //   host 192.168.2.4 flows N mappings N opening N refused N|none
 //   state tcp 192.168.2.4:5000 > 198.51.100.1:80 tcp_established|none
 //   check $a even|odd|low|high      check $a == $b     check $a != $b     check $a in 40000-40003
+//   check $a == $b plus 4           modulo 65536
 #pragma once
 
 #include <set>

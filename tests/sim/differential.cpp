@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "core/flows.h"
 #include "engine/verify.h"
@@ -233,7 +235,8 @@ class Run {
                                            : Hook::out_wan;
     Passed first{};
     for (auto& gateway : gateways_) {
-      const Passed p = gateway->pass(hook, plan_[link].ifindex, 0, 0x0800, packet, 0, 0);
+      const Passed p =
+          gateway->pass(hook, plan_[link].ifindex, 0, 0x0800, packet, 0, 0, kSlowAsked);
       if (gateway == gateways_.front()) {
         first = p;
       } else if (p.fate != first.fate || (p.fate != Fate::drop && p.packet != first.packet)) {
@@ -248,12 +251,13 @@ class Run {
                                     : model_.leaving(now_, ifindex, packet);
     settle(a);
     if (way == Way::leaving) own_ += a.must == Must::stack && a.translate;
-    if (a.must == Must::again) {
+    const bool turned = a.must == Must::again;
+    if (turned) {
       wanted = changed(wanted, true, a.near, 0, unsure);
       a = model_.inward(now_, a.link, wanted, true);
       turned_ += a.must == Must::pass;
     }
-    judge(packet, wanted, a, first, unsure);
+    judge(packet, wanted, turned, a, first, unsure);
   }
 
   // Which port was chosen, and whether that was legal.
@@ -301,9 +305,9 @@ class Run {
            std::equal(error.payload.begin(), error.payload.end(), to.begin());
   }
 
-  // `half`: the packet, or what the first half of a hairpin has made of it.
-  void judge(const sim::Data& packet, const sim::Data& half, const Answer& a, const Passed& p,
-             std::vector<u32>& unsure) {
+  // `half`: the packet, or what the first half of a hairpin has made of it (then `turned`).
+  void judge(const sim::Data& packet, const sim::Data& half, bool turned, const Answer& a,
+             const Passed& p, std::vector<u32>& unsure) {
     const auto fail = [&](const std::string& must) {
       throw Failure{"must be " + must + " (" + a.why + "), was " + words_of(p)};
     };
@@ -328,10 +332,37 @@ class Run {
       near = {out.source, source_of(out).port};
     }
     sim::Data wanted = changed(half, a.outward, near, stack ? 0 : 1, unsure);
+    if (a.translate && (a.outward || turned)) judge_id(packet, p.packet, wanted);
     for (u32 at : unsure)
       for (u32 byte : {at, at + 1})
         if (byte < wanted.size()) wanted[byte] = p.packet[byte];
     if (wanted != p.packet) fail("sent as " + sim::text_of(wanted));
+  }
+
+  // RFC 6864: what is or may be cut has an identification of the gateway's, all fragments of a
+  // datagram the same, and no two datagrams between the same addresses within 65536. Else it keeps
+  // its own. Takes it over into `wanted` if it is a legal one.
+  void judge_id(const sim::Data& packet, const sim::Data& sent, sim::Data& wanted) {
+    Datagram d, out;
+    bool right = false;
+    decode(packet, d, right);
+    decode(sent, out, right);
+    if ((packet[6] & 0x40) != 0 && !d.more && d.offset == 0) return;
+    const std::vector<u32> pair{out.source, out.destination, d.protocol};
+    const std::vector<u32> of{d.source, d.destination, d.protocol, d.id};
+    if (d.offset != 0) {
+      if (sent_as_[of] != out.id) throw Failure{"a fragment has another identification"};
+    } else {
+      std::set<u16>& known = ids_[pair];
+      const bool again = sent_as_.count(of) != 0 && sent_as_[of] == out.id;
+      if (!known.insert(out.id).second && !(again && d.more))
+        throw Failure{"an identification is used twice"};
+      if (d.more) sent_as_[of] = out.id;
+    }
+    u32 sum = 0;
+    for (u32 at = 0; at < 4u * (sent[0] & 15u); at += 2) sum += sent[at] * 256u + sent[at + 1];
+    if (sum % 0xffff != 0) throw Failure{"the header's checksum is wrong"};
+    for (u32 at : {4u, 5u, 10u, 11u}) wanted[at] = sent[at];
   }
 
   // --- the grammar -------------------------------------------------------------------------------
@@ -616,6 +647,8 @@ class Run {
   std::vector<std::unique_ptr<Gateway>> gateways_;
   RfcModel model_;
   u64 now_ = 0;
+  std::map<std::vector<u32>, std::set<u16>> ids_;  // given to datagrams between two addresses
+  std::map<std::vector<u32>, u32> sent_as_;        // that of a datagram in fragments
   u32 step_ = 0, passed_ = 0, refused_ = 0, turned_ = 0, own_ = 0;
   bool changed_ = false;
   std::string doing_;

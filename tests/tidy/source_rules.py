@@ -12,7 +12,8 @@ RULES, rule = registry()
 # --- who may include whom ------------------------------------------------------------------------
 
 # A folder may include folders of lower rank and itself. Equal rank means: neither the other.
-RANK = {"wire": 0, "core": 1, "bpf": 2, "engine": 2, "policy": 2, "helpers": 3, "gateway": 4,
+RANK = {"wire": 0, "core": 1, "bpf": 2, "engine": 2, "slow": 2, "policy": 2,
+        "helpers": 3, "gateway": 4,
         "cli": 5, "compat": 5}
 # The simulator is not part of the gateway: it sees what it drives, and nothing sees it.
 SIMULATOR_SEES = {"wire", "core", "engine", "policy", "helpers", "sim"}

@@ -1,10 +1,12 @@
-// masqd: the daemon in the foreground. `masq up` starts it in the background.
+// masqd: the daemon in the foreground. `masq up` starts it in the background. Under the name
+// masq-slow it is the slow path.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
+#include "gateway/slow_process.h"
 
 namespace {
 
@@ -39,6 +41,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (masq::is_slow_process(argc, argv)) return masq::run_slow_process();
   try {
     return run(argc, argv);
   } catch (const std::exception& surprise) {

@@ -1,0 +1,78 @@
+"""The process of the slow path: its rights, its death, and who starts it anew."""
+
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+
+from fragments import datagram, fragments_of, raw, serves
+from lab import ADDRESS, GATEWAY_OUTER, wait_until
+from traffic import pings, receive
+
+S2 = ADDRESS["S2"]
+
+pytestmark = pytest.mark.usefixtures("masq_up")
+
+
+def process_of(lab):
+    """The process numbers of the slow path."""
+    return lab.processes("B", "masq-slow")
+
+
+def test_the_gateways_own_socket_gets_fragments_in_any_order(lab):
+    own = lab.udp("B", 99, address=GATEWAY_OUTER)
+    sender = raw(lab, "S2")
+    data = os.urandom(5000)
+    for piece in reversed(fragments_of(S2, GATEWAY_OUTER, datagram(7102, 99, data), 300)):
+        sender.sendto(piece, (GATEWAY_OUTER, 0))
+    assert receive(own) == (data, (S2, 7102))
+
+
+def test_the_process_has_no_rights(lab):
+    (process,) = process_of(lab)
+    status = dict(line.split(":\t", 1) for line in
+                  pathlib.Path(f"/proc/{process}/status").read_text().splitlines() if ":\t" in line)
+    assert status["Uid"].split() == ["65534"] * 4
+    assert status["CapEff"] == status["CapPrm"] == status["CapBnd"][:0] + "0000000000000000"
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    assert [os.readlink(f"/proc/{process}/fd/{fd}")
+            for fd in os.listdir(f"/proc/{process}/fd")] == ["/dev/net/tun"]
+    assert "bpf-map" not in pathlib.Path(f"/proc/{process}/maps").read_text()
+
+
+def test_killed_it_is_started_anew(lab):
+    (process,) = process_of(lab)
+    os.kill(process, signal.SIGKILL)
+    assert pings(lab, "S4", S2), "the rest goes on"
+    wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=10)
+    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
+
+
+def test_hanging_it_is_replaced_and_refused_meanwhile(lab):
+    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
+    (process,) = process_of(lab)
+    before = lab.dropped("slow_path_down")
+    os.kill(process, signal.SIGSTOP)
+    time.sleep(1.3)
+    assert not serves(lab)
+    assert lab.dropped("slow_path_down") > before
+    assert pings(lab, "S4", S2), "the rest goes on"
+    wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=15)
+    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
+
+
+def test_it_outlives_the_daemon(lab):
+    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
+    (process,) = process_of(lab)
+    lab.kill_daemon()
+    assert serves(lab)
+    os.kill(process, signal.SIGKILL)
+    time.sleep(1.3)
+    before = lab.dropped("slow_path_down")
+    assert not serves(lab)
+    assert lab.dropped("slow_path_down") > before
+    assert pings(lab, "S4", S2), "the rest goes on"
+    assert lab.masq("up").returncode == 0
+    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
