@@ -48,7 +48,7 @@ MASQ_INLINE Counters* counters() {
 
 MASQ_INLINE void count(Reason reason) {
   Counters* c = counters();
-  u32 i = static_cast<u32>(reason);
+  u32 i = opaque(static_cast<u32>(reason));
   if (c != nullptr && i < kReasonCount) c->reasons[i] += 1;
 }
 

@@ -28,17 +28,24 @@ struct Verdict {
   Port port;     // opposite end
   u8 icmp_type;
   u8 icmp_code;
-  u16 icmp_mtu;  // host order
-  u16 mss_most;  // of a SYN: what its MSS option may say at most, host order; 0: anything
+  union {
+    u16 icmp_mtu;  // icmp_error: host order
+    u16 new_id;    // else the identification, if `rewrite_id`; network order
+  };
+  union {
+    u16 slow_mtu;  // slow: it is to be cut to this size; 0: fits
+    u16 mss_most;  // else, of a SYN: what its MSS option may say at most, host order; 0: anything
+  };
   Ipv4 icmp_source;
   u32 ifindex;
   Ipv4 next_hop;
   Zone to_zone;    // where `forward` leads
   bool slow_hold;  // slow: it waits for its first fragment
-  u16 slow_mtu;    // slow: it is to be cut to this size; 0: fits
-  u16 new_id;      // the identification, if `rewrite_id`; network order
   bool rewrite_id;
 };
+
+// A larger one does not fit the stack of the kernel's programs beside all that they call.
+static_assert(sizeof(Verdict) == 32);
 
 // Where a destination lies, as the kernel's routing sees it.
 enum class RouteKind : u8 { none, local, forward };
