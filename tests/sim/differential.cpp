@@ -332,7 +332,7 @@ class Run {
       near = {out.source, source_of(out).port};
     }
     sim::Data wanted = changed(half, a.outward, near, stack ? 0 : 1, unsure);
-    if (a.translate && (a.outward || turned)) judge_id(packet, p.packet, wanted);
+    if (a.translate && (a.outward || turned)) judge_id(packet, p.packet, stack, wanted);
     for (u32 at : unsure)
       for (u32 byte : {at, at + 1})
         if (byte < wanted.size()) wanted[byte] = p.packet[byte];
@@ -342,7 +342,7 @@ class Run {
   // RFC 6864: what is or may be cut has an identification of the gateway's, all fragments of a
   // datagram the same, and no two datagrams between the same addresses within 65536. Else it keeps
   // its own. Takes it over into `wanted` if it is a legal one.
-  void judge_id(const sim::Data& packet, const sim::Data& sent, sim::Data& wanted) {
+  void judge_id(const sim::Data& packet, const sim::Data& sent, bool own, sim::Data& wanted) {
     Datagram d, out;
     bool right = false;
     decode(packet, d, right);
@@ -350,6 +350,12 @@ class Run {
     if ((packet[6] & 0x40) != 0 && !d.more && d.offset == 0) return;
     const std::vector<u32> pair{out.source, out.destination, d.protocol};
     const std::vector<u32> of{d.source, d.destination, d.protocol, d.id};
+    // What the gateway itself sends and what keeps its port keeps its identification too.
+    if (own && d.offset == 0 && source_of(out) == source_of(d)) {
+      sent_as_.erase(of);
+      return;
+    }
+    if (own && d.offset != 0 && sent_as_.count(of) == 0) return;
     if (d.offset != 0) {
       if (sent_as_[of] != out.id) throw Failure{"a fragment has another identification"};
     } else {

@@ -113,7 +113,8 @@ RfcModel::Session* RfcModel::find(u64 now, const Key& key) {
 // RFC 4787 REQ-1: what any session of the endpoint says of its mapping; null if it has none.
 const RfcModel::Session* RfcModel::mapping_of(u8 protocol, Endpoint internal, u32 external) const {
   for (const auto& [key, s] : sessions_)
-    if (key.protocol == protocol && key.internal == internal && s.external.address == external)
+    if (key.protocol == protocol && key.internal == internal && s.external.address == external &&
+        !s.shares)
       return &s;
   return nullptr;
 }
@@ -290,9 +291,12 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
   if (!local && !belongs(link, d)) return refuse("its source is forged");
   if (sessions_.size() >= sessions_max) return refuse("there are too many sessions");
   // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.
-  if (known == nullptr && best_rank(key, to.external) == kNoRank)
-    return refuse("all ports are given away");
+  const bool full = known == nullptr && best_rank(key, to.external) == kNoRank;
+  if (full && key.protocol != kTcp) return refuse("all ports are given away");
   Session s;
+  s.shares = full || (known != nullptr && is_taken(key, known->external));
+  if (s.shares && !can_share(key, to.external)) return refuse("all ports lead there already");
+  if (s.shares) known = nullptr;
   s.number = ++lives_;
   s.last_seen = now;
   s.local = local;
@@ -319,8 +323,29 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
 bool RfcModel::is_held(u8 protocol, Endpoint external, Endpoint internal) const {
   return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& each) {
     return each.first.protocol == protocol && each.second.external == external &&
-           each.first.internal != internal;
+           each.first.internal != internal && !each.second.shares;
   });
+}
+
+// RFC 7857 section 3: TCP connections to different remote endpoints may share a port. Does this one
+// lead to that remote endpoint already, for somebody else?
+bool RfcModel::is_taken(const Key& key, Endpoint external) const {
+  if (key.protocol != kTcp) return false;
+  return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& each) {
+    return each.first.protocol == kTcp && each.second.external == external &&
+           each.first.remote == key.remote && each.first.internal != key.internal;
+  });
+}
+
+bool RfcModel::may_share(const Key& key, Endpoint external) const {
+  return external.port >= 1024 && in_pool(external.port) && external != key.remote &&
+         !is_taken(key, external);
+}
+bool RfcModel::can_share(const Key& key, u32 external) const {
+  for (const PortRange& r : pool)
+    for (u32 port = r.first; port <= r.last; ++port)
+      if (may_share(key, {external, static_cast<u16>(port)})) return true;
+  return false;
 }
 
 // How good a free port is for an endpoint, 0 the best: RFC 4787 REQ-3a, REQ-4 ask for the same half
@@ -328,7 +353,9 @@ bool RfcModel::is_held(u8 protocol, Endpoint external, Endpoint internal) const 
 int RfcModel::rank(const Key& key, u32 external, u16 port) const {
   if (key.protocol == kIcmp) return ((port ^ key.internal.port) & 1) == 0 ? 0 : 1;
   if (!in_pool(port) || has_socket(key.protocol, port)) return kNoRank;
-  if (is_held(key.protocol, {external, port}, key.internal)) return kNoRank;
+  const Endpoint at{external, port};
+  if (is_held(key.protocol, at, key.internal) || is_taken(key, at)) return kNoRank;
+  if (key.protocol == kTcp && at == key.remote) return kNoRank;
   const int parity = ((port ^ key.internal.port) & 1) == 0 ? 0 : 1;
   if (key.internal.port >= 1024) return port < 1024 ? kNoRank : parity;
   return port < 1024 ? parity : 2;
@@ -350,8 +377,14 @@ std::string RfcModel::chosen(u64 now, Endpoint external) {
   const Key& key = choosing_;
   for (const auto& [other, its] : sessions_)
     if (other.protocol == key.protocol && its.external == external &&
-        other.internal != key.internal && in_force(now, other, its))
+        other.internal != key.internal && !its.shares && !s.shares && in_force(now, other, its))
       return "a port that another endpoint has";
+  if (s.shares) {
+    s.external.port = 0;
+    if (!may_share(key, external)) return "a port that it may not share";
+    s.external = external;
+    return "";
+  }
   const u16 own = key.internal.port;
   const bool own_is_free = !is_held(key.protocol, {external.address, own}, key.internal);
   const bool keeps = s.local && own_is_free;  // what the gateway itself sends stays as it is
@@ -420,7 +453,7 @@ Answer RfcModel::leaving(u64 now, u32 link, const Data& packet) {
 const RfcModel::Session* RfcModel::let_in(const Key& outside, Key& inside) const {
   if (outside.protocol == kIcmp || outside.remote.port == 0) return nullptr;
   for (const auto& [key, s] : sessions_) {
-    if (key.protocol != outside.protocol || s.external != outside.internal) continue;
+    if (key.protocol != outside.protocol || s.external != outside.internal || s.shares) continue;
     const Filtering f = filtering_of(key, s);
     if (f == kFilterNone || (f == kFilterAddress && key.remote.address == outside.remote.address)) {
       inside = key;

@@ -71,9 +71,10 @@ class RfcModel {
   };
   struct Session {
     Endpoint external;
-    u64 number = 0;      // of this life
-    u64 mapping = 0;     // likewise of its mapping's
-    bool local = false;  // the gateway's own
+    u64 number = 0;       // of this life
+    u64 mapping = 0;      // likewise of its mapping's
+    bool local = false;   // the gateway's own
+    bool shares = false;  // its external port, and has no mapping
     State state = State::udp;
     u64 last_seen = 0;
     Half half[2];
@@ -116,6 +117,9 @@ class RfcModel {
   bool has_socket(u8 protocol, u16 port) const;
   bool in_pool(u16 port) const;
   bool is_held(u8 protocol, Endpoint external, Endpoint internal) const;
+  bool is_taken(const Key& key, Endpoint external) const;
+  bool may_share(const Key& key, Endpoint external) const;
+  bool can_share(const Key& key, u32 external) const;
   int rank(const Key& key, u32 external, u16 port) const;
   int best_rank(const Key& key, u32 external) const;
   Filtering filtering_of(const Key& key, const Session& s) const;
