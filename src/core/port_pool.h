@@ -113,7 +113,7 @@ MASQ_INLINE u32 shared_port_at(const Settings& s, u64 random, u32 i) {
   u32 begin = static_cast<u32>((random >> 32) * total >> 32);
   u32 n = (begin + i * stride) % total;
   u32 port = kNothing;
-#pragma clang loop unroll(disable)
+#pragma clang loop unroll(full)
   for (u32 k = 0; k < kPoolRangesMax; ++k) {
     u32 first = s.pool[k].first < kShareFirst ? kShareFirst : s.pool[k].first;
     u32 count = first <= s.pool[k].last ? s.pool[k].last - first + 1 : 0;

@@ -89,7 +89,7 @@ inline constexpr u32 kMssMax = 65495;  // of the largest IPv4 datagram
 // What a limit per host is where it is not given: a part of the whole, but no less than what an
 // ordinary host may need.
 inline constexpr u32 kHostFlowsPart = 4, kHostOpeningPart = 8, kHostPortsPart = 4;
-inline constexpr u32 kHostFlowsLeast = 1024;
+inline constexpr u32 kHostFlowsLeast = 1024, kHostPortsLeast = 1024;
 inline constexpr u32 kHostNewPerS = 2000, kHostNewBurst = 10000;
 inline constexpr u32 kHostNewMax = 1000000;
 

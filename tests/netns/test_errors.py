@@ -44,7 +44,7 @@ def test_time_exceeded_comes_from_the_gateways_inner_address(lab):
 @pytest.mark.parametrize("ttl", [1, 2, 3])
 def test_time_exceeded_quotes_what_the_host_has_sent(lab, ttl):
     at_s6 = lab.capture("S6", filter_="icmp[icmptype] == icmp-timxceed")
-    lab.send_frame("S6", from_inside("S6") / IP(src=S6, dst=I1, ttl=ttl, id=4711)
+    lab.send_frame("S6", from_inside("S6") / IP(src=S6, dst=I1, ttl=ttl, id=4711, flags="DF")
                    / UDP(sport=8100 + ttl, dport=33434) / b"payload")
     [error] = at_s6.packets()
     assert error[IP].dst == S6

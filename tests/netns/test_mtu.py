@@ -20,7 +20,7 @@ DATAPATHS = ["tc", "user"]
 pytestmark = pytest.mark.usefixtures("masq_up")
 
 # Does the gateway cut packets that may be fragmented (no DF) and are too large for the next link?
-CUTS_DATAGRAMS = False
+CUTS_DATAGRAMS = True
 
 TCP_BULK = b"".join(b"%031d\n" % i for i in range(32000))  # 1 MB
 UDP_BULK = TCP_BULK[:200_000]

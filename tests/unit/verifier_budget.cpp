@@ -21,7 +21,7 @@ extern const char masq_kernel_object_end[];
 
 namespace {
 
-constexpr unsigned kInstructionsMax = 270000;  // of the million that the kernel allows
+constexpr unsigned kInstructionsMax = 400000;  // of the million that the kernel allows
 constexpr unsigned kLogStatistics = 4;
 
 int refuse(const char* why) {
