@@ -456,8 +456,8 @@ void set_host_limits(Settings& s, const Config& config) {
   auto share = [&](u32 part) { return std::max(s.flows_max / part, least); };
   s.host_flows = config.host_flows.value_or(share(kHostFlowsPart));
   s.host_opening = config.host_opening.value_or(share(kHostOpeningPart));
-  s.host_ports = config.host_ports.value_or(
-      std::max(high_ports(s) / kHostPortsPart, std::min(high_ports(s), kHostPortsLeast)));
+  s.host_ports =
+      config.host_ports.value_or(std::max(high_ports(s) / kHostPortsPart, kHostPortsLeast));
   s.host_new_per_s = config.host_new_per_s.value_or(kHostNewPerS);
   s.host_new_burst = config.host_new_burst.value_or(kHostNewBurst);
 }

@@ -156,7 +156,7 @@ ORPHAN = refused("icmp_orphan", "it is an ICMP error about a packet that no know
 SPOOFED = refused("spoofed_source", "its source address cannot belong to a host on the interface "
                   "where it came in")
 EXPIRED = refused("ttl_exceeded", "its time to live has run out", icmp_error("time exceeded"))
-TOO_BIG = "it is larger than the next link carries and may not be cut here"
+TOO_BIG = "it is larger than the next link carries and may not be cut"
 
 
 def stack(address, what=None):
@@ -224,8 +224,9 @@ OUTWARDS = [
                  f"MTU {OUT_MTU} from {GATEWAY_INNER}."),
          ("too_big", "icmp_errors_sent"), more={"icmp_error": {"code": 4, "mtu": OUT_MTU}}),
     Kind("too big", f"udp {S4}:5001 {QUIET}:9 size 1450",
-         inner(to_quiet() / UDP(sport=5001, dport=9) / (b"x" * 1422)), refused("too_big", TOO_BIG),
-         ("too_big",)),
+         inner(to_quiet() / UDP(sport=5001, dport=9) / (b"x" * 1422)),
+         f"It goes to the slow path, to be cut to {OUT_MTU} bytes, and comes back.",
+         ("slow_path", "cut", "translated_out")),
     Kind("just fits", f"udp {S4}:5001 {QUIET}:9 size {OUT_MTU} df",
          inner(to_quiet(flags="DF") / UDP(sport=5001, dport=9) / (b"x" * (OUT_MTU - 28))), SENT,
          OUT),
@@ -250,8 +251,8 @@ OUTWARDS = [
          ("malformed",), host="S7", interface="in1"),
     Kind("fragment without its first", f"udp {S4} {QUIET} id 700 offset 24 len 16",
          inner(to_quiet(id=700, frag=3, proto=17) / (b"x" * 16)),
-         refused("fragment_without_first", "it is a fragment whose first fragment has not been "
-                 "seen"), ("fragment_without_first",)),
+         "It goes to the slow path, until the first fragment of its datagram has come.",
+         ("slow_path", "fragment_without_first")),
     Kind("first fragment", f"udp {S4}:5001 {QUIET}:9 id 701 mf len 16",
          inner(to_quiet(id=701, flags="MF") / UDP(sport=5001, dport=9, len=40) / (b"x" * 16)), SENT,
          OUT),
@@ -387,7 +388,9 @@ INWARDS = [
                / UDP(sport=5001, dport=9)), ORPHAN, ("icmp_orphan",), **OUTSIDE),
     Kind("fragment for the gateway", f"udp {QUIET} {GATEWAY_OUTER} id 800 offset 24 len 16",
          outer(IP(src=QUIET, dst=GATEWAY_OUTER, id=800, frag=3, proto=17) / (b"x" * 16)),
-         stack(GATEWAY_OUTER), ("local",), **OUTSIDE),
+         "The gateway's own stack gets a copy, and it waits in the slow path for the first "
+         "fragment of its datagram: nobody knows yet whose it is.",
+         ("local", "slow_path", "fragment_without_first"), **OUTSIDE),
     Kind("arp for the inner leg", f"arp {QUIET} {GATEWAY_INNER}",
          lambda ext: scapy.Ether(src=mac_of(ADDRESS["S1"]), dst="ff:ff:ff:ff:ff:ff")
          / scapy.ARP(op=1, psrc=QUIET, pdst=GATEWAY_INNER, hwsrc=mac_of(QUIET)),
