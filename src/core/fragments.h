@@ -115,7 +115,9 @@ MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u
     best = fits > fitness ? i : best;
     fitness = fits > fitness ? fits : fitness;
   }
-  Fragment& f = w.tables.fragments[base + (best & (kFragmentBucket - 1))];
+  // Once more within bounds: the verifier before Linux 6.5 loses them in the sum.
+  Fragment& f =
+      w.tables.fragments[opaque(base + (best & (kFragmentBucket - 1))) & (kFragmentsMax - 1)];
   bool mine = fitness == 3 && !is_forgotten(f, w.now);
   if (mine && f.used == kFragmentHeld && waits) {
     reason = Reason::fragment_without_first;
@@ -151,7 +153,8 @@ MASQ_INLINE u32 fragment_find(World& w, const Packet& p, u32 direction) {
     best = fits > fitness ? i : best;
     fitness = fits > fitness ? fits : fitness;
   }
-  Fragment& f = w.tables.fragments[base + (best & (kFragmentBucket - 1))];
+  Fragment& f =
+      w.tables.fragments[opaque(base + (best & (kFragmentBucket - 1))) & (kFragmentsMax - 1)];
   bool mine = fitness == 3 && !is_forgotten(f, w.now);
   if (mine && f.used == kFragmentKnown) {
     found.record = f.record;

@@ -71,7 +71,8 @@ MASQ_INLINE u32 host_place(u64 hash, u32 i, u32 records_max) {
 MASQ_INLINE Host* host_at(const Tables& t, u32 host) {
   u32 place = opaque(host & ~(kHostOpening | kHostMapping));
   if (place == kNoHost || place >= hosts_max(t.records_max)) return nullptr;
-  return &t.hosts[opaque(place)];
+  // The verifier before Linux 6.5 forgets the comparison where the number is spilt.
+  return &t.hosts[opaque(place) & (hosts_max(t.records_max) - 1)];
 }
 
 MASQ_INLINE u32 host_find(const Tables& t, Ipv4 address, u64 hash) {
