@@ -48,6 +48,7 @@ MASQ_INLINE Counters* counters() {
 
 MASQ_INLINE void count(Reason reason) {
   Counters* c = counters();
+  // The compiler would keep six bits of it, and the verifier not see that they are few enough.
   u32 i = opaque(static_cast<u32>(reason));
   if (c != nullptr && i < kReasonCount) c->reasons[i] += 1;
 }
@@ -270,15 +271,10 @@ MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
   }
 }
 
-// The gateway's stack has had its copy; what comes from the slow path and is no flow's is nobody's.
-MASQ_INLINE Reason nobodys(const Packet& p) {
-  return p.kind == Kind::fragment ? Reason::fragment_without_first : Reason::no_mapping;
-}
-
 MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
   switch (v.action) {
     case Action::to_stack:
-      if (w.scratch.slow_ifindex != 0) return drop(skb, w.hook, nobodys(p));
+      if (w.scratch.slow_ifindex != 0) return drop(skb, w.hook, reason_of_nobodys(p));
       if (!v.translate) {
         count(Traffic::local, 1);
         return kTcOk;
@@ -526,8 +522,7 @@ __attribute__((noinline)) u32 masq_to_slow(__sk_buff* skb, u32 hook) {
   EthernetHeader* at = header_at<EthernetHeader>(bytes_of(skb), 0);
   if (at == nullptr) return drop(skb, hook, Reason::internal_error);
   EthernetHeader before = *at;
-  SlowHeader h{kSlowMark, kSlowAsked, v.slow_mtu, v.slow_hold,   inside,
-               kSlowMark, 0,          from,       kEtherTypeIpv4};
+  SlowHeader h = slow_question(v.slow_mtu, v.slow_hold, inside, from);
   if (store_bytes(skb, 0, &h, sizeof(h), 0)) return drop(skb, hook, Reason::internal_error);
   count(Traffic::slow_path, 1);
   // What came without a link header cannot be given to the stack any more.

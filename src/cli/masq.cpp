@@ -126,15 +126,9 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
-  auto other_limit = [](std::optional<u32> asked, u32 is) { return asked && *asked != is; };
-  differs(other_limit(config.host_flows, s.host_flows), "host_flows");
-  differs(other_limit(config.host_ports, s.host_ports), "host_ports");
-  differs(other_limit(config.host_opening, s.host_opening), "host_opening");
-  differs(other_limit(config.host_new_per_s, s.host_new_per_s), "host_new_per_s");
-  differs(other_limit(config.host_new_burst, s.host_new_burst), "host_new_burst");
-  differs(config.external_ports && (config.external_ports->first != s.pool[0].first ||
-                                    config.external_ports->last != s.pool[0].last),
-          "external_ports");
+  for (const HostLimit& limit : kHostLimits)
+    differs(config.*limit.asked && *(config.*limit.asked) != s.*limit.used, limit.key);
+  differs(asks_for_other_ports(config, s), "external_ports");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
   differs((from_file || config.mss_clamp != kMssByMtu) && config.mss_clamp != s.mss_clamp,
@@ -243,34 +237,18 @@ struct UpOptions {
   std::string config_path, filtering, ipv6, datapath, external_ports;
   std::vector<std::string> external, internal, filtering_for;
   u32 flows_max = 0;
-  std::optional<u32> host_flows, host_ports, host_opening, host_new_per_s, host_new_burst;
+  std::optional<u32> host_limits[std::size(kHostLimits)];
   std::string mss_clamp;
   bool take_over_streams = false;
 };
 
 void add_host_options(CLI::App& command, UpOptions& o) {
-  command
-      .add_option("--host-flows", o.host_flows,
-                  "Flows that one inner host may have; 0 for no limit")
-      ->check(CLI::Range(0u, kFlowsMax))
-      ->type_name("N");
-  command
-      .add_option("--host-ports", o.host_ports, "External ports that one may have; 0 for no limit")
-      ->check(CLI::Range(0u, kFlowsMax))
-      ->type_name("N");
-  command
-      .add_option("--host-opening", o.host_opening,
-                  "TCP connections that one may be opening at once; 0 for no limit")
-      ->check(CLI::Range(0u, kFlowsMax))
-      ->type_name("N");
-  command
-      .add_option("--host-new-per-s", o.host_new_per_s,
-                  "Flows that one may begin in a second, on average; 0 for no limit")
-      ->check(CLI::Range(0u, kHostNewMax))
-      ->type_name("N");
-  command.add_option("--host-new-burst", o.host_new_burst, "Flows that one may begin at once")
-      ->check(CLI::Range(1u, kHostNewMax))
-      ->type_name("N");
+  for (std::size_t i = 0; i < std::size(kHostLimits); ++i) {
+    const HostLimit& limit = kHostLimits[i];
+    command.add_option(limit.option, o.host_limits[i], limit.help)
+        ->check(CLI::Range(limit.least, limit.most))
+        ->type_name("N");
+  }
 }
 
 void add_options(CLI::App& command, UpOptions& o) {
@@ -331,11 +309,8 @@ int up_with(UpOptions o) {
     if (Status status = add_filtering_for(config, rule.substr(0, equals), mode); !status)
       return misuse(status.error().sentence);
   }
-  if (o.host_flows) config.host_flows = o.host_flows;
-  if (o.host_ports) config.host_ports = o.host_ports;
-  if (o.host_opening) config.host_opening = o.host_opening;
-  if (o.host_new_per_s) config.host_new_per_s = o.host_new_per_s;
-  if (o.host_new_burst) config.host_new_burst = o.host_new_burst;
+  for (std::size_t i = 0; i < std::size(kHostLimits); ++i)
+    if (o.host_limits[i]) config.*kHostLimits[i].asked = o.host_limits[i];
   if (!o.external.empty()) config.external = o.external;
   if (!o.internal.empty()) config.internal = o.internal;
   if (!o.datapath.empty()) config.datapath = o.datapath;

@@ -98,17 +98,12 @@ MASQ_INLINE u32 fragment_bucket(u64 hash) {
   return (static_cast<u32>(hash) & (kFragmentsMax / kFragmentBucket - 1)) * kFragmentBucket;
 }
 
-// Remembers the first fragment's flow. `new_id` is the identification that its datagram gets
-// outside; if the first fragment has been here before, it becomes the one that it got then.
-// fragment_without_first means: others of the datagram wait for this one in the slow path.
+// Under the lock: the entry that would do best for this datagram, and how well (`fitness`).
 template <class World>
-MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u32 record,
-                                     u16 version, u16& new_id) {
-  u64 hash = fragment_hash(w.settings, p, direction);
-  u32 base = fragment_bucket(hash), best = 0, fitness = 0;
-  Reason reason = Reason::fragment_table_full;
-  bool waits = may_go_slow(w);
-  if (!w.lock(fragment_stripe(hash))) return Reason::internal_error;
+MASQ_INLINE Fragment& fragment_place(World& w, const Packet& p, u32 direction, u64 hash,
+                                     u32& fitness) {
+  u32 base = fragment_bucket(hash), best = 0;
+  fitness = 0;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kFragmentBucket; ++i) {
     u32 fits = fragment_fitness(w.tables.fragments[base + i], p, direction, w.now);
@@ -116,8 +111,22 @@ MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u
     fitness = fits > fitness ? fits : fitness;
   }
   // Once more within bounds: the verifier before Linux 6.5 loses them in the sum.
-  Fragment& f =
-      w.tables.fragments[opaque(base + (best & (kFragmentBucket - 1))) & (kFragmentsMax - 1)];
+  u32 place = opaque(base + (best & (kFragmentBucket - 1)));
+  return w.tables.fragments[place & (kFragmentsMax - 1)];
+}
+
+// Remembers the first fragment's flow. `new_id` is the identification that its datagram gets
+// outside; if the first fragment has been here before, it becomes the one that it got then.
+// fragment_without_first means: others of the datagram wait for this one in the slow path.
+template <class World>
+MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u32 record,
+                                     u16 version, u16& new_id) {
+  u64 hash = fragment_hash(w.settings, p, direction);
+  u32 fitness = 0;
+  Reason reason = Reason::fragment_table_full;
+  bool waits = may_go_slow(w);
+  if (!w.lock(fragment_stripe(hash))) return Reason::internal_error;
+  Fragment& f = fragment_place(w, p, direction, hash, fitness);
   bool mine = fitness == 3 && !is_forgotten(f, w.now);
   if (mine && f.used == kFragmentHeld && waits) {
     reason = Reason::fragment_without_first;
@@ -142,19 +151,12 @@ MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u
 template <class World>
 MASQ_INLINE u32 fragment_find(World& w, const Packet& p, u32 direction) {
   u64 hash = fragment_hash(w.settings, p, direction);
-  u32 base = fragment_bucket(hash), best = 0, fitness = 0;
+  u32 fitness = 0;
   u16 version = 0;
   bool waits = may_go_slow(w);
   FragmentFound found{kNoRecord, 0, 0, 0};
   if (!w.lock(fragment_stripe(hash))) return kNoRecord;
-#pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kFragmentBucket; ++i) {
-    u32 fits = fragment_fitness(w.tables.fragments[base + i], p, direction, w.now);
-    best = fits > fitness ? i : best;
-    fitness = fits > fitness ? fits : fitness;
-  }
-  Fragment& f =
-      w.tables.fragments[opaque(base + (best & (kFragmentBucket - 1))) & (kFragmentsMax - 1)];
+  Fragment& f = fragment_place(w, p, direction, hash, fitness);
   bool mine = fitness == 3 && !is_forgotten(f, w.now);
   if (mine && f.used == kFragmentKnown) {
     found.record = f.record;

@@ -108,7 +108,7 @@ MASQ_INLINE u32 shared_port_at(const Settings& s, u64 random, u32 i) {
     u32 first = s.pool[k].first < kShareFirst ? kShareFirst : s.pool[k].first;
     if (first <= s.pool[k].last) total += s.pool[k].last - first + 1;
   }
-  if (total == 0) return kNothing;
+  if (i >= total) return kNothing;  // each port once
   u32 stride = total < kShareTries ? 1 : total / kShareTries;
   u32 begin = static_cast<u32>((random >> 32) * total >> 32);
   u32 n = (begin + i * stride) % total;

@@ -62,6 +62,12 @@ struct __attribute__((packed)) SlowHeader {
 };
 static_assert(sizeof(SlowHeader) == sizeof(EthernetHeader));
 
+// What a packet that came in on interface `ifindex` is asked for there.
+MASQ_INLINE SlowHeader slow_question(u16 mtu, bool hold, bool inside, u32 ifindex) {
+  return SlowHeader{kSlowMark, kSlowAsked, mtu,     hold,          inside,
+                    kSlowMark, 0,          ifindex, kEtherTypeIpv4};
+}
+
 // How the packet at hand stands to the slow path.
 struct SlowSide {
   u8 allowed;   // it may go there
@@ -74,6 +80,11 @@ struct SlowSide {
 inline constexpr SlowSide kMayGoSlow{1, 1, 0, 0};
 MASQ_INLINE SlowSide back_from_slow(u32 kind) {
   return SlowSide{0, kind == kSlowAsked || kind == kSlowOrdered, kind == kSlowPieceFirst, 0};
+}
+
+// What comes back and is no flow's is nobody's: the gateway's stack has had its copy.
+MASQ_INLINE Reason reason_of_nobodys(const Packet& p) {
+  return p.kind == Kind::fragment ? Reason::fragment_without_first : Reason::no_mapping;
 }
 
 template <class World>

@@ -151,6 +151,9 @@ MASQ_INLINE bool matches_outer(const Settings& s, const Record& r, const Key& k)
   return has_outer_key(s, r, k) && is_live_kind(r.state);
 }
 
+// Four look-ups, each with its own loop: one loop that takes the comparison as an argument costs
+// the kernel's programs 16 bytes of a stack that is full, and the verifier 20000 instructions.
+
 // The record with this key, in force or expired, or kNoRecord.
 MASQ_INLINE u32 find_inner(const Tables& t, const Key& key, u64 hash) {
 #pragma clang loop unroll(disable)

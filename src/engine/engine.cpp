@@ -352,10 +352,7 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   o.verdict = v;
   switch (v.action) {
     case Action::to_stack:
-      // The gateway's stack has had its copy.
-      if (hop.came_back)
-        return drop(p.kind == Kind::fragment ? Reason::fragment_without_first : Reason::no_mapping,
-                    hop, p);
+      if (hop.came_back) return drop(reason_of_nobodys(p), hop, p);
       count(v.translate ? Traffic::local_translated : Traffic::local, 1);
       if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error, hop, p);
       return o;
@@ -409,9 +406,8 @@ Outcome Engine::to_slow(Frame& frame, Hop& hop, const Packet& p, const Verdict& 
     std::memmove(frame.data + sizeof(SlowHeader), frame.data, frame.length);
     frame.length += sizeof(SlowHeader);
   }
-  const SlowHeader h{
-      kSlowMark, kSlowAsked, v.slow_mtu,  v.slow_hold,   hop.interface.zone == Zone::inside,
-      kSlowMark, 0,          hop.ifindex, kEtherTypeIpv4};
+  const SlowHeader h =
+      slow_question(v.slow_mtu, v.slow_hold, hop.interface.zone == Zone::inside, hop.ifindex);
   std::memcpy(frame.data, &h, sizeof(h));
   count(Traffic::slow_path, 1);
   if (v.action == Action::stack_and_slow) count(Traffic::local, 1);

@@ -206,8 +206,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
       remarks.push_back(fmt::format(
           "The running table for {} flows is kept; `masq down` first to change its size.",
           kept.flows_max));
-    if (config.external_ports && (config.external_ports->first != kept.pool[0].first ||
-                                  config.external_ports->last != kept.pool[0].last))
+    if (asks_for_other_ports(config, kept))
       remarks.push_back(
           "The running gateway keeps its external ports; `masq down` first to change them.");
     take_over_settings(*settings, kept);
@@ -285,6 +284,10 @@ Status Gateway::keep_holder() {
   return Done{};
 }
 
+constexpr const char* kWithoutSlowPath =
+    "So fragments that come before the first one of their datagram are refused, and what would "
+    "have to be cut.";
+
 // The device with its program, and the process behind it. Without them only what needs them is
 // refused, so their failure is a remark.
 Status Gateway::keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks) {
@@ -295,20 +298,14 @@ Status Gateway::keep_slow_path(const NetworkState& network, std::vector<std::str
     s.slow_ifindex = 0;
     slow_device_ = {};
     if (link != nullptr && link->kind != "tun") {
-      remarks.push_back(
-          fmt::format("There is an interface {} that is not masq's: fragments that come before the "
-                      "first one of "
-                      "their datagram are refused, and what would have to be cut.",
-                      kSlowName));
+      remarks.push_back(fmt::format("There is an interface {} that is not masq's. {}", kSlowName,
+                                    kWithoutSlowPath));
       return Done{};
     }
     end_slow_processes();
     Result<SlowDevice> device = open_slow_device();
     if (!device) {
-      remarks.push_back(
-          fmt::format("{} So fragments that come before the first one of their datagram are "
-                      "refused, and what would have to be cut.",
-                      device.error().sentence));
+      remarks.push_back(fmt::format("{} {}", device.error().sentence, kWithoutSlowPath));
       return Done{};
     }
     slow_device_ = std::move(*device);

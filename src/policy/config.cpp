@@ -72,25 +72,13 @@ struct NumberKey {
   u32 least;
 };
 
-// Of one inner host.
-struct LimitKey {
-  const char* key;
-  std::optional<u32> Config::*field;
-  u32 least, most;
-};
-constexpr LimitKey kHostLimits[] = {{"host_flows", &Config::host_flows, 0, kFlowsMax},
-                                    {"host_ports", &Config::host_ports, 0, kFlowsMax},
-                                    {"host_opening", &Config::host_opening, 0, kFlowsMax},
-                                    {"host_new_per_s", &Config::host_new_per_s, 0, kHostNewMax},
-                                    {"host_new_burst", &Config::host_new_burst, 1, kHostNewMax}};
-
 bool read_host_limit(const std::string& key, const toml::node& node, Config& config,
                      const Report& wrong) {
-  for (const LimitKey& limit : kHostLimits) {
+  for (const HostLimit& limit : kHostLimits) {
     if (key != limit.key) continue;
     u32 value = 0;
     read_number(node, key, limit.least, limit.most, value, wrong);
-    config.*limit.field = value;
+    config.*limit.asked = value;
     return true;
   }
   return false;
@@ -344,6 +332,11 @@ std::optional<u16> mss_clamp_named(const std::string& name) {
   return static_cast<u16>(bytes);
 }
 
+bool asks_for_other_ports(const Config& config, const Settings& s) {
+  return config.external_ports && (config.external_ports->first != s.pool[0].first ||
+                                   config.external_ports->last != s.pool[0].last);
+}
+
 Status set_external_ports(Config& config, const std::string& range) {
   u32 first = 0, last = 0;
   const char* const end = range.data() + range.size();
@@ -432,8 +425,8 @@ std::string to_toml(const Config& config) {
   }
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
-  for (const LimitKey& limit : kHostLimits)
-    if (config.*limit.field) table.insert(limit.key, *(config.*limit.field));
+  for (const HostLimit& limit : kHostLimits)
+    if (config.*limit.asked) table.insert(limit.key, *(config.*limit.asked));
   if (config.external_ports)
     table.insert("external_ports",
                  fmt::format("{}-{}", config.external_ports->first, config.external_ports->last));

@@ -78,6 +78,9 @@ std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
+// Does the configuration name other external ports than these settings have?
+bool asks_for_other_ports(const Config& config, const Settings& settings);
+
 // Takes "20000-29999" for the external ports; else says what is wrong.
 Status set_external_ports(Config& config, const std::string& range);
 
@@ -95,5 +98,26 @@ inline constexpr u32 kHostNewMax = 1000000;
 
 inline constexpr u32 kFlowsMin = 16;
 inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;
+
+// The limits per inner host: their names, where they lie, and their ends.
+struct HostLimit {
+  const char* key;
+  std::optional<u32> Config::*asked;
+  u32 Settings::*used;
+  u32 least, most;
+  const char* option;
+  const char* help;
+};
+inline constexpr HostLimit kHostLimits[] = {
+    {"host_flows", &Config::host_flows, &Settings::host_flows, 0, kFlowsMax, "--host-flows",
+     "Flows that one inner host may have; 0 for no limit"},
+    {"host_ports", &Config::host_ports, &Settings::host_ports, 0, kFlowsMax, "--host-ports",
+     "External ports that one may have; 0 for no limit"},
+    {"host_opening", &Config::host_opening, &Settings::host_opening, 0, kFlowsMax, "--host-opening",
+     "TCP connections that one may be opening at once; 0 for no limit"},
+    {"host_new_per_s", &Config::host_new_per_s, &Settings::host_new_per_s, 0, kHostNewMax,
+     "--host-new-per-s", "Flows that one may begin in a second, on average; 0 for no limit"},
+    {"host_new_burst", &Config::host_new_burst, &Settings::host_new_burst, 1, kHostNewMax,
+     "--host-new-burst", "Flows that one may begin at once"}};
 
 }  // namespace masq

@@ -73,7 +73,6 @@ void SlowPath::take(const u8* frame, u32 length, u64 now_ms) {
   Ipv4Header ip;
   if (!read_frame(frame, length, h, ip)) return;
   length = static_cast<u32>(sizeof(h)) + swap16(ip.total_length);  // without the link's padding
-  expire(now_ms);
   const u32 fragment = swap16(ip.fragment);
   const bool later = (fragment & kOffsetMask) != 0, first = !later && (fragment & kMore) != 0;
   Lane& lane = lane_of(h, ip);

@@ -3,6 +3,7 @@
 RFC 4787 REQ-13, REQ-14; RFC 6864 section 4.
 """
 
+import contextlib
 import os
 import random
 import socket
@@ -53,14 +54,20 @@ def test_fragments_from_outside_in_any_order(lab):
         assert receive(client) == (data, (S2, 7101)), f"turn {turn}"
 
 
+@contextlib.contextmanager
+def small_link(lab, name):
+    lab.run("B", ["ip", "link", "set", name, "mtu", "1000"], check=True)
+    time.sleep(0.5)
+    yield
+    lab.run("B", ["ip", "link", "set", name, "mtu", "1500"], check=True)
+    time.sleep(0.5)
+
+
 @pytest.fixture
 def small_outside(lab):
     """The gateway's outer link carries 1000 bytes."""
-    lab.run("B", ["ip", "link", "set", "out0", "mtu", "1000"], check=True)
-    time.sleep(0.5)
-    yield
-    lab.run("B", ["ip", "link", "set", "out0", "mtu", "1500"], check=True)
-    time.sleep(0.5)
+    with small_link(lab, "out0"):
+        yield
 
 
 def test_datagrams_that_may_be_cut_are_cut(lab, small_outside):
@@ -81,11 +88,8 @@ def test_datagrams_that_may_be_cut_are_cut(lab, small_outside):
 @pytest.fixture
 def small_inside(lab):
     """The gateway's inner link carries 1000 bytes."""
-    lab.run("B", ["ip", "link", "set", "in0", "mtu", "1000"], check=True)
-    time.sleep(0.5)
-    yield
-    lab.run("B", ["ip", "link", "set", "in0", "mtu", "1500"], check=True)
-    time.sleep(0.5)
+    with small_link(lab, "in0"):
+        yield
 
 
 def test_datagrams_from_outside_are_cut_too(lab, small_inside):

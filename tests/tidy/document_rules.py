@@ -93,8 +93,10 @@ constexpr NumberKey kTimeouts[] = {{"udp_s", &Config::udp_s, 1}};
   if (key == "external") {
   } else if (key == "timeouts") {
 """
-IN_ORDER = "| `udp_s` | 300 |\n| `external` | |\n`--external`\n`[timeouts]`\n"
-CONFIG = {"src/policy/config.cpp": CONFIG_CPP, "src/policy/config.h": "  u32 udp_s = 300;\n",
+IN_ORDER = ("| `udp_s` | 300 |\n| `limit` | `--limit` |\n| `external` | |\n"
+            "`--external`\n`[timeouts]`\n")
+CONFIG_H = '  u32 udp_s = 300;\n  {"limit", &Config::limit, "--limit"}\n'
+CONFIG = {"src/policy/config.cpp": CONFIG_CPP, "src/policy/config.h": CONFIG_H,
           "src/cli/masq.cpp": 'up_command->add_option("--external", external);\n'
                               'other->add_flag("--json", as_json)\n'}
 
@@ -103,6 +105,7 @@ CONFIG = {"src/policy/config.cpp": CONFIG_CPP, "src/policy/config.h": "  u32 udp
       bad=[CONFIG | {"docs/configuration.md": IN_ORDER.replace("| `external` | |\n", "")},
            CONFIG | {"docs/configuration.md": IN_ORDER.replace("300", "299")},
            CONFIG | {"docs/configuration.md": IN_ORDER.replace("`--external`\n", "")},
+           CONFIG | {"docs/configuration.md": IN_ORDER.replace("`--limit`", "")},
            CONFIG | {"docs/configuration.md": IN_ORDER.replace("`[timeouts]`\n", "")},
            CONFIG | {"docs/configuration.md": IN_ORDER + "| `no_such` | |\n"},
            CONFIG | {"docs/configuration.md": IN_ORDER + "`masq up --no-such`\n"},
@@ -117,7 +120,8 @@ def configuration(tree):
     where = "docs/configuration.md"
     text = tree.get(where, "")
     keys = set(re.findall(r'\bkey == "(\w+)"', code))
-    keys |= set(re.findall(r'\{"(\w+)", &Config::', code))
+    tables = code + tree.get("src/policy/config.h", "")
+    keys |= set(re.findall(r'\{"(\w+)", &Config::', tables))
     rows = first_column(text)
     findings = [f"{where}:1: the key `{key}` is not named" for key in sorted(keys - rows.keys())
                 if f"`[{key}]`" not in text]
@@ -126,7 +130,8 @@ def configuration(tree):
                                  re.MULTILINE):
         if value != "0" and key in rows and value not in rows[key]:
             findings.append(f"{where}:1: the default of `{key}` is {value}")
-    options = set()
+    # Those of the limits per host stand beside their keys.
+    options = set(re.findall(r'\{"\w+", &Config::[^}]*?"(--[\w-]+)"', tables))
     for path in ("src/cli/masq.cpp", "src/gateway/main/masqd.cpp"):
         calls = re.findall(r'(?:\b\w+\s*(?:->|\.)add_option|\bcommand\.add_flag)'
                            r'\(\s*"(--[\w-]+)"([^;]*)', tree.get(path, ""))

@@ -2,6 +2,8 @@
 // tests choose who goes on. Stands in for src/core/atomic.h by the order of include paths.
 #pragma once
 
+#include <type_traits>
+
 #include "wire/types.h"
 
 namespace masq {
@@ -11,11 +13,8 @@ void interleave_load(const void* at);
 void interleave_change(const void* at);
 void interleave_here();
 
-inline u32 atomic_load(const u32* at) {
-  interleave_load(at);
-  return *at;
-}
-inline u64 atomic_load(const u64* at) {
+template <class T>
+T atomic_load(const T* at) {
   interleave_load(at);
   return *at;
 }
@@ -24,47 +23,36 @@ void atomic_store(T* at, T value) {
   interleave_change(at);
   *at = value;
 }
-inline u32 atomic_exchange_if(u32* at, u32 expected, u32 desired) {
+// These return what was there before. An argument of another type is converted, as by the core's.
+template <class T>
+using Same = std::type_identity_t<T>;
+
+template <class T, class Change>
+T atomic_change(T* at, Change change) {
   interleave_change(at);
-  const u32 before = *at;
-  if (before == expected) *at = desired;
+  const T before = *at;
+  *at = change(before);
   return before;
 }
-inline u64 atomic_exchange_if(u64* at, u64 expected, u64 desired) {
-  interleave_change(at);
-  const u64 before = *at;
-  if (before == expected) *at = desired;
-  return before;
+template <class T>
+T atomic_exchange_if(T* at, Same<T> expected, Same<T> desired) {
+  return atomic_change(at, [&](T is) { return is == expected ? desired : is; });
 }
-inline u64 atomic_set_bits(u64* at, u64 bits) {
-  interleave_change(at);
-  const u64 before = *at;
-  *at = before | bits;
-  return before;
+template <class T>
+T atomic_exchange(T* at, Same<T> desired) {
+  return atomic_change(at, [&](T) { return desired; });
 }
-inline u64 atomic_clear_bits(u64* at, u64 bits) {
-  interleave_change(at);
-  const u64 before = *at;
-  *at = before & ~bits;
-  return before;
+template <class T>
+T atomic_set_bits(T* at, Same<T> bits) {
+  return atomic_change(at, [&](T is) { return is | bits; });
 }
-inline u32 atomic_add(u32* at, u32 n) {
-  interleave_change(at);
-  const u32 before = *at;
-  *at = before + n;
-  return before;
+template <class T>
+T atomic_clear_bits(T* at, Same<T> bits) {
+  return atomic_change(at, [&](T is) { return is & ~bits; });
 }
-inline u64 atomic_add(u64* at, u64 n) {
-  interleave_change(at);
-  const u64 before = *at;
-  *at = before + n;
-  return before;
-}
-inline u32 atomic_exchange(u32* at, u32 desired) {
-  interleave_change(at);
-  const u32 before = *at;
-  *at = desired;
-  return before;
+template <class T>
+T atomic_add(T* at, Same<T> n) {
+  return atomic_change(at, [&](T is) { return static_cast<T>(is + n); });
 }
 
 }  // namespace masq
