@@ -129,9 +129,10 @@ MASQ_INLINE u32 choose_shared_port(World& w, u32 i) {
 // A port to share, kNothing if none was found. Nothing is taken.
 template <class World>
 MASQ_INLINE u32 find_shared_port(World& w) {
-  u32 found = kNothing;
+  u32 found = kNothing, ports = shared_ports(w.settings);
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kShareTries && found == kNothing; ++i) found = w.choose_shared_port(i);
+  for (u32 i = 0; i < kShareTries && i < ports && found == kNothing; ++i)
+    found = w.choose_shared_port(i);
   return found;
 }
 

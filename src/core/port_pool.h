@@ -100,15 +100,21 @@ MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole,
 inline constexpr u32 kShareTries = 64;
 inline constexpr u32 kShareFirst = 1024;  // the low ports are few, and known to their users
 
-// Number `i` of them, or kNothing if the pool has no port from kShareFirst on.
-MASQ_INLINE u32 shared_port_at(const Settings& s, u64 random, u32 i) {
+// How many there are in the pool.
+MASQ_INLINE u32 shared_ports(const Settings& s) {
   u32 total = 0;
 #pragma clang loop unroll(disable)
   for (u32 k = 0; k < kPoolRangesMax; ++k) {
     u32 first = s.pool[k].first < kShareFirst ? kShareFirst : s.pool[k].first;
     if (first <= s.pool[k].last) total += s.pool[k].last - first + 1;
   }
-  if (i >= total) return kNothing;  // each port once
+  return total;
+}
+
+// Number `i` of them, or kNothing if the pool has no port from kShareFirst on.
+MASQ_INLINE u32 shared_port_at(const Settings& s, u64 random, u32 i) {
+  u32 total = shared_ports(s);
+  if (total == 0) return kNothing;
   u32 stride = total < kShareTries ? 1 : total / kShareTries;
   u32 begin = static_cast<u32>((random >> 32) * total >> 32);
   u32 n = (begin + i * stride) % total;
