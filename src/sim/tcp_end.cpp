@@ -91,8 +91,7 @@ void TcpEnd::pump() {
     send_segment(0, 0, seen_far_ ? kSyn | kAck : kSyn);
     arm();
   }
-  const u32 scale = scale_ >= 0 && far_scale_ >= 0 ? static_cast<u32>(far_scale_) : 0;
-  const u64 room = acknowledged_ + (static_cast<u64>(far_window_) << scale);
+  const u64 room = acknowledged_ + far_window_;
   while (open_ && sent_ < queued_ + 1 && sent_ < room) {
     const u64 length = std::min({queued_ + 1 - sent_, u64{segment_max_}, room - sent_});
     const u64 from = sent_;
@@ -165,7 +164,9 @@ void TcpEnd::receive(const Datagram& d) {
   }
   const bool first = !open_;
   if (acknowledged_ >= 1) open_ = true;
-  if (d.sequence == next_expected() || first) far_window_ = std::max<u32>(d.window, 1);
+  const bool scaled = scale_ >= 0 && far_scale_ >= 0 && !(d.flags & kSyn);  // RFC 7323 section 2.2
+  const u64 window = u64{d.window} << (scaled ? far_scale_ : 0);
+  if (d.sequence == next_expected() || first) far_window_ = std::max<u64>(window, 1);
   take_data(d);
   if (first && is_client_) acknowledge();
   pump();

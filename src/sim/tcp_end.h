@@ -71,7 +71,8 @@ class TcpEnd {
   // Positions in this end's stream: 0 is the SYN, 1 the first byte, queued_ + 1 the FIN.
   u64 queued_ = 0, sent_ = 0, sent_max_ = 0, acknowledged_ = 0;
   u64 received_ = 0;
-  u32 window_ = 65535, far_window_ = 1000, segment_max_ = 1460;
+  u32 window_ = 65535, segment_max_ = 1460;
+  u64 far_window_ = 1000;
   int scale_ = -1, far_scale_ = -1;
   u32 tries_ = 0;
   u64 armed_ = 0;
