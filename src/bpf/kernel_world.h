@@ -44,7 +44,7 @@ struct KernelWorld {
   const Settings& settings;
   Ticks now;
   u32 ifindex;
-  Interface interface;
+  const Interface& interface;
   __sk_buff* skb;
   Scratch& scratch;
   u32 hook;
@@ -159,6 +159,12 @@ MASQ_INLINE KernelWorld world_of(__sk_buff* skb, const Settings& settings, Scrat
       hook, scratch.new_flow, scratch.making,       scratch.slow, scratch.fragment, nullptr};
 }
 
+// For what does not look at the interface.
+MASQ_INLINE KernelWorld world_of(__sk_buff* skb, const Settings& settings, Scratch& scratch,
+                                 u32 hook, u32 ifindex = 0) {
+  return world_of(skb, settings, scratch, hook, ifindex, settings.interfaces[0]);
+}
+
 MASQ_INLINE Scratch* scratch_of(u32 hook) {
   return static_cast<Scratch*>(map_lookup(&mq_scratch, &hook));
 }
@@ -168,21 +174,42 @@ MASQ_INLINE u32 came_in(const __sk_buff* skb, const Scratch& scratch) {
   return scratch.slow_ifindex != 0 ? scratch.slow_ifindex : skb->ifindex;
 }
 
+// Which tables a program needs. Each costs a look-up, and those of the packets of known flows are
+// most of what their translation costs.
+enum Needed : u32 {
+  kRecords = 1,
+  kInnerSlots = 2,
+  kOuterSlots = 4,
+  kPlaces = 8,
+  kPorts = 16,
+  kFragments = 32,
+  kHosts = 64,
+  kShared = 128,
+  kWhole = 255,
+};
+
+template <u32 needed, class T, class Map>
+MASQ_INLINE bool open_table(u32 which, T*& table, Map& map) {
+  if ((needed & which) == 0) return true;
+  table = first_of<T>(map);
+  return table != nullptr;
+}
+
 // The tables, or false if a map is missing (which the loader excludes, but the verifier does not
-// know).
+// know). What is not `needed` stays null, and the verifier refuses a program that uses it.
+template <u32 needed = kWhole>
 MASQ_INLINE bool open_tables(Tables& t) {
-  t.records = first_of<Record>(mq_records);
-  t.inner_slots = first_of<u32>(mq_inner);
-  t.outer_slots = first_of<u32>(mq_outer);
-  t.record_used = first_of<u64>(mq_used);
-  t.record_full = first_of<u64>(mq_full);
-  t.ports = first_of<PortPool>(mq_ports);
-  t.fragments = first_of<Fragment>(mq_fragments);
-  t.hosts = first_of<Host>(mq_hosts);
-  t.shared = first_of<Shared>(mq_shared);
+  bool there = open_table<needed>(kRecords, t.records, mq_records) &&
+               open_table<needed>(kInnerSlots, t.inner_slots, mq_inner) &&
+               open_table<needed>(kOuterSlots, t.outer_slots, mq_outer) &&
+               open_table<needed>(kPlaces, t.record_used, mq_used) &&
+               open_table<needed>(kPlaces, t.record_full, mq_full) &&
+               open_table<needed>(kPorts, t.ports, mq_ports) &&
+               open_table<needed>(kFragments, t.fragments, mq_fragments) &&
+               open_table<needed>(kHosts, t.hosts, mq_hosts) &&
+               open_table<needed>(kShared, t.shared, mq_shared);
   t.records_max = constants.records_max;
-  return t.records && t.inner_slots && t.outer_slots && t.record_used && t.record_full && t.ports &&
-         t.fragments && t.hosts && t.shared;
+  return there;
 }
 
 }  // namespace masq::bpf

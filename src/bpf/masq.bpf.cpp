@@ -258,17 +258,15 @@ MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p,
 }
 
 MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
-  u64 packets = skb->gso_segs > 1 ? skb->gso_segs : 1;
-  u64 bytes = skb->len - l3;
-  if (!v.translate) {
-    count(Traffic::routed, packets);
-  } else if (v.direction == kOut) {
-    count(Traffic::translated_out, packets);
-    count(Traffic::translated_out_bytes, bytes);
-  } else {
-    count(Traffic::translated_in, packets);
-    count(Traffic::translated_in_bytes, bytes);
-  }
+  Counters* c = counters();
+  if (c == nullptr) return;
+  bool out = v.direction == kOut;
+  Traffic what = !v.translate ? Traffic::routed
+                 : out        ? Traffic::translated_out
+                              : Traffic::translated_in;
+  Traffic its_bytes = out ? Traffic::translated_out_bytes : Traffic::translated_in_bytes;
+  c->traffic[static_cast<u32>(what)] += skb->gso_segs > 1 ? skb->gso_segs : 1;
+  if (v.translate) c->traffic[static_cast<u32>(its_bytes)] += skb->len - l3;
 }
 
 MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
@@ -378,8 +376,9 @@ __attribute__((noinline)) u32 masq_prepare_flow(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
-  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(skb, *settings, *scratch, hook);
+  if (!open_tables<kRecords | kInnerSlots | kPlaces | kPorts | kHosts | kShared>(w.tables))
+    return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(prepare_flow(w));
 }
 
@@ -387,7 +386,7 @@ __attribute__((noinline)) u32 masq_choose_port(u32 hook, u32 i) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNothing;
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return kNothing;
   return choose_port(w, i);
 }
@@ -396,7 +395,7 @@ __attribute__((noinline)) u32 masq_take_chosen(__sk_buff* skb, u32 hook, u32 i, 
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNothing;
-  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(skb, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return kNothing;
   return take_chosen(w, i, chosen);
 }
@@ -405,7 +404,7 @@ __attribute__((noinline)) u32 masq_choose_shared_port(__sk_buff* skb, u32 hook, 
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNothing;
-  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(skb, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return kNothing;
   return choose_shared_port(w, i);
 }
@@ -414,8 +413,8 @@ __attribute__((noinline)) u32 masq_is_taken_outside(u32 hook, u32 port) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return 1;
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
-  if (!open_tables(w.tables)) return 1;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  if (!open_tables<kRecords | kOuterSlots>(w.tables)) return 1;
   return is_taken_outside(w, port);
 }
 
@@ -428,7 +427,7 @@ __attribute__((noinline)) u32 masq_link_flow(u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   Reason reason = link_flow(w);
   if (is_shared_now(w.making)) count(Traffic::flows_sharing_port, 1);
@@ -439,7 +438,7 @@ __attribute__((noinline)) u32 masq_hold_host(u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(hold_host(w));
 }
@@ -448,7 +447,7 @@ __attribute__((noinline)) u32 masq_settle_host(u32 hook, u32 reason) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   settle_host(w, static_cast<Reason>(reason));
   return reason;
@@ -458,7 +457,7 @@ __attribute__((noinline)) u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifinde
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex, {});
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex);
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(may_open(w, scratch->packet));
 }
@@ -467,7 +466,7 @@ __attribute__((noinline)) u32 masq_hairpin_external(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kExternalsMax;
-  KernelWorld w = world_of(skb, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(skb, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return kExternalsMax;
   return hairpin_external(w, scratch->packet);
 }
@@ -481,8 +480,9 @@ __attribute__((noinline)) u32 masq_follow(u32 hook, u32 index, u32 direction) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
-  if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  if (!open_tables<kRecords | kFragments | kHosts | kShared>(w.tables))
+    return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(follow(w, scratch->packet, index, direction & 1, scratch->verdict));
 }
 
@@ -490,7 +490,7 @@ __attribute__((noinline)) u32 masq_find_fragment(u32 hook, u32 direction) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kNoRecord;
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   return open_tables(w.tables) ? fragment_find(w, scratch->packet, direction & 1) : kNoRecord;
 }
 
@@ -499,7 +499,7 @@ __attribute__((noinline)) u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return 0;
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, 0, {});
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   scratch->verdict = refuse(Reason::internal_error);
   if (open_tables(w.tables))
     scratch->verdict =
@@ -538,7 +538,7 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kTcShot;
   u32 ifindex = scratch->hairpin_ifindex != 0 ? scratch->hairpin_ifindex : came_in(skb, *scratch);
-  KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex, {});
+  KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex);
   return carry_out(skb, w, scratch->packet, scratch->verdict);
 }
 
@@ -569,7 +569,7 @@ SEC("tc") int masq_inside(__sk_buff* skb) {
   if (interface == nullptr) return kTcShot;
   u32 l3 = scratch->slow_ifindex != 0 ? kEthernetHeaderLength : interface->link_header_length;
   KernelWorld w = world_of(skb, *settings, *scratch, kIngress, ifindex, *interface);
-  if (!open_tables(w.tables)) return kTcShot;
+  if (!open_tables<kRecords | kInnerSlots>(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
   scratch->hairpin_ifindex = 0;
   Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, l3));
@@ -597,7 +597,7 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
     scratch->slow = SlowSide{};  // that is done with before the first half
   }
   KernelWorld w = world_of(skb, *settings, *scratch, kIngress, interface->ifindex, *interface);
-  if (!open_tables(w.tables)) return kTcShot;
+  if (!open_tables<kRecords | kOuterSlots>(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
   Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, l3));
   Verdict v = step_outside(w, p, parsed);
@@ -636,9 +636,10 @@ SEC("tc") int masq_from_slow(__sk_buff* skb) {
 SEC("tc") int masq_leaving(__sk_buff* skb) {
   if (is_of_a_vlan(skb)) return kTcOk;
   const Settings* settings = first_of<Settings>(mq_settings);
-  Scratch* scratch = scratch_of(kEgress);
-  if (settings == nullptr || scratch == nullptr) return kTcShot;
+  if (settings == nullptr) return kTcShot;
   if (has_passed(skb, *settings)) return kTcOk;
+  Scratch* scratch = scratch_of(kEgress);
+  if (scratch == nullptr) return kTcShot;
   const Interface* interface = find_interface(*settings, skb->ifindex);
   if (interface == nullptr) return kTcShot;
   u32 l3 = interface->link_header_length;
