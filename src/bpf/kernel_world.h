@@ -22,6 +22,8 @@ u32 masq_take_record(u32 start_bit);
 u32 masq_choose_shared_port(__sk_buff* skb, u32 hook, u32 i);
 u32 masq_is_taken_outside(u32 hook, u32 port);
 u32 masq_link_flow(u32 hook);
+u64 masq_rank_external(u32 place, u32 host, u32 external, u32 i);
+u32 masq_paired_external(u32 hook, u32 host, u32 external);
 u32 masq_hold_host(u32 hook);
 u32 masq_settle_host(u32 hook, u32 reason);
 u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
@@ -110,6 +112,12 @@ struct KernelWorld {
 
   MASQ_INLINE bool is_outer_address(Ipv4 address) { return own_address(address) == kOwnOuter; }
 
+  MASQ_INLINE u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i) {
+    return masq_rank_external(place, host.be, external, i);
+  }
+  MASQ_INLINE u32 paired_external(Ipv4 host, u32 external) {
+    return masq_paired_external(hook, host.be, external);
+  }
   MASQ_INLINE Reason hold_host() { return static_cast<Reason>(masq_hold_host(hook)); }
   MASQ_INLINE void settle_host(Reason reason) { masq_settle_host(hook, static_cast<u32>(reason)); }
   MASQ_INLINE Reason prepare_flow() { return static_cast<Reason>(masq_prepare_flow(skb, hook)); }

@@ -434,6 +434,22 @@ __attribute__((noinline)) u32 masq_link_flow(u32 hook) {
   return static_cast<u32>(reason);
 }
 
+__attribute__((noinline)) u64 masq_rank_external(u32 place, u32 host, u32 external, u32 i) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Tables tables{};
+  if (settings == nullptr || !open_tables<kHosts>(tables)) return 0;
+  return rank_external(tables, *settings, place, Ipv4{host}, external,
+                       opaque(i) & (kExternalsMax - 1));
+}
+
+__attribute__((noinline)) u32 masq_paired_external(u32 hook, u32 host, u32 external) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return external;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  return open_tables<kHosts>(w.tables) ? paired_external(w, Ipv4{host}, external) : external;
+}
+
 __attribute__((noinline)) u32 masq_hold_host(u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);

@@ -235,7 +235,7 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 // What can be said to `masq up`.
 struct UpOptions {
   std::string config_path, filtering, ipv6, datapath, external_ports;
-  std::vector<std::string> external, internal, filtering_for;
+  std::vector<std::string> external, external_addresses, internal, filtering_for;
   u32 flows_max = 0;
   std::optional<u32> host_limits[std::size(kHostLimits)];
   std::string mss_clamp;
@@ -254,6 +254,11 @@ void add_host_options(CLI::App& command, UpOptions& o) {
 void add_options(CLI::App& command, UpOptions& o) {
   command.add_option("--external", o.external, "Interface to the outside; may be given again")
       ->type_name("IF");
+  command
+      .add_option("--external-address", o.external_addresses,
+                  "Address of an external interface that inner hosts share; may be given again; "
+                  "the first of each interface if not given")
+      ->type_name("ADDRESS");
   command.add_option("--internal", o.internal, "Interface to the inside; may be given again")
       ->type_name("IF");
   command.add_option("--datapath", o.datapath, "auto, tc (in the kernel) or user (in masqd)")
@@ -313,6 +318,10 @@ int up_with(UpOptions o) {
     if (o.host_limits[i]) config.*kHostLimits[i].asked = o.host_limits[i];
   if (!o.external.empty()) config.external = o.external;
   if (!o.internal.empty()) config.internal = o.internal;
+  if (!o.external_addresses.empty()) config.external_addresses.clear();
+  for (const std::string& address : o.external_addresses)
+    if (Status status = add_external_address(config, address); !status)
+      return misuse(status.error().sentence);
   if (!o.datapath.empty()) config.datapath = o.datapath;
   if (o.flows_max != 0) config.flows_max = o.flows_max;
   if (!o.mss_clamp.empty()) {

@@ -59,7 +59,7 @@ Interface interface_of(u32 ifindex, Zone zone, Ipv4 address, u32 mtu) {
 
 void set_up(Engine& engine, const Replay& replay) {
   Settings& s = engine.settings();
-  s.externals[0] = {replay.address, kOutside, kExternalLive, 0};
+  s.externals[0] = {replay.address, kOutside, kExternalLive, 1};
   engine.set_interface(interface_of(kOutside, Zone::outside, replay.address, replay.mtu));
   engine.set_interface(interface_of(kInside, Zone::inside, replay.inner_address, replay.mtu));
   engine.add_outer_address(replay.address);

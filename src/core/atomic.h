@@ -36,7 +36,13 @@ MASQ_INLINE u64 atomic_exchange_if(u64* at, u64 expected, u64 desired) {
 MASQ_INLINE u64 atomic_set_bits(u64* at, u64 bits) {
   return __sync_fetch_and_or(at, bits);
 }
+MASQ_INLINE u32 atomic_set_bits(u32* at, u32 bits) {
+  return __sync_fetch_and_or(at, bits);
+}
 MASQ_INLINE u64 atomic_clear_bits(u64* at, u64 bits) {
+  return __sync_fetch_and_and(at, ~bits);
+}
+MASQ_INLINE u32 atomic_clear_bits(u32* at, u32 bits) {
   return __sync_fetch_and_and(at, ~bits);
 }
 MASQ_INLINE u32 atomic_add(u32* at, u32 n) {

@@ -516,7 +516,8 @@ MASQ_INLINE Reason hold_host(World& w) {
   w.making.host = w.making.ended = kNoHost;
   w.making.flow_used = false;
   if (n.flags & kFlagLocal) return Reason::none;
-  return host_hold(w, n.inner.near_address, n.state == State::tcp_opening, w.making.host);
+  return host_hold(w, n.inner.near_address, n.external, n.state == State::tcp_opening,
+                   w.making.host);
 }
 
 // After it: gives back what the flow that it replaces has counted for, and what was counted for it

@@ -19,6 +19,12 @@
 // outsider can make an entry. A host that forges its neighbours' addresses uses up their shares;
 // that is for the switch to prevent.
 //
+// Where an interface has several external addresses, all mappings of a host get the same one (RFC
+// 4787 REQ-2, "paired"). Which, says a keyed hash of host and address, the highest of which wins
+// (rendezvous hashing: Thaler and Ravishankar, 1998): so hosts are spread, every processor gets the
+// same answer, and it is the same after a restart. A host with flows keeps the address that it has,
+// whatever is added meanwhile; the entry knows it.
+//
 // A TCP flow changes its state without a lock, by each of its packets. Whether it counts as opening
 // is therefore a bit of its own (Record::host), and who changes the bit changes the count.
 #pragma once
@@ -35,7 +41,7 @@ struct Host {
   u32 mappings;  //
   u32 opening;   // flows in state tcp_opening
   u32 refused;   // new flows refused for one of the limits, since it has had flows
-  u32 reserved;
+  u32 has;       // a bit for each external address that it has got since it has had flows
 };
 
 static_assert(sizeof(Host) == 32);
@@ -115,6 +121,7 @@ MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) 
     if (atomic_exchange_if(at, static_cast<u64>(0), wanted) != 0) continue;
     flows = 0;
     t.hosts[place].bucket = 0;
+    t.hosts[place].has = 0;
     t.hosts[place].refused = 0;
     return place;
   }
@@ -154,9 +161,44 @@ MASQ_INLINE Reason host_may_have(const Settings& s, Host& h, u32 flows, bool ope
   return reason;
 }
 
-// Counts a new flow at its host, which `host` then is; or says why it may not have it.
+// How much external address number `i` is to be preferred for the mappings of a host, whose entry
+// is at `place` if it has one, on the interface of `external`; 0: not at all. The lower bits are
+// `i`.
+MASQ_INLINE u64 rank_external(const Tables& t, const Settings& s, u32 place, Ipv4 host,
+                              u32 external, u32 i) {
+  const External& e = s.externals[i & (kExternalsMax - 1)];
+  Host* h = host_at(t, place);
+  bool had = h != nullptr && (h->has >> i & 1);
+  if (e.state != kExternalLive) {
+    // So that it does not hold for the next address that gets this place.
+    if (had) atomic_clear_bits(&h->has, 1u << i);
+    return 0;
+  }
+  if (e.ifindex != s.externals[external & (kExternalsMax - 1)].ifindex) return 0;
+  if (!had && e.serves == 0) return 0;
+  u64 hash =
+      keyed_hash(s.secret, host.be | static_cast<u64>(e.address.be) << 32, 3ull << 40) >> 8 | 1;
+  return static_cast<u64>(had) << 62 | hash << 4 | i;
+}
+
+// Which external address a host's new mapping gets on the interface of `external`, which is
+// returned if none serves there.
 template <class World>
-MASQ_INLINE Reason host_hold(World& w, Ipv4 address, bool opening, u32& host) {
+MASQ_INLINE u32 paired_external(World& w, Ipv4 host, u32 external) {
+  u32 place = host_find(w.tables, host, host_hash(w.settings, host));
+  u64 best = external;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    u64 rank = w.rank_external(place, host, external, i);
+    if (rank > best) best = rank;
+  }
+  return static_cast<u32>(best) & (kExternalsMax - 1);
+}
+
+// Counts a new flow at its host, which `host` then is, with mappings at `external`; or says why it
+// may not have it.
+template <class World>
+MASQ_INLINE Reason host_hold(World& w, Ipv4 address, u32 external, bool opening, u32& host) {
   u64 hash = host_hash(w.settings, address);
   u32 flows = 0;
   if (!w.lock(static_cast<u32>(hash) & (kStripes - 1))) return Reason::internal_error;
@@ -167,6 +209,8 @@ MASQ_INLINE Reason host_hold(World& w, Ipv4 address, bool opening, u32& host) {
   if (h != nullptr && reason != Reason::none) {
     atomic_add(&h->refused, 1);
     host_drop_flow(*h);
+  } else if (h != nullptr) {
+    atomic_set_bits(&h->has, 1u << (external & (kExternalsMax - 1)));
   }
   w.unlock();
   if (reason == Reason::none) host = opening ? place | kHostOpening : place;

@@ -20,8 +20,8 @@ enum ExternalState : u32 {
 struct External {
   Ipv4 address;
   u32 ifindex;
-  u32 state;  // ExternalState
-  u32 reserved;
+  u32 state;   // ExternalState
+  u32 serves;  // whether inner hosts may get it
 };
 
 enum class Zone : u8 { other = 0, inside, outside };
@@ -43,7 +43,7 @@ struct Interface {
   Zone zone;
   u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
   KernelPath kernel;
-  u32 external;  // outside: which external address new mappings get; kExternalsMax: none yet
+  u32 external;  // outside: one of the external addresses that serve; kExternalsMax: none yet
   Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
   u32 mtu;
 };

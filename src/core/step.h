@@ -221,13 +221,14 @@ MASQ_INLINE u32 open_mapping_of(World& w, const Key& flow, u32 external) {
   return m != nullptr && (m->flags & (kFlagOpenToAddress | kFlagOpenToAll)) ? index : kNoRecord;
 }
 
-// May the packet begin the flow w.new_flow, whose state this sets? Strictly (RFC 3704 section 2.2):
-// only if an answer would go back to where it came from. An error about what came in by a mapping
-// alone begins none: w.making.flow is then that mapping.
+// May the packet begin the flow w.new_flow, whose state and external address this sets? Strictly
+// (RFC 3704 section 2.2): only if an answer would go back to where it came from. An error about
+// what came in by a mapping alone begins none: w.making.flow is then that mapping.
 template <class World>
 MASQ_INLINE Reason may_open(World& w, const Packet& p) {
   NewFlow& n = w.new_flow;
   w.making.flow = kNoRecord;
+  if (!(n.flags & kFlagLocal)) n.external = w.paired_external(n.inner.near_address, n.external);
   Reason reason = opens_flow(p, n.state);
   if (w.settings.filters_open && answers_stranger(p)) {
     u32 mapping = open_mapping_of(w, n.inner, n.external);
@@ -262,6 +263,14 @@ MASQ_INLINE u32 mapping_open_to(World& w, const Packet& p, const Key& flow) {
   return permission == kNoRecord ? kNoRecord : index;
 }
 
+// Does the flow leave as what has the source or the way out `external` must? An inner host's may
+// have any address of that interface, the gateway's own that address alone.
+MASQ_INLINE bool leaves_by(const Settings& s, const Record& r, u32 external, u8 flags) {
+  if (flags & kFlagLocal) return r.external == external;
+  return s.externals[r.external & (kExternalsMax - 1)].ifindex ==
+         s.externals[external & (kExternalsMax - 1)].ifindex;
+}
+
 // The flow of an outgoing packet, made if need be; kNoRecord with a reason.
 template <class World>
 MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 flags, u32& index) {
@@ -277,7 +286,7 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   u64 hash = key_hash(w.settings, key, kOut);
   index = find_inner(w.tables, key, hash);
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
-  if (r != nullptr && in_force(w.settings, *r, w.now) && r->external == external)
+  if (r != nullptr && in_force(w.settings, *r, w.now) && leaves_by(w.settings, *r, external, flags))
     return Reason::none;
   index = kNoRecord;
   w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};

@@ -17,6 +17,8 @@
 //       An address of an external interface, or a broadcast address there.
 //   NewFlow new_flow; Making making;
 //       The flow being made. They may be references.
+//   u32 paired_external(Ipv4 host, u32 external);
+//   u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i);
 //   Reason hold_host(); void settle_host(Reason reason);
 //   Reason prepare_flow(); Reason link_flow();
 //   u32 choose_port(u32 i); u32 take_chosen(u32 i, u32 chosen); u32 choose_shared_port(u32 i);

@@ -130,6 +130,12 @@ struct Engine::Hop {
     return engine.has_socket(protocol, address, port, remote, remote_port);
   }
   bool is_outer_address(Ipv4 address) { return engine.is_outer_address(address); }
+  u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i) const {
+    return masq::rank_external(tables, settings, place, host, external, i);
+  }
+  u32 paired_external(Ipv4 host, u32 external) {
+    return masq::paired_external(*this, host, external);
+  }
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }

@@ -217,6 +217,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   for (const std::string& remark : chosen->remarks) remarks.push_back(remark);
 
   gateway.interfaces_ = *chosen;
+  gateway.external_addresses_ = config.external_addresses;
   gateway.state_ = state;
   gateway.state_.interfaces = *chosen;
   if (Status status = gateway.begin(remarks); !status) {
@@ -474,11 +475,34 @@ u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
     if (s.externals[i].state == kExternalLive || external_is_in_use(i)) continue;
     s.externals[i].address = address;
     s.externals[i].ifindex = ifindex;
+    s.externals[i].serves = 0;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     s.externals[i].state = kExternalLive;
     return i;
   }
   return kExternalsMax;
+}
+
+// Which external addresses inner hosts get: of each interface those that were named, else its
+// first.
+void Gateway::choose_serving(const NetworkState& network, std::vector<std::string>& remarks) {
+  Settings& s = datapath().settings();
+  auto is_named = [&](const External& e) {
+    return std::any_of(external_addresses_.begin(), external_addresses_.end(),
+                       [&](Ipv4 named) { return same(named, e.address); });
+  };
+  std::set<u32> with_named;
+  for (const External& e : s.externals)
+    if (e.state == kExternalLive && is_named(e)) with_named.insert(e.ifindex);
+  for (External& e : s.externals) {
+    std::optional<Address> first = first_address(network, e.ifindex);
+    bool is_first = first && same(first->address, e.address);
+    e.serves = with_named.contains(e.ifindex) ? is_named(e) : is_first;
+  }
+  for (Ipv4 named : external_addresses_)
+    if (external_of(s, named, 0) == kExternalsMax)
+      remarks.push_back(
+          fmt::format("{} is to be shared, but no external interface has it.", to_text(named)));
 }
 
 void Gateway::update_addresses(const NetworkState& network, std::vector<std::string>& remarks) {
@@ -503,6 +527,7 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
   Settings& s = datapath().settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
+  choose_serving(network, remarks);
   if (Status status = datapath().set_own_addresses(own); !status)
     remarks.push_back(status.error().sentence);
 }
@@ -523,8 +548,8 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   if (zone == Zone::outside) {
     const Settings& s = datapath().settings();
     for (u32 i = 0; i < kExternalsMax; ++i)
-      if (address && s.externals[i].state == kExternalLive &&
-          s.externals[i].ifindex == link.ifindex && same(s.externals[i].address, address->address))
+      if (s.externals[i].state == kExternalLive && s.externals[i].serves &&
+          s.externals[i].ifindex == link.ifindex)
         interface.external = i;
     if (!address)
       remarks.push_back(fmt::format(

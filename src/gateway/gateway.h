@@ -68,6 +68,7 @@ class Gateway {
   Status attach(const Link& link, TcHook hook, Program program);
   void update_addresses(const NetworkState& network, std::vector<std::string>& remarks);
   u32 take_external(Ipv4 address, u32 ifindex);
+  void choose_serving(const NetworkState& network, std::vector<std::string>& remarks);
   bool external_is_in_use(u32 external) const;
   void remove_others(const NetworkState& network);
 
@@ -78,6 +79,7 @@ class Gateway {
   int slow_process_ = 0;     //
   u64 slow_started_ms_ = 0;  // when it was last seen to have been started
   OurInterfaces interfaces_;
+  std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
   std::vector<std::string> belted_inside_, belted_others_, belted_closed_;
   Guard guard_;                    // as it was put on

@@ -117,6 +117,16 @@ void read_filtering_for(const toml::node& node, Config& config, const Report& wr
   }
 }
 
+void read_external_addresses(const toml::node& node, Config& config, const Report& wrong) {
+  const auto* many = node.as_array();
+  if (many == nullptr) return wrong(node, "`external_addresses` must be a list of addresses.");
+  for (const toml::node& each : *many) {
+    const auto* text = each.as_string();
+    Status status = add_external_address(config, text != nullptr ? text->get() : "");
+    if (!status) wrong(each, status.error().sentence);
+  }
+}
+
 void read_switch(const toml::node& node, const std::string& key, bool& out, const Report& wrong) {
   if (const auto* flag = node.as_boolean())
     out = flag->get();
@@ -132,6 +142,8 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
     config.external = read_names(node, key, lines, wrong);
   } else if (key == "internal") {
     config.internal = read_names(node, key, lines, wrong);
+  } else if (key == "external_addresses") {
+    read_external_addresses(node, config, wrong);
   } else if (key == "datapath") {
     if (word != "auto" && word != "tc" && word != "user")
       wrong(node, "`datapath` must be \"auto\", \"tc\" or \"user\".");
@@ -337,6 +349,19 @@ bool asks_for_other_ports(const Config& config, const Settings& s) {
                                    config.external_ports->last != s.pool[0].last);
 }
 
+Status add_external_address(Config& config, const std::string& text) {
+  Ipv4 address{0};
+  if (inet_pton(AF_INET, text.c_str(), &address.be) != 1 || !is_plain_unicast(address))
+    return error("`{}` is not an address that an external interface could have.", text);
+  for (Ipv4 known : config.external_addresses)
+    if (same(known, address)) return error("The external address {} is named twice.", text);
+  if (config.external_addresses.size() == kExternalsMax)
+    return error("{} is one external address too many; {} can be in use at once.", text,
+                 kExternalsMax);
+  config.external_addresses.push_back(address);
+  return Done{};
+}
+
 Status set_external_ports(Config& config, const std::string& range) {
   u32 first = 0, last = 0;
   const char* const end = range.data() + range.size();
@@ -411,6 +436,12 @@ std::string to_toml(const Config& config) {
   };
   if (!config.external.empty()) table.insert("external", names(config.external));
   if (!config.internal.empty()) table.insert("internal", names(config.internal));
+  std::vector<std::string> addresses;
+  for (Ipv4 address : config.external_addresses) {
+    char text[INET_ADDRSTRLEN];
+    addresses.emplace_back(inet_ntop(AF_INET, &address.be, text, sizeof text));
+  }
+  if (!addresses.empty()) table.insert("external_addresses", names(addresses));
   table.insert("datapath", config.datapath);
   table.insert("ipv6", config.ipv6 == Ipv6Mode::block   ? "block"
                        : config.ipv6 == Ipv6Mode::leave ? "leave"

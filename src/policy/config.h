@@ -21,8 +21,9 @@ struct FilteringFor {
 };
 
 struct Config {
-  std::vector<std::string> external;  // empty: found by the default route
-  std::vector<std::string> internal;  // empty: found by private addresses
+  std::vector<std::string> external;     // empty: found by the default route
+  std::vector<std::string> internal;     // empty: found by private addresses
+  std::vector<Ipv4> external_addresses;  // empty: the first of each external interface
   std::string datapath = "auto";
   Filtering filtering = kFilterAddressAndPort;
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
@@ -78,6 +79,8 @@ std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
+// Adds an address that inner hosts may get; else says what is wrong.
+Status add_external_address(Config& config, const std::string& address);
 // Does the configuration name other external ports than these settings have?
 bool asks_for_other_ports(const Config& config, const Settings& settings);
 

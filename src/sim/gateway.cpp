@@ -42,7 +42,7 @@ Settings settings_of(const GatewayPlan& plan) {
   s.udp_refresh_inbound = plan.udp_refresh_inbound;
   for (const LinkPlan& link : kLinks)
     if (link.zone == Zone::outside)
-      s.externals[link.external] = {ipv4_from_host(link.own), link.ifindex, kExternalLive, 0};
+      s.externals[link.external] = {ipv4_from_host(link.own), link.ifindex, kExternalLive, 1};
   return s;
 }
 
@@ -262,7 +262,7 @@ void GatewayNode::change_external(u32 ifindex, u32 to) {
     if (to != 0 && s.externals[i].state != kExternalFree && same(s.externals[i].address, wanted))
       slot = i;
   if (slot != kExternalsMax) {
-    s.externals[slot] = {wanted, ifindex, kExternalLive, 0};
+    s.externals[slot] = {wanted, ifindex, kExternalLive, 1};
     interface.external = slot;
     place.external = to;
     if (ledger_.outer.count(to) == 0) {

@@ -86,8 +86,8 @@ Settings default_settings(const Plan& plan) {
   s.pool[1] = {30000, 65535};
   s.pool[2] = s.pool[3] = {1, 0};
   s.block_ipv6 = 1;
-  s.externals[0] = {address_of(plan[2].address), plan[2].ifindex, kExternalLive, 0};
-  s.externals[1] = {address_of(plan[3].address), plan[3].ifindex, kExternalLive, 0};
+  s.externals[0] = {address_of(plan[2].address), plan[2].ifindex, kExternalLive, 1};
+  s.externals[1] = {address_of(plan[3].address), plan[3].ifindex, kExternalLive, 1};
   return s;
 }
 
@@ -334,7 +334,8 @@ class Player {
     for_all([&](Gateway& g) { g.set_interface(interface); });
   }
 
-  // A new address takes slot 2; the interface's first one comes back in its own.
+  // Another address takes slot 2, in place of the interface's first, which comes back in its own.
+  // With a sign, one more takes slot 3: "+" serves inner hosts, "-" serves none that is new.
   void play_external(const PortPlan& port, Interface& interface, const std::string& value) {
     if (value == "none") {
       interface.external = kExternalsMax;
@@ -345,11 +346,22 @@ class Player {
       });
     } else if (value == port.address) {
       interface.external = port.external;
-      for_all([&](Gateway& g) { g.settings().externals[port.external].state = kExternalLive; });
+      for_all([&](Gateway& g) {
+        g.settings().externals[port.external].state = kExternalLive;
+        if (g.settings().externals[2].state == kExternalLive)
+          g.settings().externals[2].state = kExternalGone;
+      });
+    } else if (value[0] == '+' || value[0] == '-') {
+      const External one{address_of(value.substr(1)), port.ifindex, kExternalLive, value[0] == '+'};
+      for_all([&](Gateway& g) {
+        const bool is_new = g.settings().externals[3].state == kExternalFree;
+        g.settings().externals[3] = one;
+        if (is_new) g.add_outer_address(one.address);
+      });
     } else {
       interface.external = 2;
       for_all([&](Gateway& g) {
-        g.settings().externals[2] = {address_of(value), port.ifindex, kExternalLive, 0};
+        g.settings().externals[2] = {address_of(value), port.ifindex, kExternalLive, 1};
         g.add_outer_address(address_of(value));
       });
     }

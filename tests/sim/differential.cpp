@@ -214,7 +214,7 @@ class Run {
       if (back) {
         s.externals[0].state = kExternalLive;
       } else {
-        s.externals[2] = {ipv4_from_host(other), plan_[2].ifindex, kExternalLive, 0};
+        s.externals[2] = {ipv4_from_host(other), plan_[2].ifindex, kExternalLive, 1};
         if (!changed_) gateway->add_outer_address(ipv4_from_host(other));
       }
       gateway->set_interface(interface_of(plan_[2], back ? 0 : 2));

@@ -116,7 +116,7 @@ Settings make_settings() {
   s.flows_max = kFlowsMax;
   s.pool[0] = {1024, 1024 + kPoolPorts - 1};
   for (u32 i = 1; i < kPoolRangesMax; ++i) s.pool[i] = {1, 0};
-  s.externals[0] = {ipv4_from_host(0xcb007102), if_nametoindex("wan"), kExternalLive, 0};
+  s.externals[0] = {ipv4_from_host(0xcb007102), if_nametoindex("wan"), kExternalLive, 1};
   return s;
 }
 

@@ -54,6 +54,63 @@ TEST(Hosts, FullTableRefusesNewHostsOnly) {
   EXPECT_EQ(world.flow(of_host(first_refused), State::udp, index), Reason::none);
 }
 
+// Which of several external addresses of one interface hosts get.
+struct Paired : testing::Test {
+  static constexpr u32 kHosts = 4000;
+  Settings settings = test::plain_settings();
+  TableMemory memory{kRecordsMin};
+  test::TestWorld world{memory.tables(), settings};
+
+  void addresses(u32 n) {
+    for (u32 i = 0; i < n; ++i)
+      settings.externals[i] = {test::ip(203, 0, 113, 2 + i), 10, kExternalLive, 1};
+  }
+  u32 of(u32 host) { return world.paired_external(ipv4_from_host(0x0a000001 + host), 0); }
+};
+
+TEST_F(Paired, HostsAreSpreadAndNoneMovesForNothing) {
+  addresses(4);
+  u32 before[kHosts], count[5] = {}, moved = 0;
+  for (u32 h = 0; h < kHosts; ++h) ++count[before[h] = of(h)];
+  for (u32 i = 0; i < 4; ++i) EXPECT_NEAR(count[i], kHosts / 4.0, kHosts / 20.0) << i;
+  addresses(5);
+  for (u32 h = 0; h < kHosts; ++h) {
+    const u32 now = of(h);
+    moved += now != before[h];
+    EXPECT_TRUE(now == before[h] || now == 4) << h;
+  }
+  EXPECT_NEAR(moved, kHosts / 5.0, kHosts / 20.0);
+  // One of another interface is nobody's.
+  settings.externals[2].ifindex = 11;
+  for (u32 h = 0; h < kHosts; ++h) EXPECT_NE(of(h), 2u);
+  EXPECT_EQ(world.paired_external(ipv4_from_host(1), 2), 2u);
+}
+
+TEST_F(Paired, AHostKeepsItsAddressWhileItHasFlows) {
+  settings.externals[1].state = settings.externals[2].state = kExternalFree;
+  u32 index = kNoRecord;
+  u32 host = 0;
+  ASSERT_EQ(world.flow(of_host(host), State::udp, index, of(host)), Reason::none);
+  // However many come later, and though its own serves no more.
+  addresses(kExternalsMax);
+  settings.externals[0].serves = 0;
+  EXPECT_EQ(of(host), 0u);
+  for (u32 h = 1; h < kHosts; ++h) EXPECT_NE(of(h), 0u);
+  // When it goes the host gets another, and does not come back when the place is another address's.
+  settings.externals[0].state = kExternalGone;
+  const u32 next = of(host);
+  EXPECT_NE(next, 0u);
+  ASSERT_EQ(world.flow(of_host(host), State::udp, index, next), Reason::none);
+  settings.externals[0] = {test::ip(203, 0, 113, 200), 10, kExternalLive, 0};
+  EXPECT_EQ(of(host), next);
+  // Without flows nothing is left of it.
+  world.now += settings.udp;
+  world.sweep();
+  settings.externals[0].serves = 1;
+  for (u32 i = 1; i < kExternalsMax; ++i) settings.externals[i].serves = 0;
+  EXPECT_EQ(of(host), 0u);
+}
+
 TEST(Hosts, RateAcrossTheWrapOfTheClock) {
   Settings settings = test::plain_settings();
   settings.host_new_per_s = 1;

@@ -28,7 +28,7 @@ inline Settings plain_settings() {
   s.pool[0] = {1024, 65535};
   s.pool[1] = {512, 1023};
   s.pool[2] = s.pool[3] = {1, 0};
-  for (u32 i = 0; i < 3; ++i) s.externals[i] = {ip(203, 0, 113, 2 + i), 10 + i, kExternalLive, 0};
+  for (u32 i = 0; i < 3; ++i) s.externals[i] = {ip(203, 0, 113, 2 + i), 10 + i, kExternalLive, 1};
   return s;
 }
 
@@ -48,6 +48,12 @@ struct TestWorld {
   void unlock() { locked = false; }
   bool port_has_socket(u8, Ipv4, Port port, Ipv4, Port) {
     return sockets.count(to_host(port)) != 0;
+  }
+  u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i) const {
+    return masq::rank_external(tables, settings, place, host, external, i);
+  }
+  u32 paired_external(Ipv4 host, u32 external) {
+    return masq::paired_external(*this, host, external);
   }
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
