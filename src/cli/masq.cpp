@@ -124,6 +124,7 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   };
   differs(state && !same_names(config.external, state->interfaces.external), "external");
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
+  differs(asks_for_other_addresses(config, s), "external_addresses");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
   for (const HostLimit& limit : kHostLimits)

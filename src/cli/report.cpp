@@ -175,7 +175,17 @@ bool has_address(const NetworkState& network, const Link& link, Ipv4 address) {
 }
 
 // As the programs know it, beside how it is at this moment: the daemon may be away.
-json interface_json(const NetworkState& network, const Link& link, const Interface& interface) {
+// The external addresses of an interface that inner hosts get.
+json shared_addresses(const Settings& s, u32 ifindex) {
+  json out = json::array();
+  for (const External& e : s.externals)
+    if (e.state == kExternalLive && e.serves && e.ifindex == ifindex)
+      out.push_back(to_text(e.address));
+  return out;
+}
+
+json interface_json(const NetworkState& network, const Settings& settings, const Link& link,
+                    const Interface& interface) {
   bool address = interface.address.be != 0 && has_address(network, link, interface.address);
   return {{"name", link.name},
           {"zone", interface.zone == Zone::outside ? "external" : "internal"},
@@ -183,7 +193,8 @@ json interface_json(const NetworkState& network, const Link& link, const Interfa
                     : link.running ? "up"
                                    : "no carrier"},
           {"mtu", interface.mtu},
-          {"address", address ? json(to_text(interface.address)) : json(nullptr)}};
+          {"address", address ? json(to_text(interface.address)) : json(nullptr)},
+          {"shared_addresses", shared_addresses(settings, link.ifindex)}};
 }
 
 // Those that are there, and those of which only the name is left.
@@ -195,7 +206,7 @@ json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
     const Link* link = network.link_at(interface.ifindex);
     if (link == nullptr) continue;
     there.push_back(link->ifindex);
-    out.push_back(interface_json(network, *link, interface));
+    out.push_back(interface_json(network, datapath.settings(), *link, interface));
   }
   auto is_there = [&](const std::string& name) {
     auto known = ours.indexes.find(name);
@@ -210,7 +221,8 @@ json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
                        {"zone", names == &ours.external ? "external" : "internal"},
                        {"state", "gone"},
                        {"mtu", nullptr},
-                       {"address", nullptr}});
+                       {"address", nullptr},
+                       {"shared_addresses", json::array()}});
   return out;
 }
 
@@ -386,6 +398,10 @@ namespace {
 
 std::string interface_text(const json& interface) {
   std::string trouble = trouble_of(interface);
+  const auto shared = interface["shared_addresses"].get<std::vector<std::string>>();
+  if (trouble.empty() && !shared.empty() &&
+      (shared.size() > 1 || shared.front() != interface["address"]))
+    trouble = fmt::format("shared: {}", fmt::join(shared, ", "));
   return fmt::format(
       "  {:<9} {:<12} {:<16} mtu {:<6} {}", interface["zone"].get<std::string>(),
       interface["name"].get<std::string>(),

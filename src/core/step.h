@@ -267,8 +267,9 @@ MASQ_INLINE u32 mapping_open_to(World& w, const Packet& p, const Key& flow) {
 // have any address of that interface, the gateway's own that address alone.
 MASQ_INLINE bool leaves_by(const Settings& s, const Record& r, u32 external, u8 flags) {
   if (flags & kFlagLocal) return r.external == external;
+  // The verifier before Linux 6.5 forgets how small the number is where it is spilt.
   return s.externals[r.external & (kExternalsMax - 1)].ifindex ==
-         s.externals[external & (kExternalsMax - 1)].ifindex;
+         s.externals[opaque(external) & (kExternalsMax - 1)].ifindex;
 }
 
 // The flow of an outgoing packet, made if need be; kNoRecord with a reason.

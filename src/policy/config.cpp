@@ -344,6 +344,20 @@ std::optional<u16> mss_clamp_named(const std::string& name) {
   return static_cast<u16>(bytes);
 }
 
+bool asks_for_other_addresses(const Config& config, const Settings& s) {
+  auto is_named = [&](const External& e) {
+    return std::any_of(config.external_addresses.begin(), config.external_addresses.end(),
+                       [&](Ipv4 named) { return same(named, e.address); });
+  };
+  return std::any_of(std::begin(s.externals), std::end(s.externals), [&](const External& e) {
+    const bool beside_named =
+        std::any_of(std::begin(s.externals), std::end(s.externals), [&](const External& other) {
+          return other.state == kExternalLive && other.ifindex == e.ifindex && is_named(other);
+        });
+    return e.state == kExternalLive && beside_named && (e.serves != 0) != is_named(e);
+  });
+}
+
 bool asks_for_other_ports(const Config& config, const Settings& s) {
   return config.external_ports && (config.external_ports->first != s.pool[0].first ||
                                    config.external_ports->last != s.pool[0].last);

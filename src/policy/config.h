@@ -81,6 +81,8 @@ std::optional<Filtering> filtering_named(const std::string& name);
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
 // Adds an address that inner hosts may get; else says what is wrong.
 Status add_external_address(Config& config, const std::string& address);
+// Do inner hosts get other external addresses than the configuration names?
+bool asks_for_other_addresses(const Config& config, const Settings& settings);
 // Does the configuration name other external ports than these settings have?
 bool asks_for_other_ports(const Config& config, const Settings& settings);
 

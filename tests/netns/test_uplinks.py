@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from lab import ADDRESS, wait_until
-from traffic import KNOCK, pings, receive_all, wait_until_it_flows
+from lab import ADDRESS, GATEWAY_OUTER, GATEWAY_SECOND_INNER, wait_until
+from traffic import KNOCK, external_of, pings, receive, receive_all, wait_until_it_flows
 
 DATAPATHS = ["tc", "user"]
 LAB = {"second_inner": True}
@@ -168,3 +168,39 @@ def test_a_first_up_without_a_default_route_asks(lab):
     up = lab.masq("up")
     assert up.returncode == 1
     assert "--external IF" in up.stderr and "before" in up.stderr, up.stderr
+
+
+def test_two_uplinks_at_once(lab):
+    """Routes say which one a packet takes; each has its own address, mappings and ports."""
+    up = lab.masq("up", "--external", "out0", "--external", "in1", "--internal", "in0")
+    assert up.returncode == 0, up.stderr
+    wait_until_it_flows(lab)
+    here, there = lab.udp("S2", 9400), lab.udp("S7", 9400)
+    with here, there, lab.udp("S6", 9401) as client:
+        first = external_of(client, here, (S2, 9400))
+        second = external_of(client, there, (S7, 9400))
+        assert (first[0], second[0]) == (GATEWAY_OUTER, GATEWAY_SECOND_INNER)
+        for server, external, address in ((here, first, S2), (there, second, S7)):
+            server.sendto(b"back", external)
+            assert receive(client) == (b"back", (address, 9400))
+        # Both go on, again and again, with the same external endpoints.
+        for _ in range(3):
+            assert external_of(client, here, (S2, 9400)) == first
+            assert external_of(client, there, (S7, 9400)) == second
+        # By the other's address, or from the other's side, nothing comes in.
+        there.sendto(KNOCK, first)
+        here.sendto(KNOCK, second)
+        assert receive_all(client) == []
+        # One goes; the other does not notice. (Without it the default route would be taken.)
+        lab.ip("B", "route add unreachable 192.168.3.0/24 metric 9999",
+               f"addr del {GATEWAY_SECOND_INNER}/24 dev in1")
+        assert external_of(client, here, (S2, 9400)) == first
+        client.sendto(KNOCK, (S7, 9400))
+        assert receive_all(there) == []
+        lab.ip("B", f"addr add {GATEWAY_SECOND_INNER}/24 dev in1",
+               "route del unreachable 192.168.3.0/24 metric 9999")
+        wait_until(lambda: pings(lab, "S6", S7), "S6 reaches S7 again")
+        assert external_of(client, there, (S7, 9400))[0] == GATEWAY_SECOND_INNER
+    assert not comes_through(lab, "S7", "S6")
+    assert not comes_through(lab, "S7", "S2")
+    assert not comes_through(lab, "S2", "S7")

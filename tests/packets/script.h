@@ -25,7 +25,8 @@
 //   host_limit flows|ports|opening|new_per_s|new_burst N
 //   settings NAME VALUE             timers in seconds, switches 0 or 1
 //   clock TICKS                     what the clock shows at second 0
-//   external wan gone|live|none|ADDRESS|+ADDRESS    mtu wan 1400    zone lan other    address lan none
+//   external wan gone|live|none|ADDRESS|+ADDRESS|-ADDRESS
+//   mtu wan 1400    zone lan other    address lan none
 //   kernel_forwards lan 1
 //   socket udp 203.0.113.2:5000
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts

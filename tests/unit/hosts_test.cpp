@@ -87,28 +87,28 @@ TEST_F(Paired, HostsAreSpreadAndNoneMovesForNothing) {
 }
 
 TEST_F(Paired, AHostKeepsItsAddressWhileItHasFlows) {
+  constexpr u32 kBusy = 50;
   settings.externals[1].state = settings.externals[2].state = kExternalFree;
-  u32 index = kNoRecord;
-  u32 host = 0;
-  ASSERT_EQ(world.flow(of_host(host), State::udp, index, of(host)), Reason::none);
+  u32 index = kNoRecord, next[kBusy];
+  for (u32 h = 0; h < kBusy; ++h)
+    ASSERT_EQ(world.flow(of_host(h), State::udp, index, of(h)), Reason::none);
   // However many come later, and though its own serves no more.
   addresses(kExternalsMax);
   settings.externals[0].serves = 0;
-  EXPECT_EQ(of(host), 0u);
-  for (u32 h = 1; h < kHosts; ++h) EXPECT_NE(of(h), 0u);
-  // When it goes the host gets another, and does not come back when the place is another address's.
+  for (u32 h = 0; h < kHosts; ++h) EXPECT_EQ(of(h) == 0, h < kBusy) << h;
+  // When it goes the hosts get others, and do not come back when the place is another address's.
   settings.externals[0].state = kExternalGone;
-  const u32 next = of(host);
-  EXPECT_NE(next, 0u);
-  ASSERT_EQ(world.flow(of_host(host), State::udp, index, next), Reason::none);
-  settings.externals[0] = {test::ip(203, 0, 113, 200), 10, kExternalLive, 0};
-  EXPECT_EQ(of(host), next);
+  for (u32 h = 0; h < kBusy; ++h) {
+    EXPECT_NE(next[h] = of(h), 0u);
+    ASSERT_EQ(world.flow(of_host(h), State::udp, index, next[h]), Reason::none);
+  }
+  settings.externals[0] = {test::ip(203, 0, 113, 200), 10, kExternalLive, 1};
+  for (u32 h = 0; h < kBusy; ++h) EXPECT_EQ(of(h), next[h]) << h;
   // Without flows nothing is left of it.
   world.now += settings.udp;
   world.sweep();
-  settings.externals[0].serves = 1;
   for (u32 i = 1; i < kExternalsMax; ++i) settings.externals[i].serves = 0;
-  EXPECT_EQ(of(host), 0u);
+  for (u32 h = 0; h < kBusy; ++h) EXPECT_EQ(of(h), 0u) << h;
 }
 
 TEST(Hosts, RateAcrossTheWrapOfTheClock) {
