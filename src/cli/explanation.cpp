@@ -200,6 +200,19 @@ json filter_json(const Prediction& it, const Engine& engine, const json& out) {
   return fmt::format("keeps out {}, which {} has not asked ({})", remote, internal, mode);
 }
 
+json limit_json(u32 now, u32 max) {
+  return {{"now", now}, {"max", max == 0 ? json(nullptr) : json(max)}};
+}
+
+// What the inner host that sends it has, and may have.
+json host_json(const Prediction& it, const Settings& s) {
+  if (!it.host) return nullptr;
+  return {{"address", to_text(it.packet.source)},
+          {"flows", limit_json(host_count(it.host->flows), s.host_flows)},
+          {"ports", limit_json(it.host->mappings, s.host_ports)},
+          {"opening", limit_json(it.host->opening, s.host_opening)}};
+}
+
 const char* icmp_error_words(const Verdict& v) {
   if (v.icmp_type == kIcmpTimeExceeded) return "time exceeded";
   if (v.icmp_type == kIcmpUnreachable && v.icmp_code == kIcmpCodeFragmentationNeeded)
@@ -324,6 +337,7 @@ json explanation_json(const Prediction& it, const Place& place, const Engine& en
   out["filter"] = filter_json(it, engine, out);
   out["flows_now"] = it.flows;
   out["flows_max"] = s.flows_max;
+  out["host"] = host_json(it, s);
   out["route"] = nullptr;
   if (it.route.kind == RouteKind::forward)
     out["route"] = {{"interface", interface_name(network, it.route.ifindex)},
@@ -373,6 +387,24 @@ std::string mapping_line(const json& mapping) {
   return fmt::format("{}, for {} flow{}", text, flows, flows == 1 ? "" : "s");
 }
 
+std::string host_line(const json& host) {
+  auto part = [&](const char* name, const char* what) {
+    const json& each = host[name];
+    std::string text = fmt::format("{}", each["now"].get<u32>());
+    if (!each["max"].is_null()) text += fmt::format(" of {}", each["max"].get<u32>());
+    return text + what;
+  };
+  return fmt::format("{} had {}, {}, {}", host["address"].get<std::string>(),
+                     part("flows", " flows"), part("ports", " external ports"),
+                     part("opening", " opening connections"));
+}
+
+// Has the limit of a host to do with it?
+bool concerns_host(const json& e) {
+  if (e["flow"].is_object() && e["flow"]["new"].get<bool>()) return true;
+  return e["reason"].is_string() && e["reason"].get<std::string>().starts_with("host");
+}
+
 }  // namespace
 
 std::string explanation_text(const json& e, bool with_advice) {
@@ -392,6 +424,7 @@ std::string explanation_text(const json& e, bool with_advice) {
     line("limit",
          fmt::format("{} of {} flows", e["flows_now"].get<u32>(), e["flows_max"].get<u32>()));
   }
+  if (e["host"].is_object() && concerns_host(e)) line("host", host_line(e["host"]));
   if (e["filter"].is_string()) line("filter", e["filter"]);
   if (e["route"].is_object()) {
     u32 mtu = e["route"]["mtu"];

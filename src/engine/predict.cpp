@@ -58,6 +58,12 @@ std::optional<Known> find_mapping_of(const Engine& engine, const Packet& p, Reas
   return known(engine, index);
 }
 
+std::optional<Host> find_host(const Engine& engine, const Packet& p) {
+  const u32 place = host_find(engine.tables(), p.source, host_hash(engine.settings(), p.source));
+  const Host* h = host_at(engine.tables(), place);
+  return h == nullptr ? Host{} : *h;
+}
+
 void become_icmp_error(Prediction& it, const Frame& frame, Reason reason) {
   const IcmpHeader* icmp =
       header_at<IcmpHeader>(Bytes{frame.data, frame.data + frame.length}, it.sent.l4);
@@ -101,6 +107,7 @@ Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32
   it.flow_before = find_flow(engine, p, it.parsed, out);
   it.mapping_before = find_mapping_of(engine, p, it.parsed, out);
   it.flows = engine.tables().shared->flows;
+  if (side == DropSide::inside && it.parsed == Reason::none) it.host = find_host(engine, p);
   if (it.ether_type != kEtherTypeIpv4) {
     it.outcome = pass(engine, frame, side, ifindex, from);
     return it;

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "core/hosts.h"
 #include "engine/engine.h"
 
 namespace masq {
@@ -28,10 +29,11 @@ struct Prediction {
 
   std::optional<Known> flow_before, flow_after;
   std::optional<Known> mapping_before, mapping_after;
-  bool hairpin;  // it went out and in again, to an inner host's external endpoint
-  u32 flows;     // there were before
-  Route route;   // to where it goes or would go; after translation, if it comes in to a flow
-  bool socket;   // one of the gateway would take it
+  bool hairpin;              // it went out and in again, to an inner host's external endpoint
+  u32 flows;                 // there were before
+  std::optional<Host> host;  // what its inner host had before, if it came from inside
+  Route route;  // to where it goes or would go; after translation, if it comes in to a flow
+  bool socket;  // one of the gateway would take it
 };
 
 Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32 from);

@@ -24,10 +24,12 @@ LAB = {"second_inner": True}
 
 # Outside, with a hardware address but nobody there, so that no answer disturbs the counting.
 QUIET, OTHER, RELAY = "192.168.1.77", "192.168.1.78", "192.168.1.79"
-S4, S5, S7 = ADDRESS["S4"], ADDRESS["S5"], ADDRESS["S7"]
+S4, S5, S6, S7 = (ADDRESS[host] for host in ("S4", "S5", "S6", "S7"))
 VPN, BEHIND_VPN, NOWHERE = "10.9.0.1", "10.9.0.5", "10.66.0.1"
 OUT_MTU = 1400
 FLOWS_MAX = 100
+UP = ["up", "--external", "out0", "--internal", "in0", "--internal", "in1",
+      "--flows-max", str(FLOWS_MAX), "--ipv6", "block"]
 UDP_SERVICE, TCP_SERVICE = 5353, 2022
 # What the neighbourhood does meanwhile.
 NOISE = {"arp_not_external", "ipv6_blocked"}
@@ -43,8 +45,7 @@ def gateway(lab):
            f"neigh add {BEHIND_VPN} lladdr 02:00:00:00:00:05 dev vpn0",
            "route add unreachable 10.66.0.0/16", f"route add 100.64.0.0/16 via {QUIET}",
            *(f"neigh add {each} lladdr {mac_of(each)} dev out0" for each in (QUIET, OTHER, RELAY)))
-    up = lab.masq("up", "--external", "out0", "--internal", "in0", "--internal", "in1",
-                  "--flows-max", str(FLOWS_MAX), "--ipv6", "block")
+    up = lab.masq(*UP)
     assert up.returncode == 0, up.stdout + up.stderr
     lab.sysctl("B", {"net.ipv6.conf.all.forwarding": 1})
     sockets = [lab.udp("B", UDP_SERVICE), lab.tcp("B", TCP_SERVICE, listen=True),
@@ -734,3 +735,26 @@ def test_masq_is_not_running(lab, gateway):
         done = lab.masq("explain", *words.split())
         assert done.returncode == 1
         assert one_sentence(done.stderr) and "masq up" in done.stderr
+
+
+def test_what_a_host_has_and_may_have(lab, gateway):
+    """The limit is one that only S6 reaches: at the last place before it and behind it."""
+    lab.masq("down")
+    up = lab.masq(*UP, "--host-ports=3", "--host-flows=50", "--host-opening=0")
+    assert up.returncode == 0, up.stderr
+    words = f"udp {S6}:7001 {QUIET}:9".split()
+    for n in range(4):
+        said = explain(lab, *words)
+        assert said["host"] == {"address": S6, "flows": {"now": n, "max": 50},
+                                "ports": {"now": n, "max": 3}, "opening": {"now": 0, "max": None}}
+        text = lab.masq("explain", *words).stdout
+        assert f"  host      {S6} had {n} of 50 flows, {n} of 3 external ports, 0 opening " in text
+        assert (said["reason"] == "host_ports") == (n == 3), said
+        assert ("--host-ports" in text) == (n == 3)
+        with lab.udp("S6", 7100 + n) as s:
+            s.sendto(b"x", (QUIET, 9))
+        if n < 3:
+            wait_until(lambda: f"{S6}:{7100 + n}" in lab.masq("mappings").stdout, "it is mapped")
+    # An answer, and a packet of a flow that exists, are no host's to count.
+    text = lab.masq("explain", *f"udp {S6}:7100 {QUIET}:9".split()).stdout
+    assert "  host " not in text and "It is translated" in text

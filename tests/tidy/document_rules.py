@@ -54,7 +54,8 @@ JSON_MAKERS = {
     "status": ("src/cli/report.cpp", ("status_json",)),
     "flows": ("src/cli/report.cpp", ("flows_json",)),
     "mappings": ("src/cli/report.cpp", ("mappings_json",)),
-    "explain": ("src/cli/explanation.cpp", ("explanation_json", "flow_of", "mapping_of")),
+    "explain": ("src/cli/explanation.cpp",
+                ("explanation_json", "flow_of", "mapping_of", "host_json", "limit_json")),
     "explain --last": ("src/cli/explanation.cpp", ("last_json",)),
 }
 
