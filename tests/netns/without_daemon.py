@@ -19,6 +19,7 @@ import time
 
 import scapy.all as scapy
 
+from fragments import serves as slow_path_serves
 from lab import (ADDRESS, GATEWAY_INNER, GATEWAY_OUTER, REPOSITORY, Lab, LabError, mac_of,
                  wait_until)
 from services import curl_argv
@@ -46,6 +47,8 @@ dns_s = {DNS_TIMEOUT_S}
 """
 
 TRIES = 2  # the machine may be busy with other things
+
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0  # Linux: may be cut
 
 ports = itertools.count(21000)
 KINDS = []
@@ -169,6 +172,25 @@ def open_filter(lab):
 @kind("fragments that come in order, both ways")
 def fragments(lab):
     return lambda: pings(lab, "S6", S2, 1, "-s", "4000", timeout_s=PATIENCE_S)
+
+
+@kind("fragments that come before the first one of their datagram")
+def fragments_backwards(lab):
+    return lambda: slow_path_serves(lab)
+
+
+@kind("datagrams that are cut for a smaller link")
+def cutting(lab):
+    lab.ip("B", "link set in1 mtu 1000")
+    time.sleep(SETTLE_S)
+    port = next(ports)
+    receiver, sender = lab.udp("S7", port, timeout_s=PATIENCE_S), lab.udp("S4", port)
+    sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+
+    def attempt():
+        sender.sendto(b"x" * 1400, (S7, port))
+        return receive(receiver) is not None
+    return attempt
 
 
 @kind("inner hosts that meet by their external endpoints")
