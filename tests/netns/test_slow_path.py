@@ -14,7 +14,7 @@ import pytest
 from fragments import datagram, fragments_of, raw
 from frames import inner_addresses_in
 from lab import ADDRESS, GATEWAY_OUTER, wait_until
-from traffic import external_of, pings, receive, wait_until_it_flows
+from traffic import external_of, pings, receive, receive_all, wait_until_it_flows
 
 S2 = ADDRESS["S2"]
 
@@ -52,6 +52,23 @@ def test_fragments_from_outside_in_any_order(lab):
         for piece in pieces:
             sender.sendto(piece, (GATEWAY_OUTER, 0))
         assert receive(client) == (data, (S2, 7101)), f"turn {turn}"
+
+
+def test_fragments_in_any_order_between_inner_hosts_by_the_external_address(lab):
+    server = lab.udp("S2", 7110)
+    one, other = lab.udp("S4", 7110), lab.udp("S5", 7110)
+    one_outside, other_outside = (external_of(s, server, (S2, 7110)) for s in (one, other))
+    other.sendto(b"opens the filter", one_outside)
+    receive_all(one, wait_s=0.1)
+    sender = raw(lab, "S4")
+    for turn in range(20):
+        data = os.urandom(5000)
+        pieces = fragments_of(ADDRESS["S4"], other_outside[0],
+                              datagram(7110, other_outside[1], data), 300 + turn)
+        random.Random(turn).shuffle(pieces)
+        for piece in pieces:
+            sender.sendto(piece, (other_outside[0], 0))
+        assert receive(other) == (data, one_outside), f"turn {turn}"
 
 
 @contextlib.contextmanager
