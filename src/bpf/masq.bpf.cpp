@@ -492,6 +492,14 @@ __attribute__((noinline)) u32 masq_no_way() {
   return static_cast<u32>(settings == nullptr ? Reason::internal_error : no_way(*settings));
 }
 
+__attribute__((noinline)) u32 masq_has_own_flow(u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 0;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  return open_tables<kRecords | kInnerSlots>(w.tables) && has_own_flow(w, scratch->packet);
+}
+
 __attribute__((noinline)) u32 masq_follow(u32 hook, u32 index, u32 direction) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);

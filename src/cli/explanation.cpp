@@ -5,6 +5,7 @@
 
 #include "cli/advice.h"
 #include "cli/report.h"
+#include "core/flows.h"
 #include "policy/config.h"
 
 namespace masq {
@@ -183,9 +184,13 @@ json mapping_json(const Prediction& it, const Engine& engine) {
   return it.mapping_after ? mapping_of(*it.mapping_after, engine, true) : json(nullptr);
 }
 
-json filter_json(const Prediction& it, const Engine& engine, const json& out) {
+json filter_json(const Prediction& it, const json& out) {
   if (is_outbound(it.side) || it.packet.kind == Kind::icmp_error) return nullptr;
-  std::string mode = filtering_name(static_cast<Filtering>(engine.settings().filtering));
+  // That of the mapping, which may be older than the one that is set now. A flow that shares its
+  // port has none, and lets in its remote endpoint alone.
+  Filtering filtering = it.mapping_before ? filtering_of_flags(it.mapping_before->record.flags)
+                                          : kFilterAddressAndPort;
+  std::string mode = filtering_name(filtering);
   bool passed = it.outcome.translated;
   if (passed && out["flow"].is_object())
     return fmt::format("lets in {}, whom {} has asked ({})",
@@ -334,7 +339,7 @@ json explanation_json(const Prediction& it, const Place& place, const Engine& en
   out["read_as"] = read_as(it);
   out["flow"] = flow_json(it, engine);
   out["mapping"] = mapping_json(it, engine);
-  out["filter"] = filter_json(it, engine, out);
+  out["filter"] = filter_json(it, out);
   out["flows_now"] = it.flows;
   out["flows_max"] = s.flows_max;
   out["host"] = host_json(it, s);

@@ -124,7 +124,12 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   };
   differs(state && !same_names(config.external, state->interfaces.external), "external");
   differs(state && !same_names(config.internal, state->interfaces.internal), "internal");
-  differs(asks_for_other_addresses(config, s), "external_addresses");
+  // What runs is what was asked for then, since an address may be away.
+  const std::string kept = kept_config();
+  const Config then = kept.empty() ? Config{} : load_config(kept).config;
+  differs(differ_in_addresses(config, then), "external_addresses");
+  differs(config.filtering != then.filtering, "filtering");
+  differs(differ_in_filtering_for(config, then), "filtering_for");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
   differs(config.flows_max != 0 && config.flows_max != s.flows_max, "flows_max");
   for (const HostLimit& limit : kHostLimits)

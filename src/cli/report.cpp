@@ -7,7 +7,7 @@
 #include <map>
 #include <tuple>
 
-#include "core/hosts.h"
+#include "core/flows.h"
 #include "core/slow.h"
 #include "gateway/gateway.h"
 #include "gateway/holder.h"
@@ -174,16 +174,17 @@ bool has_address(const NetworkState& network, const Link& link, Ipv4 address) {
   });
 }
 
-// As the programs know it, beside how it is at this moment: the daemon may be away.
 // The external addresses of an interface that inner hosts get.
-json shared_addresses(const Settings& s, u32 ifindex) {
+json shared_addresses(const NetworkState& network, const Settings& s, const Link& link) {
   json out = json::array();
   for (const External& e : s.externals)
-    if (e.state == kExternalLive && e.serves && e.ifindex == ifindex)
+    if (e.state == kExternalLive && e.serves && e.ifindex == link.ifindex &&
+        has_address(network, link, e.address))
       out.push_back(to_text(e.address));
   return out;
 }
 
+// As the programs know it, beside how it is at this moment: the daemon may be away.
 json interface_json(const NetworkState& network, const Settings& settings, const Link& link,
                     const Interface& interface) {
   bool address = interface.address.be != 0 && has_address(network, link, interface.address);
@@ -194,7 +195,7 @@ json interface_json(const NetworkState& network, const Settings& settings, const
                                    : "no carrier"},
           {"mtu", interface.mtu},
           {"address", address ? json(to_text(interface.address)) : json(nullptr)},
-          {"shared_addresses", shared_addresses(settings, link.ifindex)}};
+          {"shared_addresses", shared_addresses(network, settings, link)}};
 }
 
 // Those that are there, and those of which only the name is left.
@@ -327,12 +328,6 @@ json flows_json(const AnyDatapath& datapath) {
   return out;
 }
 
-Filtering filtering_of_mapping(const Record& r) {
-  return r.flags & kFlagOpenToAll       ? kFilterNone
-         : r.flags & kFlagOpenToAddress ? kFilterAddress
-                                        : kFilterAddressAndPort;
-}
-
 json mappings_json(const AnyDatapath& datapath) {
   json out = json::array();
   const Settings& s = datapath.settings();
@@ -349,7 +344,7 @@ json mappings_json(const AnyDatapath& datapath) {
     out.push_back({{"protocol", protocol_name(r.protocol)},
                    {"internal", to_text(r.internal_address, r.internal_port)},
                    {"external", to_text(external, r.external_port)},
-                   {"filtering", filtering_name(filtering_of_mapping(r))},
+                   {"filtering", filtering_name(filtering_of_flags(r.flags))},
                    {"flows", flows[endpoint(r)]}});
   }
   return out;

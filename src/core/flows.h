@@ -157,7 +157,9 @@ MASQ_INLINE u32 take_external_port(World& w) {
   const NewFlow& n = w.new_flow;
   Making& m = w.making;
   PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
-  if (n.keep_port && port_take(pool, to_host(n.inner.near_port))) return to_host(n.inner.near_port);
+  // Not again: somebody who shares it may have it towards the same remote endpoint.
+  if (n.keep_port && m.attempt == 0 && port_take(pool, to_host(n.inner.near_port)))
+    return to_host(n.inner.near_port);
   bool low = wants_low_port(n);
   m.empty = 0;
   u32 found = kNothing;
@@ -295,6 +297,12 @@ MASQ_INLINE u8 flags_of_filtering(u8 filtering) {
                                        : 0;
 }
 
+MASQ_INLINE Filtering filtering_of_flags(u8 flags) {
+  return flags & kFlagOpenToAll       ? kFilterNone
+         : flags & kFlagOpenToAddress ? kFilterAddress
+                                      : kFilterAddressAndPort;
+}
+
 // Under the lock: the mapping of the endpoint, made from what was taken if there is none.
 template <class World>
 MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
@@ -353,9 +361,14 @@ MASQ_INLINE Reason hold_mapping(World& w, u32& held, Port& external_port) {
   if (of == nullptr) return Reason::internal_error;
   held = mapping;
   if (of->flags & kFlagOpenToAddress) {
-    reason = link_permission(w, mapping, *of, held);
+    u32 permission = kNoRecord;
+    reason = link_permission(w, mapping, *of, permission);
+    // Where the index has no place for it, the flow lets in its own remote endpoint alone. To
+    // refuse the flow would leave a mapping that nobody holds.
+    if (reason == Reason::none) held = permission;
+    if (reason != Reason::none && reason != Reason::flow_table_full) return reason;
     of = record_at(w.tables, held);
-    if (reason != Reason::none || of == nullptr) return reason;
+    if (of == nullptr) return Reason::internal_error;
   }
   external_port = of->external_port;
   of->mapping += 1;

@@ -22,8 +22,9 @@
 // Where an interface has several external addresses, all mappings of a host get the same one (RFC
 // 4787 REQ-2, "paired"). Which, says a keyed hash of host and address, the highest of which wins
 // (rendezvous hashing: Thaler and Ravishankar, 1998): so hosts are spread, every processor gets the
-// same answer, and it is the same after a restart. A host with flows keeps the address that it has,
-// whatever is added meanwhile; the entry knows it.
+// same answer, and it is the same as long as the secret is. A host with flows keeps the address
+// that it has, whatever is added meanwhile; the entry knows it. Limit: two packets that begin a
+// host's first flows at the very moment when an address is added may get different ones.
 //
 // A TCP flow changes its state without a lock, by each of its packets. Whether it counts as opening
 // is therefore a bit of its own (Record::host), and who changes the bit changes the count.
@@ -112,17 +113,19 @@ MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) 
   Host* h = host_at(t, place);
   flows = h == nullptr ? kNothing : host_add_flow(*h, address);
   if (flows != kNothing) return place;
-  u64 wanted = address.be | kOneMore;
+    // First a count without an address, which nobody looks for; the address when all is as in a new
+    // entry.
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kHostProbes; ++i) {
     place = host_place(hash, i, t.records_max);
     u64* at = &t.hosts[place].flows;
     if (place == kNoHost || atomic_load(at) != 0) continue;
-    if (atomic_exchange_if(at, static_cast<u64>(0), wanted) != 0) continue;
+    if (atomic_exchange_if(at, static_cast<u64>(0), kOneMore) != 0) continue;
     flows = 0;
     t.hosts[place].bucket = 0;
     t.hosts[place].has = 0;
     t.hosts[place].refused = 0;
+    atomic_add(at, static_cast<u64>(address.be));
     return place;
   }
   return kNoHost;

@@ -491,6 +491,15 @@ MASQ_INLINE Verdict stay_inside(Verdict v) {
   return v.action == Action::to_stack ? refuse(Reason::no_mapping) : v;
 }
 
+// Is it of a flow of the gateway's own, which has another port outside as long as it lives?
+template <class World>
+MASQ_INLINE bool has_own_flow(World& w, const Packet& p) {
+  Key key = outgoing_key(p);
+  u32 index = find_inner(w.tables, key, key_hash(w.settings, key, kOut));
+  const Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  return r != nullptr && (r->flags & kFlagLocal) && in_force(w.settings, *r, w.now);
+}
+
 // May the gateway itself send this without a mapping? Yes from ports that no mapping can have.
 template <class World>
 MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
@@ -502,6 +511,7 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
   // A socket keeps its port from being given to others, unless they had it before it was opened.
   if (!w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0})) return true;
   if (port_is_used(pool_of(w.tables, external, p.protocol), port)) return true;
+  if (w.has_own_flow(p)) return true;
   w.new_flow = NewFlow{outgoing_key(p), external, State::free, 0, false};
   return p.kind == Kind::tcp && w.is_taken_outside(port);
 }

@@ -151,6 +151,7 @@ struct Engine::Hop {
   }
   u32 hairpin_external(const Packet& p) { return masq::hairpin_external(*this, p); }
   Reason no_way() { return masq::no_way(settings); }
+  bool has_own_flow(const Packet& p) { return masq::has_own_flow(*this, p); }
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
     return masq::follow(*this, p, index, direction, v);

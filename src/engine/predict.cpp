@@ -1,6 +1,8 @@
 // Looks at the table with the core's own functions, before and after the core has done its work.
 #include "engine/predict.h"
 
+#include <array>
+
 #include "core/flows.h"
 #include "core/fragments.h"
 #include "core/step.h"
@@ -46,16 +48,34 @@ std::optional<Known> find_flow(const Engine& engine, const Packet& p, Reason par
   return known(engine, index);
 }
 
-std::optional<Known> find_mapping_of(const Engine& engine, const Packet& p, Reason parsed,
-                                     bool out) {
+// The mappings in force that it could belong to: of what goes out one for each external address, of
+// what comes in the one that is addressed, in the first place.
+using Mappings = std::array<std::optional<Known>, kExternalsMax>;
+
+Mappings find_mappings(const Engine& engine, const Packet& p, Reason parsed, bool out) {
+  Mappings found;
   const Settings& s = engine.settings();
-  if (parsed != Reason::none || p.kind == Kind::other || p.kind == Kind::fragment)
-    return std::nullopt;
-  if (p.kind == (out ? Kind::icmp_reply : Kind::icmp_query)) return std::nullopt;
+  if (parsed != Reason::none || p.kind == Kind::other || p.kind == Kind::fragment) return found;
+  if (p.kind == (out ? Kind::icmp_reply : Kind::icmp_query)) return found;
   const Key key = mapping_key(out ? outgoing_key(p) : incoming_key(p));
-  const u32 index = out ? find_inner(engine.tables(), key, key_hash(s, key, kOut))
-                        : find_outer(engine.tables(), s, key, key_hash(s, key, kIn));
-  return known(engine, index);
+  const u64 hash = key_hash(s, key, out ? kOut : kIn);
+  for (u32 i = 0; i < (out ? kExternalsMax : 1); ++i) {
+    const u32 index = out ? find_mapping(engine.tables(), key, hash, i)
+                          : find_outer(engine.tables(), s, key, hash);
+    found[i] = known(engine, index);
+    if (found[i] && !found[i]->in_force) found[i].reset();
+  }
+  return found;
+}
+
+// The one of the flow, or any where there is no flow.
+std::optional<Known> mapping_of(const Mappings& mappings, bool out,
+                                const std::optional<Known>& flow) {
+  if (!out) return mappings[0];
+  if (flow) return mappings[flow->record.external % kExternalsMax];
+  for (const std::optional<Known>& each : mappings)
+    if (each) return each;
+  return std::nullopt;
 }
 
 std::optional<Host> find_host(const Engine& engine, const Packet& p) {
@@ -105,7 +125,7 @@ Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32
   it.parsed = Reason::malformed;
   if (it.ether_type == kEtherTypeIpv4) it.parsed = read_packet(frame, l3, p);
   it.flow_before = find_flow(engine, p, it.parsed, out);
-  it.mapping_before = find_mapping_of(engine, p, it.parsed, out);
+  const Mappings mappings = find_mappings(engine, p, it.parsed, out);
   it.flows = engine.tables().shared->flows;
   if (side == DropSide::inside && it.parsed == Reason::none) it.host = find_host(engine, p);
   if (it.ether_type != kEtherTypeIpv4) {
@@ -125,7 +145,9 @@ Prediction predict(Engine& engine, Frame& frame, DropSide side, u32 ifindex, u32
   const EngineCounters after = engine.counters();
 
   it.flow_after = find_flow(engine, p, it.parsed, out);
-  it.mapping_after = find_mapping_of(engine, p, it.parsed, out);
+  const std::optional<Known>& flow = it.flow_after ? it.flow_after : it.flow_before;
+  it.mapping_before = mapping_of(mappings, out, flow);
+  it.mapping_after = mapping_of(find_mappings(engine, p, it.parsed, out), out, flow);
   if (it.outcome.action == Action::forward || it.outcome.translated)
     read_packet(frame, l3, it.sent);
   const u32 out_again = static_cast<u32>(Traffic::translated_out);

@@ -483,32 +483,61 @@ u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
   return kExternalsMax;
 }
 
+bool Gateway::is_to_be_shared(Ipv4 address) const {
+  return std::any_of(external_addresses_.begin(), external_addresses_.end(),
+                     [&](Ipv4 named) { return same(named, address); });
+}
+
 // Which external addresses inner hosts get: of each interface those that were named, else its
 // first.
 void Gateway::choose_serving(const NetworkState& network, std::vector<std::string>& remarks) {
   Settings& s = datapath().settings();
-  auto is_named = [&](const External& e) {
-    return std::any_of(external_addresses_.begin(), external_addresses_.end(),
-                       [&](Ipv4 named) { return same(named, e.address); });
-  };
   std::set<u32> with_named;
   for (const External& e : s.externals)
-    if (e.state == kExternalLive && is_named(e)) with_named.insert(e.ifindex);
+    if (e.state == kExternalLive && is_to_be_shared(e.address)) with_named.insert(e.ifindex);
   for (External& e : s.externals) {
     std::optional<Address> first = first_address(network, e.ifindex);
     bool is_first = first && same(first->address, e.address);
-    e.serves = with_named.contains(e.ifindex) ? is_named(e) : is_first;
+    e.serves = with_named.contains(e.ifindex) ? is_to_be_shared(e.address) : is_first;
   }
   for (Ipv4 named : external_addresses_)
-    if (external_of(s, named, 0) == kExternalsMax)
+    if (std::none_of(network.addresses.begin(), network.addresses.end(), [&](const Address& a) {
+          const Link* link = network.link_at(a.ifindex);
+          return same(a.address, named) && link && zone_of(network, *link) == Zone::outside;
+        }))
       remarks.push_back(
           fmt::format("{} is to be shared, but no external interface has it.", to_text(named)));
+}
+
+// The addresses in the order in which they get places: first those that are to be shared.
+std::vector<Address> Gateway::by_importance(const NetworkState& network) const {
+  std::vector<Address> addresses = network.addresses;
+  auto importance = [&](const Address& a) {
+    if (is_to_be_shared(a.address)) return 0;
+    std::optional<Address> first = first_address(network, a.ifindex);
+    return first && same(first->address, a.address) ? 1 : 2;
+  };
+  std::stable_sort(addresses.begin(), addresses.end(), [&](const Address& a, const Address& b) {
+    return importance(a) < importance(b);
+  });
+  return addresses;
+}
+
+// Another link that has been given a place with this address, in this pass.
+const Link* Gateway::link_with(const NetworkState& network, const std::vector<bool>& wanted,
+                               const Address& address) const {
+  const Settings& s = datapath().settings();
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    if (wanted[i] && same(s.externals[i].address, address.address) &&
+        s.externals[i].ifindex != address.ifindex)
+      return network.link_at(s.externals[i].ifindex);
+  return nullptr;
 }
 
 void Gateway::update_addresses(const NetworkState& network, std::vector<std::string>& remarks) {
   std::map<u32, bpf::OwnAddress> own;
   std::vector<bool> wanted(kExternalsMax, false);
-  for (const Address& address : network.addresses) {
+  for (const Address& address : by_importance(network)) {
     const Link* link = network.link_at(address.ifindex);
     bool outer = link != nullptr && zone_of(network, *link) == Zone::outside;
     bpf::OwnAddress kind = outer ? bpf::kOwnOuter : bpf::kOwnOther;
@@ -516,6 +545,13 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
       if (each.be != 0 && !(own.contains(each.be) && own[each.be] == bpf::kOwnOuter))
         own[each.be] = kind;
     if (!outer) continue;
+    if (const Link* other = link_with(network, wanted, address)) {
+      remarks.push_back(
+          fmt::format("{} is an address of {} and of {}; masq can use it on one of them, and that "
+                      "is {}.",
+                      to_text(address.address), other->name, link->name, other->name));
+      continue;
+    }
     u32 place = take_external(address.address, address.ifindex);
     if (place < kExternalsMax)
       wanted[place] = true;

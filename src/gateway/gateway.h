@@ -68,6 +68,10 @@ class Gateway {
   Status attach(const Link& link, TcHook hook, Program program);
   void update_addresses(const NetworkState& network, std::vector<std::string>& remarks);
   u32 take_external(Ipv4 address, u32 ifindex);
+  bool is_to_be_shared(Ipv4 address) const;
+  std::vector<Address> by_importance(const NetworkState& network) const;
+  const Link* link_with(const NetworkState& network, const std::vector<bool>& wanted,
+                        const Address& address) const;
   void choose_serving(const NetworkState& network, std::vector<std::string>& remarks);
   bool external_is_in_use(u32 external) const;
   void remove_others(const NetworkState& network);

@@ -344,18 +344,19 @@ std::optional<u16> mss_clamp_named(const std::string& name) {
   return static_cast<u16>(bytes);
 }
 
-bool asks_for_other_addresses(const Config& config, const Settings& s) {
-  auto is_named = [&](const External& e) {
-    return std::any_of(config.external_addresses.begin(), config.external_addresses.end(),
-                       [&](Ipv4 named) { return same(named, e.address); });
-  };
-  return std::any_of(std::begin(s.externals), std::end(s.externals), [&](const External& e) {
-    const bool beside_named =
-        std::any_of(std::begin(s.externals), std::end(s.externals), [&](const External& other) {
-          return other.state == kExternalLive && other.ifindex == e.ifindex && is_named(other);
-        });
-    return e.state == kExternalLive && beside_named && (e.serves != 0) != is_named(e);
-  });
+bool differ_in_addresses(const Config& a, const Config& b) {
+  return !std::is_permutation(a.external_addresses.begin(), a.external_addresses.end(),
+                              b.external_addresses.begin(), b.external_addresses.end(),
+                              [](Ipv4 one, Ipv4 other) { return same(one, other); });
+}
+
+bool differ_in_filtering_for(const Config& a, const Config& b) {
+  return !std::is_permutation(
+      a.filtering_for.begin(), a.filtering_for.end(), b.filtering_for.begin(),
+      b.filtering_for.end(), [](const FilteringFor& one, const FilteringFor& other) {
+        return same(one.network, other.network) && one.length == other.length &&
+               one.filtering == other.filtering;
+      });
 }
 
 bool asks_for_other_ports(const Config& config, const Settings& s) {

@@ -81,8 +81,9 @@ std::optional<Filtering> filtering_named(const std::string& name);
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
 // Adds an address that inner hosts may get; else says what is wrong.
 Status add_external_address(Config& config, const std::string& address);
-// Do inner hosts get other external addresses than the configuration names?
-bool asks_for_other_addresses(const Config& config, const Settings& settings);
+// Do two configurations name other external addresses, or other filterings for some hosts?
+bool differ_in_addresses(const Config& a, const Config& b);
+bool differ_in_filtering_for(const Config& a, const Config& b);
 // Does the configuration name other external ports than these settings have?
 bool asks_for_other_ports(const Config& config, const Settings& settings);
 

@@ -20,6 +20,7 @@ from frames import inner_address_in_ipv4
 from lab import ADDRESS, GATEWAY_OUTER, GATEWAY_SECOND_INNER, Lab, wait_until
 
 OUTSIDE, VLAN, BRIDGE = "ppp0", "trunk0.7", "lan0"
+INNER_LINE, INNER_LINE_OF_B, INNER_LINE_OF_S7 = "ppp9", "192.168.4.1", "192.168.4.7"
 VLAN_NUMBER = 7
 PPP_MTU = 1400
 LINE = ["nodetach", "noauth", "local", "nolock", "noccp", "novj", "noipv6",
@@ -56,8 +57,22 @@ class DevicesLab(Lab):
                 "A", ["ip", "route", "show", GATEWAY_OUTER]).stdout
         wait_until(is_up, "the PPP line is up", timeout_s=30, interval_s=0.2)
 
+    def dial_inside(self):
+        """A second line, from B to S7, which then has that way out and no other."""
+        far = self.argv("S7", ["pppd", *LINE, "notty", f"{INNER_LINE_OF_S7}:{INNER_LINE_OF_B}"])
+        near = ["pppd", *LINE, "pty", " ".join(far), "unit", INNER_LINE.removeprefix("ppp"),
+                f"{INNER_LINE_OF_B}:{INNER_LINE_OF_S7}"]
+        with open(self.directory / "pppd.log", "a") as log:
+            self.popen("B", near, stdout=log)
+
+        def is_up():
+            return all(address in self.run(host, ["ip", "-o", "-4", "addr"]).stdout
+                       for host, address in (("B", INNER_LINE_OF_B), ("S7", INNER_LINE_OF_S7)))
+        wait_until(is_up, "the inner PPP line is up", timeout_s=30, interval_s=0.2)
+        self.ip("S7", "route replace default dev ppp0")
+
     def hang_up(self):
-        for host in ("B", "A"):
+        for host in ("B", "A"):  # not S7's line
             for pid in self.processes(host, "pppd"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)

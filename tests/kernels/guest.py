@@ -19,7 +19,8 @@ sys.path.insert(0, f"{REPOSITORY}/tests/netns")
 
 import devices  # noqa: E402  (these lie where the line above says)
 import tcx  # noqa: E402
-from devices import BRIDGE, OUTSIDE, PPP_MTU, VLAN, DevicesLab, classifiers  # noqa: E402
+from devices import (BRIDGE, INNER_LINE, INNER_LINE_OF_B, INNER_LINE_OF_S7,  # noqa: E402
+                     OUTSIDE, PPP_MTU, VLAN, DevicesLab, classifiers)
 from frames import assert_checksums_right  # noqa: E402
 from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TRACE_TO_I1, wait_until  # noqa: E402
 from services import Services, curl_argv, nslookup_argv, sha256  # noqa: E402
@@ -224,6 +225,61 @@ def line_comes_back(lab):
     assert ping.returncode == 0, ping.stdout
 
 
+BAD_LINE = "netem delay 5ms 2ms loss 1% duplicate 1% reorder 20% 50%"
+
+
+def line_is_bad(lab):
+    """Loss, duplicates and reordering on both sides of B: bytes arrive as they were sent."""
+    subprocess.run(["modprobe", "sch_netem"], check=True, timeout=30)
+    ends = (("A", OUTSIDE), ("S4", "eth0"))
+    try:
+        for host, device in ends:
+            lab.run(host, ["tc", "qdisc", "add", "dev", device, "root", *BAD_LINE.split()],
+                    check=True)
+        path = lab.directory / "bad-download"
+        argv = curl_argv(f"http://{S2}/1m", "-o", path, timeout_s=120)
+        lab.run("S4", argv, check=True, timeout_s=130)
+        assert sha256(path) == lab.services.sha256_of("1m")
+        argv = curl_argv(f"http://{S2}/upload/bad", "-T", lab.services.files / "1m", timeout_s=120)
+        lab.run("S4", argv, check=True, timeout_s=130)
+        assert sha256(lab.services.uploaded("S2", "bad")) == lab.services.sha256_of("1m")
+        # In three fragments each, which the line makes four of; all have to come.
+        ping = lab.run("S4", ["ping", "-n", "-c", "20", "-i", "0.2", "-W", "2", "-s", "4000", S2])
+        [received] = re.findall(r"(\d+) received", ping.stdout)
+        status = json.loads(lab.masq("status", "--json").stdout)
+        dropped = {reason: n for reason, n in status["dropped"].items() if n}
+        assert int(received) >= 10, f"{received} of 20; {dropped} {status['traffic']}"
+        assert status["traffic"]["fragments_ordered"] > 0
+    finally:
+        for host, device in ends:
+            lab.run(host, ["tc", "qdisc", "del", "dev", device, "root"])
+
+
+def ppp_inside(lab):
+    """An inner host at the end of a PPP line: everything, between two devices without headers."""
+    lab.masq("down")
+    lab.dial_inside()
+    up = lab.masq("up", "--external", OUTSIDE, "--internal", VLAN, "--internal", INNER_LINE)
+    assert up.returncode == 0, up.stderr
+    ping = lab.run("S7", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", "-s", "4000", S2])
+    assert ping.returncode == 0, ping.stdout
+    trace = lab.run("S7", ["traceroute", "-n", "-q", "1", "-w", "2", "-U", I1]).stdout
+    hops = re.findall(r"^ *\d+  (\S+)", trace, re.MULTILINE)
+    assert hops == [INNER_LINE_OF_B, *TRACE_TO_I1[1:]], trace
+    path = lab.directory / "ppp-download"
+    lab.run("S7", curl_argv(f"http://{S2}/1m", "-o", path), check=True)
+    assert sha256(path) == lab.services.sha256_of("1m")
+    lab.run("S7", curl_argv(f"http://{S2}/upload/ppp", "-T", lab.services.files / "1m"), check=True)
+    assert sha256(lab.services.uploaded("S2", "ppp")) == lab.services.sha256_of("1m")
+    assert {address for address, *_ in lab.services.access_log("S2")} == {GATEWAY_OUTER}
+    s4, s7 = lab.udp("S4", 7200), lab.udp("S7", 7200)
+    s4.sendto(b"there", (INNER_LINE_OF_S7, 7200))
+    data, sender = s7.recvfrom(100)
+    assert (data, sender) == (b"there", (ADDRESS["S4"], 7200))
+    s7.sendto(b"and back", sender)
+    assert s4.recvfrom(100)[0] == b"and back"
+
+
 def masq_goes(lab, qdiscs_before):
     down = lab.masq("down")
     assert down.returncode == 0, down.stderr
@@ -269,12 +325,16 @@ def other_devices():
         case("the daemon dies", daemon_dies, lab)
         captures[0].stop()
         case("the PPP line goes and comes back", line_comes_back, lab)
+        case("a line with losses, duplicates and reordering", line_is_bad, lab)
+        case("PPP inside too", ppp_inside, lab)
         case("masq down leaves nothing behind", masq_goes, lab, before)
         case("no inner address on the PPP line", nothing_leaked, captures)
 
 
 def main():
     began = time.monotonic()
+    # What systemd does on a whole Debian, so that whoever opens /dev/net/tun loads it.
+    subprocess.run(["modprobe", "tun"], check=True, timeout=30)
     case("this kernel is Debian 12's, without tcx", kernel_is_another, os.environ["MASQ_KERNEL"])
     if case("every program loads, for the smallest and the largest table", programs_load):
         parts = os.environ["MASQ_PARTS"].split(",")

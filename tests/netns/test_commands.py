@@ -114,6 +114,24 @@ def test_a_second_up_changes_nothing_and_says_so(lab):
         lab.masq("down")
 
 
+@pytest.mark.parametrize("first, other, name", [
+    (["--filtering=eif"], ["--filtering=apdf"], "filtering"),
+    (["--filtering-for=192.168.2.4=eif"], ["--filtering-for=192.168.2.4=adf"], "filtering_for"),
+    ([], ["--external-address=192.168.1.99"], "external_addresses"),
+    (["--external-address=192.168.1.99"], ["--external-address=192.168.1.98"],
+     "external_addresses"),
+])
+def test_a_second_up_that_asks_for_something_else_is_told(lab, first, other, name):
+    assert lab.masq("up", *first).returncode == 0
+    try:
+        assert lab.masq("up").returncode == 0
+        assert lab.masq("up", *first).returncode == 0
+        second = lab.masq("up", *other)
+        assert second.returncode == 1 and f"to change {name}, " in second.stderr, second.stderr
+    finally:
+        lab.masq("down")
+
+
 def test_up_says_what_was_chosen_and_why(lab):
     up = lab.masq("up")
     lab.masq("down")

@@ -165,3 +165,19 @@ def test_bad_words(lab, words, sentence):
     up = lab.masq("up", *(f"--external-address={word}" for word in words))
     assert up.returncode == 2 and sentence in up.stderr, up.stderr
     assert len(up.stderr.splitlines()) == 1
+
+
+def test_named_ones_come_before_the_rest(lab):
+    """There are more addresses than masq has places for, and the last of them is named."""
+    many = [f"192.168.1.{n}" for n in range(100, 120)]
+    lab.masq("down")
+    lab.ip("B", *(f"addr add {address}/24 dev out0" for address in many))
+    try:
+        up = lab.masq("up", f"--external-address={many[-1]}")
+        assert up.returncode == 0
+        assert "one external address too many" in up.stdout
+        assert "is to be shared" not in up.stdout
+        with lab.udp("S2", 7000) as server:
+            assert {address_of(lab, guest, server) for guest in GUESTS} == {many[-1]}
+    finally:
+        lab.ip("B", *(f"addr del {address}/24 dev out0" for address in many))

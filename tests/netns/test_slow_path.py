@@ -169,3 +169,19 @@ def test_nothing_is_left_of_it(lab):
     assert "masq-slow" not in lab.run("B", ["ip", "link"]).stdout
     assert lab.masq("up").returncode == 0
     wait_until_it_flows(lab)
+
+
+@pytest.mark.parametrize("order", ["in order", "any order"])
+def test_fragments_that_must_be_cut_themselves(lab, small_outside, order):
+    """As from a host with 1500 bytes to a line with less."""
+    server = lab.udp("S2", 7111)
+    sender = raw(lab, "S4")
+    for turn in range(20):
+        data = os.urandom(4000)
+        pieces = fragments_of(ADDRESS["S4"], S2, datagram(7111, 7111, data), 400 + turn)
+        if order == "any order":
+            random.Random(turn).shuffle(pieces)
+        for piece in pieces:
+            sender.sendto(piece, (S2, 0))
+        got = receive(server)
+        assert got is not None and got[0] == data, f"turn {turn}"

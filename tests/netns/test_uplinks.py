@@ -204,3 +204,16 @@ def test_two_uplinks_at_once(lab):
     assert not comes_through(lab, "S7", "S6")
     assert not comes_through(lab, "S7", "S2")
     assert not comes_through(lab, "S2", "S7")
+
+
+def test_two_uplinks_with_one_address(lab):
+    """As two modems with their factory settings give it: one of them works, and that is said."""
+    lab.ip("B", f"addr add {GATEWAY_OUTER}/32 dev in1")
+    try:
+        up = lab.masq("up", "--external", "out0", "--external", "in1", "--internal", "in0")
+        assert up.returncode == 0, up.stderr
+        assert (f"{GATEWAY_OUTER} is an address of out0 and of in1; masq can use it on one of "
+                "them, and that is out0.") in up.stdout
+        wait_until_it_flows(lab)
+    finally:
+        lab.ip("B", f"addr del {GATEWAY_OUTER}/32 dev in1")

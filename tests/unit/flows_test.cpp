@@ -532,5 +532,31 @@ TEST_F(Flows, EqualASet) {
   audit();
 }
 
+// Where the index has no place for the permission of a filtering by address, there is a flow
+// without: nothing is left that nobody holds.
+TEST_F(Flows, NoPlaceForAPermission) {
+  settings.filtering = kFilterAddress;
+  settings.filters_open = 1;
+  start();
+  const Key key{test::ip(192, 168, 2, 4), test::ip(198, 51, 100, 1), port_from_host(5000),
+                port_from_host(9), kProtocolUdp};
+  const u64 hash = key_hash(settings, permission_key(key), kOut);
+  std::set<u32> filled;
+  for (u32 i = 0; i < 2 * kBucketSlots; ++i) {
+    const u32 at = slot_at(hash, i, kRecordsMin);
+    if (world->tables.inner_slots[at] == 0) filled.insert(at);
+    world->tables.inner_slots[at] = slot_make(~hash, kRecordsMin - 1);  // another key's
+  }
+  const u32 made = flow(key);
+  EXPECT_EQ(world->record(world->record(made).mapping).state, State::mapping);
+  EXPECT_EQ(world->tables.shared->mappings, 1u);
+  for (u32 at : filled) world->tables.inner_slots[at] = 0;
+  audit();
+  world->now += settings.udp;
+  world->sweep();
+  EXPECT_EQ(world->tables.shared->mappings, 0u);
+  audit();
+}
+
 }  // namespace
 }  // namespace masq
