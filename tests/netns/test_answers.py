@@ -148,7 +148,7 @@ def test_status_lists_what_has_gone(lab):
     try:
         wait_until(lambda: "out0 has gone" in first_line(lab), "it is seen")
         assert interface(lab, "out0") == {"name": "out0", "zone": "external", "state": "gone",
-                                          "mtu": None, "address": None}
+                                          "shared_addresses": [], "mtu": None, "address": None}
         log = wait_until(lambda: (lab.run_folder() / "log").read_text(), "the log has lines")
         assert re.search(f"^{STAMP}out0 has gone", log, re.MULTILINE), log
         assert all(re.match(STAMP, line) for line in log.splitlines()), log
