@@ -509,17 +509,18 @@ void Gateway::choose_serving(const NetworkState& network, std::vector<std::strin
           fmt::format("{} is to be shared, but no external interface has it.", to_text(named)));
 }
 
-// The addresses in the order in which they get places: first those that are to be shared.
+// The addresses in the order in which they get places: those that are to be shared, then the first
+// of each interface, then the rest.
 std::vector<Address> Gateway::by_importance(const NetworkState& network) const {
-  std::vector<Address> addresses = network.addresses;
-  auto importance = [&](const Address& a) {
+  auto rank_of = [&](const Address& a) {
     if (is_to_be_shared(a.address)) return 0;
     std::optional<Address> first = first_address(network, a.ifindex);
     return first && same(first->address, a.address) ? 1 : 2;
   };
-  std::stable_sort(addresses.begin(), addresses.end(), [&](const Address& a, const Address& b) {
-    return importance(a) < importance(b);
-  });
+  std::vector<Address> addresses;
+  for (int rank : {0, 1, 2})
+    for (const Address& address : network.addresses)
+      if (rank_of(address) == rank) addresses.push_back(address);
   return addresses;
 }
 
