@@ -395,7 +395,7 @@ std::string interface_text(const json& interface) {
   std::string trouble = trouble_of(interface);
   const auto shared = interface["shared_addresses"].get<std::vector<std::string>>();
   if (trouble.empty() && !shared.empty() &&
-      (shared.size() > 1 || shared.front() != interface["address"]))
+      (shared.size() > 1 || json(shared.front()) != interface["address"]))
     trouble = fmt::format("shared: {}", fmt::join(shared, ", "));
   return fmt::format(
       "  {:<9} {:<12} {:<16} mtu {:<6} {}", interface["zone"].get<std::string>(),
