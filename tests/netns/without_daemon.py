@@ -47,6 +47,7 @@ dns_s = {DNS_TIMEOUT_S}
 """
 
 TRIES = 2  # the machine may be busy with other things
+TRIES_ALIVE = 6  # what is tried then is only whether the attempt is a good one
 
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0  # Linux: may be cut
 
@@ -469,7 +470,7 @@ def measure(lab, dying):
     up(lab)
     for sentence, prepare, _ in KINDS:
         attempt = prepare(lab)
-        works = any(attempt() for _ in range(TRIES))
+        works = any(attempt() for _ in range(TRIES_ALIVE))
         assert works, f"with the daemon alive it must work: {sentence}"
     found = {}
     steady = [each for each in KINDS if not each[2]]
