@@ -113,13 +113,12 @@ MASQ_INLINE u32 host_enter(const Tables& t, Ipv4 address, u64 hash, u32& flows) 
   Host* h = host_at(t, place);
   flows = h == nullptr ? kNothing : host_add_flow(*h, address);
   if (flows != kNothing) return place;
-    // First a count without an address, which nobody looks for; the address when all is as in a new
-    // entry.
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kHostProbes; ++i) {
     place = host_place(hash, i, t.records_max);
     u64* at = &t.hosts[place].flows;
     if (place == kNoHost || atomic_load(at) != 0) continue;
+    // Without its address, so that nobody finds it before all is as in a new entry.
     if (atomic_exchange_if(at, static_cast<u64>(0), kOneMore) != 0) continue;
     flows = 0;
     t.hosts[place].bucket = 0;

@@ -442,6 +442,15 @@ ParsedConfig load_config(const std::string& path) {
   return parse_config(std::string(std::istreambuf_iterator<char>(file), {}));
 }
 
+namespace {
+
+std::string dotted(Ipv4 address) {
+  char text[INET_ADDRSTRLEN];
+  return inet_ntop(AF_INET, &address.be, text, sizeof text);
+}
+
+}  // namespace
+
 std::string to_toml(const Config& config) {
   toml::table table;
   auto names = [](const std::vector<std::string>& from) {
@@ -452,10 +461,7 @@ std::string to_toml(const Config& config) {
   if (!config.external.empty()) table.insert("external", names(config.external));
   if (!config.internal.empty()) table.insert("internal", names(config.internal));
   std::vector<std::string> addresses;
-  for (Ipv4 address : config.external_addresses) {
-    char text[INET_ADDRSTRLEN];
-    addresses.emplace_back(inet_ntop(AF_INET, &address.be, text, sizeof text));
-  }
+  for (Ipv4 address : config.external_addresses) addresses.push_back(dotted(address));
   if (!addresses.empty()) table.insert("external_addresses", names(addresses));
   table.insert("datapath", config.datapath);
   table.insert("ipv6", config.ipv6 == Ipv6Mode::block   ? "block"
@@ -465,9 +471,8 @@ std::string to_toml(const Config& config) {
   table.insert("filtering", modes[config.filtering]);
   toml::table filtering_for;
   for (const FilteringFor& rule : config.filtering_for) {
-    char text[INET_ADDRSTRLEN];
-    inet_ntop(AF_INET, &rule.network.be, text, sizeof text);
-    filtering_for.insert(fmt::format("{}/{}", text, rule.length), modes[rule.filtering]);
+    filtering_for.insert(fmt::format("{}/{}", dotted(rule.network), rule.length),
+                         modes[rule.filtering]);
   }
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
