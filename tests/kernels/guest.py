@@ -142,14 +142,17 @@ def udp(lab, host):
     assert S2 in found.stdout, found.stdout
 
 
-def tcp(lab, host):
-    """Both ways; segments that are too big for the line become smaller."""
-    path = lab.directory / f"download-{host}"
-    lab.run(host, curl_argv(f"http://{S2}/1m", "-o", path), check=True)
+def tcp(lab, host, name=None, timeout_s=15):
+    """Both ways; segments that are too big for the line become smaller. `name`: of the files."""
+    name = name or host
+    path = lab.directory / f"download-{name}"
+    argv = curl_argv(f"http://{S2}/1m", "-o", path, timeout_s=timeout_s)
+    lab.run(host, argv, check=True, timeout_s=timeout_s + 10)
     assert sha256(path) == lab.services.sha256_of("1m")
-    argv = curl_argv(f"http://{S2}/upload/{host}", "-T", lab.services.files / "1m")
-    lab.run(host, argv, check=True)
-    assert sha256(lab.services.uploaded("S2", host)) == lab.services.sha256_of("1m")
+    argv = curl_argv(f"http://{S2}/upload/{name}", "-T", lab.services.files / "1m",
+                     timeout_s=timeout_s)
+    lab.run(host, argv, check=True, timeout_s=timeout_s + 10)
+    assert sha256(lab.services.uploaded("S2", name)) == lab.services.sha256_of("1m")
     clients = {address for address, *_ in lab.services.access_log("S2")}
     assert clients == {GATEWAY_OUTER}, clients
 
@@ -196,12 +199,12 @@ def nobody_gets_in(lab):
     assert dropped["not_for_us"] >= 4, dropped
 
 
-def inner_networks_are_routed(lab):
-    """From the VLAN to the bridge and back, with the hosts' own addresses."""
-    s4, s7 = lab.udp("S4", 7000), lab.udp("S7", 7000)
-    s4.sendto(b"there", (ADDRESS["S7"], 7000))
+def inner_networks_are_routed(lab, address_of_s7, port):
+    """From the VLAN to S7 and back, with the hosts' own addresses."""
+    s4, s7 = lab.udp("S4", port), lab.udp("S7", port)
+    s4.sendto(b"there", (address_of_s7, port))
     data, sender = s7.recvfrom(100)
-    assert (data, sender[0]) == (b"there", ADDRESS["S4"])
+    assert (data, sender) == (b"there", (ADDRESS["S4"], port))
     s7.sendto(b"and back", sender)
     assert s4.recvfrom(100)[0] == b"and back"
 
@@ -236,13 +239,7 @@ def line_is_bad(lab):
         for host, device in ends:
             lab.run(host, ["tc", "qdisc", "add", "dev", device, "root", *BAD_LINE.split()],
                     check=True)
-        path = lab.directory / "bad-download"
-        argv = curl_argv(f"http://{S2}/1m", "-o", path, timeout_s=120)
-        lab.run("S4", argv, check=True, timeout_s=130)
-        assert sha256(path) == lab.services.sha256_of("1m")
-        argv = curl_argv(f"http://{S2}/upload/bad", "-T", lab.services.files / "1m", timeout_s=120)
-        lab.run("S4", argv, check=True, timeout_s=130)
-        assert sha256(lab.services.uploaded("S2", "bad")) == lab.services.sha256_of("1m")
+        tcp(lab, "S4", "bad", timeout_s=120)
         # In three fragments each, which the line makes four of; all have to come.
         ping = lab.run("S4", ["ping", "-n", "-c", "20", "-i", "0.2", "-W", "2", "-s", "4000", S2])
         [received] = re.findall(r"(\d+) received", ping.stdout)
@@ -266,18 +263,8 @@ def ppp_inside(lab):
     trace = lab.run("S7", ["traceroute", "-n", "-q", "1", "-w", "2", "-U", I1]).stdout
     hops = re.findall(r"^ *\d+  (\S+)", trace, re.MULTILINE)
     assert hops == [INNER_LINE_OF_B, *TRACE_TO_I1[1:]], trace
-    path = lab.directory / "ppp-download"
-    lab.run("S7", curl_argv(f"http://{S2}/1m", "-o", path), check=True)
-    assert sha256(path) == lab.services.sha256_of("1m")
-    lab.run("S7", curl_argv(f"http://{S2}/upload/ppp", "-T", lab.services.files / "1m"), check=True)
-    assert sha256(lab.services.uploaded("S2", "ppp")) == lab.services.sha256_of("1m")
-    assert {address for address, *_ in lab.services.access_log("S2")} == {GATEWAY_OUTER}
-    s4, s7 = lab.udp("S4", 7200), lab.udp("S7", 7200)
-    s4.sendto(b"there", (INNER_LINE_OF_S7, 7200))
-    data, sender = s7.recvfrom(100)
-    assert (data, sender) == (b"there", (ADDRESS["S4"], 7200))
-    s7.sendto(b"and back", sender)
-    assert s4.recvfrom(100)[0] == b"and back"
+    tcp(lab, "S7", "ppp")
+    inner_networks_are_routed(lab, INNER_LINE_OF_S7, 7200)
 
 
 def masq_goes(lab, qdiscs_before):
@@ -319,7 +306,8 @@ def other_devices():
             for check in (icmp, udp, tcp, too_big):
                 case(f"from {where} through PPP: {check.__name__}", check, lab, host)
         case("from the VLAN: checksums of errors", errors_are_whole, lab)
-        case("between the VLAN and the bridge: untranslated", inner_networks_are_routed, lab)
+        case("between the VLAN and the bridge: untranslated", inner_networks_are_routed, lab,
+             ADDRESS["S7"], 7000)
         case("between the VLAN and the bridge: by external endpoints", peers_meet, lab)
         case("through PPP nobody gets in", nobody_gets_in, lab)
         case("the daemon dies", daemon_dies, lab)
