@@ -446,6 +446,27 @@ MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
   return parsed == Reason::malformed ? refuse(parsed) : to_stack_and_slow(w, p);
 }
 
+// Can its source not be outside? It is no host's, the gateway's own, or reached by an inner
+// interface (RFC 1812 section 5.3.8, RFC 2827).
+template <class World>
+MASQ_INLINE bool is_forged(World& w, const Packet& p) {
+  if (!is_plain_unicast(p.source)) return true;
+  Route back;
+  w.route(p.source, p.destination, back);
+  return back.kind == RouteKind::local ||
+         (back.kind == RouteKind::forward && back.zone == Zone::inside);
+}
+
+// The same for a packet from outside that came to its flow, or to none. The remote endpoint of a
+// flow is one that an inner host has named; only by hairpinning it may be the gateway's own.
+template <class World>
+MASQ_INLINE bool comes_forged(World& w, const Packet& p, const Record* r) {
+  if (w.is_second_half()) return false;
+  bool by_name = r != nullptr && r->state >= State::udp && p.kind != Kind::icmp_error;
+  if (by_name) return external_of(w.settings, p.source, 0) < kExternalsMax;
+  return w.is_forged(p);
+}
+
 template <class World>
 MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
@@ -463,6 +484,7 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
       index = mapping_open_to(w, p, key);
   }
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  if (comes_forged(w, p, r)) return refuse(Reason::spoofed_source);
   if (r == nullptr || !in_force(w.settings, *r, w.now) ||
       w.settings.externals[r->external & (kExternalsMax - 1)].ifindex != w.ifindex)
     return unclaimed(w, p, parsed);
