@@ -50,7 +50,9 @@ with options is translated. Ordinary programs send none. `ping -R` does: leave t
 An inner host has sent with a source address to which no inner interface leads back. Either the host
 has a wrong address, or it lies behind another inner router whose network this machine has no route
 to: add the route, for example `ip route add 192.168.5.0/24 via 192.168.2.9`. If neither is so, some
-program on the inner network forges addresses.""",
+program on the inner network forges addresses. Or somebody outside has sent under an inner address,
+one of the gateway's own, or one that no host has: a forgery, about which nothing needs to be
+done.""",
     "not_for_us": """\
 Somebody outside sends packets for other addresses to this gateway, perhaps for the inner network
 itself, to find out whether it is there. Nothing needs to be done. If a provider routes further
