@@ -14,12 +14,8 @@
 #include "core/rewrite.h"
 
 namespace masq::bpf {
-
-extern "C" {
-void* bpf_cast_to_kern_ctx(void*) __attribute__((section(".ksyms"), weak));
+extern "C" void* bpf_cast_to_kern_ctx(void*) __attribute__((section(".ksyms"), weak));
 }
-
-}  // namespace masq::bpf
 
 // The one field that the program context does not show. Found by its name in the running kernel.
 struct sk_buff {
@@ -729,8 +725,7 @@ SEC("tc") int masq_entering(__sk_buff* skb) {
 
 }  // extern "C"
 
-// --- the sweeper
-// ----------------------------------------------------------------------------------
+// --- the sweeper ---------------------------------------------------------------------------------
 
 // A context of the sweeper has no packet; only the members that sweep_record uses are real.
 struct SweepWorld {

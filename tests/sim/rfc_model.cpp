@@ -463,6 +463,16 @@ const RfcModel::Session* RfcModel::let_in(const Key& outside, Key& inside) const
   return nullptr;
 }
 
+// RFC 1812 section 5.3.8: no host's address, one of the gateway's own, or an inner one.
+bool RfcModel::is_forged(u32 source) const {
+  if (!is_plain(source)) return true;
+  return std::find(outer.begin(), outer.end(), source) != outer.end() ||
+         std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
+           return source == l.own || source == (l.network | 255) ||
+                  (l.inside && (source & 0xffffff00) == l.network);
+         });
+}
+
 // `again`: what an inner host has sent to an external endpoint, its source translated already. That
 // goes inside or nowhere.
 Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
@@ -477,6 +487,7 @@ Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
     if (outside.protocol == kIcmp) outside.remote.port = 0;
   }
   if (is_group(d.destination)) return to_stack("it is for a group");
+  if (!again && is_forged(d.source)) return refuse("its source cannot be outside");
   Key inside;
   Session* s = nullptr;
   const Session* stranger = nullptr;  // lets in by its mapping alone
