@@ -31,7 +31,7 @@ u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
 u32 masq_follow(u32 hook, u32 index, u32 direction);
 u32 masq_hairpin_external(__sk_buff* skb, u32 hook);
 u32 masq_no_way();
-u32 masq_is_forged(__sk_buff* skb, u32 hook);
+u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 from);
 u32 masq_has_own_flow(u32 hook);
 u32 masq_find_fragment(u32 hook, u32 direction);
 u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise);
@@ -138,8 +138,8 @@ struct KernelWorld {
   MASQ_INLINE bool has_own_flow([[maybe_unused]] const Packet& p) {
     return masq_has_own_flow(hook) != 0;
   }
-  MASQ_INLINE bool is_forged([[maybe_unused]] const Packet& p) {
-    return masq_is_forged(skb, hook) != 0;
+  MASQ_INLINE bool is_forged([[maybe_unused]] const Packet& p, Zone from) {
+    return masq_is_forged(skb, hook, static_cast<u32>(from)) != 0;
   }
   MASQ_INLINE bool is_second_half() const { return scratch.hairpin_ifindex != 0; }
   MASQ_INLINE Reason may_open([[maybe_unused]] const Packet& p) {

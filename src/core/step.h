@@ -394,6 +394,17 @@ MASQ_INLINE Reason no_way(const Settings& s) {
   return Reason::no_external_address;
 }
 
+// Can its source not be where it came from? It is no host's, one of the gateway's own, or an answer
+// would go to the other side (RFC 1812 section 5.3.8, RFC 2827).
+template <class World>
+MASQ_INLINE bool is_forged(World& w, const Packet& p, Zone from) {
+  if (!is_plain_unicast(p.source)) return true;
+  Zone other = from == Zone::inside ? Zone::outside : Zone::inside;
+  Route back;
+  w.route(p.source, p.destination, back);
+  return back.kind == RouteKind::local || (back.kind == RouteKind::forward && back.zone == other);
+}
+
 template <class World>
 MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
@@ -401,7 +412,8 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   Route route;
   w.route(p.destination, p.source, route);
   u32 hairpin = route.kind == RouteKind::local ? w.hairpin_external(p) : kNothing;
-  if (route.kind == RouteKind::local && hairpin == kNothing) return to_stack_and_slow(w, p);
+  if (route.kind == RouteKind::local && hairpin == kNothing)
+    return w.is_forged(p, Zone::inside) ? refuse(Reason::spoofed_source) : to_stack_and_slow(w, p);
   if (hairpin != kNothing) {
     if (hairpin >= kExternalsMax) return refuse(Reason::no_mapping);
     // The way out ends before the external link, whose size therefore does not matter.
@@ -420,12 +432,16 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   return translate_out(w, p, route, hairpin != kNothing);
 }
 
+MASQ_INLINE bool has_dhcp_reply_ports(const Packet& p) {
+  return p.kind == Kind::udp && p.source_port.be == swap16(67) &&
+         p.destination_port.be == swap16(68);
+}
+
 // A DHCP server answers to the address that the gateway has or is about to get (RFC 2131
 // section 4.1), and the client may listen below the sockets. Never to an inner address.
 template <class World>
 MASQ_INLINE bool is_dhcp_reply(World& w, const Packet& p) {
-  if (p.kind != Kind::udp || p.source_port.be != swap16(67) || p.destination_port.be != swap16(68))
-    return false;
+  if (!has_dhcp_reply_ports(p)) return false;
   if (w.is_outer_address(p.destination)) return true;
   Route route;
   w.route(p.destination, p.source, route);
@@ -446,31 +462,26 @@ MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
   return parsed == Reason::malformed ? refuse(parsed) : to_stack_and_slow(w, p);
 }
 
-// Can its source not be outside? It is no host's, the gateway's own, or reached by an inner
-// interface (RFC 1812 section 5.3.8, RFC 2827).
-template <class World>
-MASQ_INLINE bool is_forged(World& w, const Packet& p) {
-  if (!is_plain_unicast(p.source)) return true;
-  Route back;
-  w.route(p.source, p.destination, back);
-  return back.kind == RouteKind::local ||
-         (back.kind == RouteKind::forward && back.zone == Zone::inside);
-}
-
-// The same for a packet from outside that came to its flow, or to none. The remote endpoint of a
+// Is a packet from outside forged that came to its flow, or to none? The remote endpoint of a
 // flow is one that an inner host has named; only by hairpinning it may be the gateway's own.
 template <class World>
 MASQ_INLINE bool comes_forged(World& w, const Packet& p, const Record* r) {
   if (w.is_second_half()) return false;
   bool by_name = r != nullptr && r->state >= State::udp && p.kind != Kind::icmp_error;
   if (by_name) return external_of(w.settings, p.source, 0) < kExternalsMax;
-  return w.is_forged(p);
+  // A provider's DHCP server may have an address that the inner network has too. Its client
+  // answers to the broadcast address, or to one that the message names.
+  if (r == nullptr && has_dhcp_reply_ports(p)) return !is_plain_unicast(p.source);
+  return w.is_forged(p, Zone::outside);
 }
 
 template <class World>
 MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
-  if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
+  // To a group also a host may speak that has no address yet (RFC 2131 section 4.1).
+  if (is_multicast(p.destination) || is_broadcast(p.destination))
+    return p.source.be != 0 && comes_forged(w, p, nullptr) ? refuse(Reason::spoofed_source)
+                                                           : to_stack();
   u32 index = kNoRecord;
   if (p.kind == Kind::fragment) {
     if (w.is_outer_address(p.destination)) index = w.find_fragment(p, kIn);

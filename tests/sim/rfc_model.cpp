@@ -217,7 +217,8 @@ Answer RfcModel::outward(u64 now, u32 link, const Data& packet) {
   const RfcLink& to = is_hairpin ? *turn : *link_to(d.destination);
   const bool own = d.destination == to.own || d.destination == (to.network | 255) ||
                    std::find(outer.begin(), outer.end(), d.destination) != outer.end();
-  if (own && !is_hairpin) return to_stack("local");
+  if (own && !is_hairpin)
+    return is_forged(d.source, true) ? refuse("its source cannot be inside") : to_stack("local");
   if (to.inside) {
     Answer a = going(to, d, size, true, {});
     a.translate = false;
@@ -272,6 +273,17 @@ bool RfcModel::belongs(u32 link, const Datagram& d) const {
            return l.index == link && l.network == (d.source & 0xffffff00) && d.source != l.own &&
                   d.source != (l.network | 255);
          });
+}
+
+// RFC 1812 section 5.3.8: no host's address, one of the gateway's own, or of the other side.
+bool RfcModel::is_forged(u32 source, bool inside) const {
+  if (!is_plain(source)) return true;
+  const bool own = std::find(outer.begin(), outer.end(), source) != outer.end() ||
+                   std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
+                     return source == l.own || source == (l.network | 255);
+                   });
+  const RfcLink* back = link_to(source);
+  return own || (back != nullptr && back->inside != inside);
 }
 
 // A new session (RFC 4787 REQ-1: with the external endpoint that the internal one has already).
@@ -463,16 +475,6 @@ const RfcModel::Session* RfcModel::let_in(const Key& outside, Key& inside) const
   return nullptr;
 }
 
-// RFC 1812 section 5.3.8: no host's address, one of the gateway's own, or an inner one.
-bool RfcModel::is_forged(u32 source) const {
-  if (!is_plain(source)) return true;
-  return std::find(outer.begin(), outer.end(), source) != outer.end() ||
-         std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
-           return source == l.own || source == (l.network | 255) ||
-                  (l.inside && (source & 0xffffff00) == l.network);
-         });
-}
-
 // `again`: what an inner host has sent to an external endpoint, its source translated already. That
 // goes inside or nowhere.
 Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
@@ -486,8 +488,12 @@ Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
     if (quote == Quote::broken) return refuse("its quote is broken");
     if (outside.protocol == kIcmp) outside.remote.port = 0;
   }
-  if (is_group(d.destination)) return to_stack("it is for a group");
-  if (!again && is_forged(d.source)) return refuse("its source cannot be outside");
+  // Whatever address a DHCP server has, its client does not answer there.
+  const bool dhcp = d.protocol == kUdp && d.offset == 0 && d.source_port == 67 &&
+                    d.destination_port == 68 && is_plain(d.source);
+  const bool forged = !again && !dhcp && is_forged(d.source, false);
+  if (is_group(d.destination) && (!forged || d.source == 0)) return to_stack("it is for a group");
+  if (forged) return refuse("its source cannot be outside");
   Key inside;
   Session* s = nullptr;
   const Session* stranger = nullptr;  // lets in by its mapping alone
