@@ -2,7 +2,8 @@
 //
 // A choice keeps what RFC 4787 asks to keep: parity (REQ-4) by having a pool per parity, and the
 // halves below and from 1024 (REQ-3a) by searching only the words of that half. Within these it is
-// random (RFC 6056): a keyed hash names the word and the bit where the search begins. When the
+// random (RFC 6056 section 3.3.2): a keyed hash is the seed of some throws, and only when they all
+// meet used ports is the next free one taken. When the
 // wanted parity has run out the other one serves, and when the low half has, the high half does:
 // both requirements are SHOULDs, and service goes before them. A port from 1024 never becomes a low
 // one.
@@ -19,10 +20,10 @@
 
 namespace masq {
 
-inline constexpr u32 kPortWords = 512;    // 32768 ports of one parity, 64 a word
-inline constexpr u32 kPortWordsLow = 8;   // those below 1024
-inline constexpr u32 kPortFullWords = 8;  //
-inline constexpr u32 kPortThrows = 7;     // of 16 random bits each, 7 apart
+inline constexpr u32 kPortWords = 512;   // 32768 ports of one parity, 64 a word
+inline constexpr u32 kPortWordsLow = 8;  // those below 1024
+inline constexpr u32 kPortFullWords = 8;
+inline constexpr u32 kPortThrows = 16;    // with half the ports used, one search in 65536 goes on
 inline constexpr u32 kPoolProtocols = 3;  // TCP, UDP, ICMP
 
 struct PortPool {
@@ -57,25 +58,30 @@ inline constexpr u32 kMisled = kNothing - 1;
 // kPortFullWords + 1 words are read.
 MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole, u64 random) {
   parity &= 1;
-  u32 first = low || whole ? 0 : kPortWordsLow;
-  u32 count = (low ? kPortWordsLow : kPortWords) - first;
-  // Excluded ports make long runs of full words. Going on from such a word to the next with room
-  // would crowd the ports behind the run, so the dice are thrown again before the hints are asked.
-  u32 word = 0;
+  u32 first = low || whole ? 0 : kPortWordsLow * 64;
+  u32 count = (low ? kPortWordsLow : kPortWords) * 64 - first;
+  // One port after another by throwing dice: whatever goes on from a used port to the next free one
+  // favours those behind a long run of used ones, and excluded ports make such runs.
+  u32 at = 0, word = 0;
   u64 room = 0;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kPortThrows && room == 0; ++i) {
-    u32 thrown = static_cast<u32>(random >> (7 * i)) & 0xffff;
-    word = (first + (thrown * count >> 16)) & (kPortWords - 1);
-    room = ~atomic_load(&pool.used[parity][word]);
+  for (u32 i = 0; i < kPortThrows; ++i) {
+    at = first + static_cast<u32>((random >> 32) * count >> 32);
+    random = random * 0xd1342543de82ef95ull + 1;  // Steele and Vigna, arXiv 2001.05304
+    u32 thrown = (at >> 6) & (kPortWords - 1);
+    u64 here = ~atomic_load(&pool.used[parity][thrown]);
+    if (here == 0) continue;
+    word = thrown;
+    room = here;
+    if ((here >> (at & 63)) & 1) break;
   }
   if (room == 0) {
-    u32 at = word >> 6;
+    u32 begin = at >> 12;
     u64 hints = 0;
     u32 found = 0;
 #pragma clang loop unroll(disable)
     for (u32 i = 0; i < kPortFullWords; ++i) {
-      u32 f = (at + i) & (kPortFullWords - 1);
+      u32 f = (begin + i) & (kPortFullWords - 1);
       u64 here = ~atomic_load(&pool.full[parity][f]);
       if (!whole && f == 0) here &= low ? 0xffull : ~0xffull;
       if (low && f != 0) here = 0;
@@ -85,14 +91,14 @@ MASQ_INLINE u32 port_find_free(PortPool& pool, u32 parity, bool low, bool whole,
       }
     }
     if (hints == 0) return kNothing;
-    word = (found << 6 | pick_bit(hints, word)) & (kPortWords - 1);
+    word = (found << 6 | pick_bit(hints, at >> 6)) & (kPortWords - 1);
     room = ~atomic_load(&pool.used[parity][word]);
     if (room == 0) {
       pool_note_full(pool.used[parity], pool.full[parity], word << 6);
       return kMisled;
     }
   }
-  return (word << 7) | (pick_bit(room, static_cast<u32>(random >> 56)) << 1) | parity;
+  return (word << 7) | (pick_bit(room, at) << 1) | parity;
 }
 
 // Ports that a flow looks at which wants to share one. With 3 of 4 of the pool's ports taken
