@@ -63,8 +63,8 @@ Result<DaemonLock> take_daemon_lock();
 Status note_ready(const DaemonLock& lock);
 // The living daemon's process number, or 0.
 int daemon_process();
-// The same, but waits for one that has been killed and is only not gone yet (5 seconds at most), and
-// for one that is starting (20 seconds at most).
+// The same, but waits for one that has been killed and is only not gone yet (5 seconds at most),
+// and for one that is starting (20 seconds at most).
 int lasting_daemon_process();
 
 // Makes `secret` the one that is kept on this machine, or keeps it if there is none yet.
