@@ -31,7 +31,7 @@ u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
 u32 masq_follow(u32 hook, u32 index, u32 direction);
 u32 masq_hairpin_external(__sk_buff* skb, u32 hook);
 u32 masq_no_way();
-u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 from);
+u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 wrong);
 u32 masq_has_own_flow(u32 hook);
 u32 masq_find_fragment(u32 hook, u32 direction);
 u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise);
@@ -102,12 +102,13 @@ struct KernelWorld {
 
   MASQ_INLINE void keep_neighbour(CachedRoute& cached) const {
     const Interface* to = find_interface(settings, cached.ifindex);
-    const u8* own = scratch.fib.smac;  // zero if the neighbour is unknown
-    bool known = (own[0] | own[1] | own[2] | own[3] | own[4] | own[5]) != 0;
+    // Zero if the neighbour is unknown; before Linux 6.1.15 it may be told all the same.
+    const u8* its = scratch.fib.dmac;
+    bool known = (its[0] | its[1] | its[2] | its[3] | its[4] | its[5]) != 0;
     bool ethernet = to != nullptr && to->link_header_length == kEthernetHeaderLength;
     cached.neighbour = known && ethernet ? kNeighbourKnown : kNeighbourUnknown;
-    __builtin_memcpy(cached.destination_link, scratch.fib.dmac, sizeof(cached.destination_link));
-    __builtin_memcpy(cached.source_link, own, sizeof(cached.source_link));
+    __builtin_memcpy(cached.destination_link, its, sizeof(cached.destination_link));
+    __builtin_memcpy(cached.source_link, scratch.fib.smac, sizeof(cached.source_link));
   }
 
   // The answer is in scratch.fib.
@@ -150,8 +151,8 @@ struct KernelWorld {
   MASQ_INLINE bool has_own_flow([[maybe_unused]] const Packet& p) {
     return masq_has_own_flow(hook) != 0;
   }
-  MASQ_INLINE bool is_forged([[maybe_unused]] const Packet& p, Zone from) {
-    return masq_is_forged(skb, hook, static_cast<u32>(from)) != 0;
+  MASQ_INLINE bool is_forged([[maybe_unused]] const Packet& p, Zone wrong) {
+    return masq_is_forged(skb, hook, static_cast<u32>(wrong)) != 0;
   }
   MASQ_INLINE bool is_second_half() const { return scratch.hairpin_ifindex != 0; }
   MASQ_INLINE Reason may_open([[maybe_unused]] const Packet& p) {

@@ -400,12 +400,12 @@ __attribute__((noinline)) u32 masq_no_way() {
   return static_cast<u32>(settings == nullptr ? Reason::internal_error : no_way(*settings));
 }
 
-__attribute__((noinline)) u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 from) {
+__attribute__((noinline)) u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 wrong) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return 1;
   KernelWorld w = world_of(skb, *settings, *scratch, hook);
-  return is_forged(w, scratch->packet, static_cast<Zone>(from));
+  return is_forged(w, scratch->packet, static_cast<Zone>(wrong));
 }
 
 __attribute__((noinline)) u32 masq_has_own_flow(u32 hook) {

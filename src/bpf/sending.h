@@ -6,6 +6,8 @@
 
 namespace masq::bpf {
 
+inline constexpr u32 kPacketToUs = 0;  // PACKET_HOST of linux/if_packet.h
+
 MASQ_INLINE Bytes bytes_of(__sk_buff* skb) {
   // 64 bits wide from the load on: a packet pointer that has been copied as 32 bits is a number.
   unsigned long begin = skb->data, end = skb->data_end;
@@ -104,8 +106,10 @@ MASQ_INLINE u32 send_to(__sk_buff* skb, const KernelWorld& w, u32 l3, u32 ifinde
 MASQ_INLINE u32 forward_to(__sk_buff* skb, const KernelWorld& w, u32 l3, const Verdict& v) {
   u32 way = v.way & (kCachedRoutes - 1);
   auto* known = static_cast<CachedRoute*>(map_lookup(&mq_routes, &way));
-  bool is_it = known != nullptr && l3 == kEthernetHeaderLength && known->ifindex == v.ifindex &&
-               same(known->next_hop, v.next_hop);
+  // What came to all on the link is for nobody to forward (RFC 1812 section 5.3.4): the kernel's
+  // own way loses it.
+  bool is_it = known != nullptr && l3 == kEthernetHeaderLength && skb->pkt_type == kPacketToUs &&
+               known->ifindex == v.ifindex && same(known->next_hop, v.next_hop);
   if (!is_it || known->neighbour != kNeighbourUsed) {
     if (is_it && known->neighbour == kNeighbourKnown) known->neighbour = kNeighbourUsed;
     return send_to(skb, w, l3, v.ifindex, v.next_hop);

@@ -157,8 +157,9 @@ std::vector<std::string> differences(const Config& config, bool from_file,
 // `masq up` while masqd runs.
 int is_running_already(const Config& config, bool from_file, int daemon) {
   Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
-  std::vector<std::string> found;
-  if (datapath) found = differences(config, from_file, **datapath);
+  if (!datapath)
+    return fail(fmt::format("masqd is process {}, but translates nothing yet.", daemon));
+  std::vector<std::string> found = differences(config, from_file, **datapath);
   if (!found.empty())
     return fail(fmt::format(
         "masq is running here already (masqd is process {}) and keeps what it has: to change {}, "

@@ -396,14 +396,14 @@ MASQ_INLINE Reason no_way(const Settings& s) {
 }
 
 // Can its source not be where it came from? It is no host's, one of the gateway's own, or an answer
-// would go to the other side (RFC 1812 section 5.3.8, RFC 2827).
+// would go to the `wrong` side, of which Zone::other is none (RFC 1812 section 5.3.8, RFC 2827).
 template <class World>
-MASQ_INLINE bool is_forged(World& w, const Packet& p, Zone from) {
+MASQ_INLINE bool is_forged(World& w, const Packet& p, Zone wrong) {
   if (!is_plain_unicast(p.source)) return true;
-  Zone other = from == Zone::inside ? Zone::outside : Zone::inside;
   Route back;
   w.route(p.source, p.destination, back);
-  return back.kind == RouteKind::local || (back.kind == RouteKind::forward && back.zone == other);
+  if (back.kind != RouteKind::forward || wrong == Zone::other) return back.kind == RouteKind::local;
+  return back.zone == wrong;
 }
 
 template <class World>
@@ -414,7 +414,7 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   w.route(p.destination, p.source, route);
   u32 hairpin = route.kind == RouteKind::local ? w.hairpin_external(p) : kNothing;
   if (route.kind == RouteKind::local && hairpin == kNothing)
-    return w.is_forged(p, Zone::inside) ? refuse(Reason::spoofed_source) : to_stack_and_slow(w, p);
+    return w.is_forged(p, Zone::outside) ? refuse(Reason::spoofed_source) : to_stack_and_slow(w, p);
   if (hairpin != kNothing) {
     if (hairpin >= kExternalsMax) return refuse(Reason::no_mapping);
     // The way out ends before the external link, whose size therefore does not matter.
@@ -442,7 +442,7 @@ MASQ_INLINE bool has_dhcp_reply_ports(const Packet& p) {
 // section 4.1), and the client may listen below the sockets. Never to an inner address.
 template <class World>
 MASQ_INLINE bool is_dhcp_reply(World& w, const Packet& p) {
-  if (!has_dhcp_reply_ports(p)) return false;
+  if (!has_dhcp_reply_ports(p) || !is_plain_unicast(p.source)) return false;
   if (w.is_outer_address(p.destination)) return true;
   Route route;
   w.route(p.destination, p.source, route);
@@ -460,29 +460,38 @@ MASQ_INLINE Verdict unclaimed(World& w, const Packet& p, Reason parsed) {
   if (p.kind == Kind::icmp_error && !same(p.quoted_source, p.destination))
     return refuse(Reason::icmp_orphan);
   if (is_pool_port(w, p)) return refuse(Reason::no_mapping);
-  return parsed == Reason::malformed ? refuse(parsed) : to_stack_and_slow(w, p);
+  if (parsed == Reason::malformed) return refuse(parsed);
+  // Asked last: the question costs a look at the routes, and most strangers are refused by now.
+  if (!w.is_second_half() && w.is_forged(p, Zone::inside)) return refuse(Reason::spoofed_source);
+  return to_stack_and_slow(w, p);
 }
 
-// Is a packet from outside forged that came to its flow, or to none? The remote endpoint of a
-// flow is one that an inner host has named; only by hairpinning it may be the gateway's own.
+// Is a packet from outside forged that came to a group? A host that has no address yet may speak to
+// one (RFC 2131 section 4.1), and so may a provider's DHCP server, whatever address it has: its
+// client answers to the broadcast address, or to one that the message names.
 template <class World>
-MASQ_INLINE bool comes_forged(World& w, const Packet& p, const Record* r) {
+MASQ_INLINE bool is_forged_to_group(World& w, const Packet& p) {
+  if (p.source.be == 0) return false;
+  if (has_dhcp_reply_ports(p)) return !is_plain_unicast(p.source);
+  return w.is_forged(p, Zone::inside);
+}
+
+// And one that came to a flow, or to a mapping that lets it in? The remote endpoint of a flow is
+// one that an inner host has named; only by hairpinning it may be the gateway's own. An error may
+// come from anybody on the way (RFC 5508 REQ-4), and providers' routers have private addresses.
+template <class World>
+MASQ_INLINE bool is_forged_to_record(World& w, const Packet& p, const Record& r) {
   if (w.is_second_half()) return false;
-  bool by_name = r != nullptr && r->state >= State::udp && p.kind != Kind::icmp_error;
-  if (by_name) return external_of(w.settings, p.source, 0) < kExternalsMax;
-  // A provider's DHCP server may have an address that the inner network has too. Its client
-  // answers to the broadcast address, or to one that the message names.
-  if (r == nullptr && has_dhcp_reply_ports(p)) return !is_plain_unicast(p.source);
-  return w.is_forged(p, Zone::outside);
+  if (p.kind == Kind::icmp_error) return w.is_forged(p, Zone::other);
+  if (r.state >= State::udp) return external_of(w.settings, p.source, 0) < kExternalsMax;
+  return w.is_forged(p, Zone::inside);
 }
 
 template <class World>
 MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
-  // To a group also a host may speak that has no address yet (RFC 2131 section 4.1).
   if (is_multicast(p.destination) || is_broadcast(p.destination))
-    return p.source.be != 0 && comes_forged(w, p, nullptr) ? refuse(Reason::spoofed_source)
-                                                           : to_stack();
+    return is_forged_to_group(w, p) ? refuse(Reason::spoofed_source) : to_stack();
   u32 index = kNoRecord;
   if (p.kind == Kind::fragment) {
     if (w.is_outer_address(p.destination)) index = w.find_fragment(p, kIn);
@@ -496,10 +505,10 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
       index = mapping_open_to(w, p, key);
   }
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
-  if (comes_forged(w, p, r)) return refuse(Reason::spoofed_source);
   if (r == nullptr || !in_force(w.settings, *r, w.now) ||
       w.settings.externals[r->external & (kExternalsMax - 1)].ifindex != w.ifindex)
     return unclaimed(w, p, parsed);
+  if (is_forged_to_record(w, p, *r)) return refuse(Reason::spoofed_source);
   bool local = r->flags & kFlagLocal;
   Verdict v{};
   Route route{};

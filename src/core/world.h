@@ -27,7 +27,7 @@
 //       How the packet stands to the slow path; what is known of its datagram.
 //   Reason may_open(const Packet& p);
 //   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);
-//   bool is_forged(const Packet& p, Zone from); bool is_second_half();
+//   bool is_forged(const Packet& p, Zone wrong); bool is_second_half();
 //   u32 hairpin_external(const Packet& p); Reason no_way(); bool has_own_flow(const Packet& p);
 //   u32 find_fragment(const Packet& p, u32 direction); (calls fragment_find)
 //   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise);

@@ -151,7 +151,7 @@ struct Engine::Hop {
   }
   u32 hairpin_external(const Packet& p) { return masq::hairpin_external(*this, p); }
   Reason no_way() { return masq::no_way(settings); }
-  bool is_forged(const Packet& p, Zone from) { return masq::is_forged(*this, p, from); }
+  bool is_forged(const Packet& p, Zone wrong) { return masq::is_forged(*this, p, wrong); }
   bool is_second_half() const { return seen_on != 0 && seen_on != ifindex; }
   bool has_own_flow(const Packet& p) { return masq::has_own_flow(*this, p); }
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }

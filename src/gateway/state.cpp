@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -61,12 +63,19 @@ Status make_run_folder() {
 
 void remove_run_folder() {
   std::error_code ignored;
-  for (const char* name : {"state.json", "state.json.new", "log", "tables", "tables.new", "lock"})
+  for (const char* name : {"state.json", "state.json.new", "config.toml", "config.toml.new", "log",
+                           "tables", "tables.new", "lock"})
     std::filesystem::remove(run_file(name), ignored);
   // Also what a `masq up` that was killed has left for its daemon: config.<process>.toml.
-  for (const auto& entry : std::filesystem::directory_iterator(run_folder(), ignored))
-    if (entry.path().filename().string().starts_with("config."))
-      std::filesystem::remove(entry.path(), ignored);
+  std::vector<std::filesystem::path> left;
+  for (std::filesystem::directory_iterator at(run_folder(), ignored), end; !ignored && at != end;
+       at.increment(ignored)) {
+    int process = 0;
+    if (sscanf(at->path().filename().c_str(), "config.%d.toml", &process) == 1 &&
+        kill(process, 0) != 0)
+      left.push_back(at->path());
+  }
+  for (const std::filesystem::path& path : left) std::filesystem::remove(path, ignored);
   std::filesystem::remove(run_folder(), ignored);
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
 }
@@ -211,14 +220,15 @@ bool is_dying(int process) {
 bool is_starting() {
   std::ifstream file(run_file("lock"));
   std::string number, word;
-  return file >> number && !(file >> word);
+  return !(file >> number >> word);
 }
 
 }  // namespace
 
 int lasting_daemon_process() {
   int daemon = daemon_process();
-  for (int i = 0; daemon > 0 && i < (is_dying(daemon) ? 250 : is_starting() ? 1000 : 0); ++i) {
+  auto turns = [&] { return daemon < 0 || !is_dying(daemon) ? (is_starting() ? 1000 : 0) : 250; };
+  for (int i = 0; daemon != 0 && i < turns(); ++i) {
     usleep(20000);
     daemon = daemon_process();
   }

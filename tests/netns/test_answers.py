@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -252,7 +253,9 @@ def test_an_up_beside_a_starting_one_answers_when_that_is_ready(lab):
 def test_down_takes_the_configuration_of_a_killed_up_away_too(lab):
     assert lab.masq("up").returncode == 0
     folder = lab.run_folder()
-    (folder / "config.4711.toml").write_text("")
+    with subprocess.Popen("true") as ended:
+        pass
+    (folder / f"config.{ended.pid}.toml").write_text("")
     assert lab.masq("down").returncode == 0
     assert not folder.exists()
 

@@ -1,11 +1,13 @@
 """Next hops on an Ethernet: who has which hardware address is the kernel's to know, and it has to
 hear that a neighbour is in use, or it would never ask after it again."""
 
+import json
 import time
 
 import pytest
+from scapy.all import IP, UDP, Ether
 
-from lab import ADDRESS, wait_until
+from lab import ADDRESS, mac_of, wait_until
 from traffic import receive_all, wait_until_it_flows
 
 S2 = ADDRESS["S2"]
@@ -62,3 +64,65 @@ def test_a_next_hop_with_another_card_is_found_though_it_is_silent(lab):
     assert OTHER_CARD not in neighbour(lab, S2)
     assert traffic.arrives(15), neighbour(lab, S2)
     wait_until(lambda: OTHER_CARD in neighbour(lab, S2), "the kernel knows the card")
+
+
+def frames_at(lab, host, count, wait_s=0.02):
+    """Source and destination of the frames in which what S6 sends to a host comes there."""
+    capture = lab.capture(host, filter_="udp dst port 9200")
+    client = lab.udp("S6", 9201)
+    for _ in range(count):
+        client.sendto(b"look at my frame", (ADDRESS[host], 9200))
+        time.sleep(wait_s)
+    return [(p.src, p.dst) for p in capture.packets()]
+
+
+def address_of(lab, host, interface):
+    return json.loads(lab.run(host, ["ip", "-j", "link", "show", interface]).stdout)[0]["address"]
+
+
+def test_frames_have_the_addresses_of_the_gateway_and_the_next_hop(lab):
+    wait_until_it_flows(lab)
+    right = (address_of(lab, "B", "out0"), address_of(lab, "S2", "eth0"))
+    assert frames_at(lab, "S2", 20) == [right] * 20
+
+
+def test_another_card_of_the_gateway_is_in_the_frames_soon(lab):
+    wait_until_it_flows(lab)
+    before = address_of(lab, "B", "out0")
+    assert {each[0] for each in frames_at(lab, "S2", 5)} == {before}
+    try:
+        lab.ip("B", f"link set out0 address {OTHER_CARD}")
+        time.sleep(0.5)
+        assert {each[0] for each in frames_at(lab, "S2", 10)} == {OTHER_CARD}
+    finally:
+        lab.ip("B", f"link set out0 address {before}")
+
+
+def test_another_card_that_the_kernel_knows_is_written_to_soon(lab):
+    wait_until_it_flows(lab)
+    assert len(frames_at(lab, "S2", 5)) == 5
+    lab.ip("B", f"neigh replace {S2} lladdr {OTHER_CARD} dev out0")
+    try:
+        time.sleep(0.5)
+        bridge = lab.capture_gateway_outside(filter_extra="udp dst port 9200")
+        client = lab.udp("S6", 9202)
+        for _ in range(10):
+            client.sendto(b"to the other card", (S2, 9200))
+            time.sleep(0.02)
+        assert {p.dst for p in bridge.packets()} == {OTHER_CARD}
+    finally:
+        lab.ip("B", f"neigh del {S2} dev out0")
+
+
+def test_what_came_to_all_on_the_link_is_not_forwarded(lab):
+    """RFC 1812 section 5.3.4: a frame to all may reach several gateways, and each would pass it on."""
+    wait_until_it_flows(lab)
+    arrived = lab.capture("S2", filter_="udp dst port 9203")
+    to_all = Ether(src=mac_of(ADDRESS["S6"]), dst="ff:ff:ff:ff:ff:ff")
+    to_us = Ether(src=mac_of(ADDRESS["S6"]), dst=address_of(lab, "B", "in0"))
+    datagram = IP(src=ADDRESS["S6"], dst=S2) / UDP(sport=9203, dport=9203) / b"who takes me?"
+    for _ in range(10):
+        lab.send_frame("S6", to_us / datagram)
+        lab.send_frame("S6", to_all / datagram)
+    time.sleep(0.2)
+    assert len(arrived.packets()) == 10

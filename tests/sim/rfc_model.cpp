@@ -275,15 +275,18 @@ bool RfcModel::belongs(u32 link, const Datagram& d) const {
          });
 }
 
-// RFC 1812 section 5.3.8: no host's address, one of the gateway's own, or of the other side.
+// RFC 1812 section 5.3.8: no host's address or one of the gateway's own.
+bool RfcModel::is_nobodys(u32 source) const {
+  return !is_plain(source) || std::find(outer.begin(), outer.end(), source) != outer.end() ||
+         std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
+           return source == l.own || source == (l.network | 255);
+         });
+}
+
+// Nor of a host on the other side.
 bool RfcModel::is_forged(u32 source, bool inside) const {
-  if (!is_plain(source)) return true;
-  const bool own = std::find(outer.begin(), outer.end(), source) != outer.end() ||
-                   std::any_of(links.begin(), links.end(), [&](const RfcLink& l) {
-                     return source == l.own || source == (l.network | 255);
-                   });
   const RfcLink* back = link_to(source);
-  return own || (back != nullptr && back->inside != inside);
+  return is_nobodys(source) || (back != nullptr && back->inside != inside);
 }
 
 // A new session (RFC 4787 REQ-1: with the external endpoint that the internal one has already).
@@ -493,7 +496,7 @@ Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
                     d.destination_port == 68 && is_plain(d.source);
   const bool forged = !again && !dhcp && is_forged(d.source, false);
   if (is_group(d.destination) && (!forged || d.source == 0)) return to_stack("it is for a group");
-  if (forged) return refuse("its source cannot be outside");
+  if (is_group(d.destination)) return refuse("its source cannot be outside");
   Key inside;
   Session* s = nullptr;
   const Session* stranger = nullptr;  // lets in by its mapping alone
@@ -519,8 +522,12 @@ Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
       if (l.index == link && l.external != of->external.address) of = nullptr;
   if (of == nullptr) {
     const Answer a = unclaimed(d, outside);
+    if (a.must == Must::stack && forged) return refuse("its source cannot be outside");
     return again && a.must == Must::stack ? refuse("it is not the gateway's") : a;
   }
+  // RFC 5508 REQ-4: an error comes from anybody on the way.
+  if (!again && (error ? is_nobodys(d.source) : is_forged(d.source, false)))
+    return refuse("its source cannot be outside");
   Answer a = to_stack("it is for the gateway itself");
   if (!of->local)
     a = going(*link_to(inside.internal.address), d, packet[2] * 256u + packet[3], false, {});

@@ -123,6 +123,7 @@ class RfcModel {
   int rank(const Key& key, u32 external, u16 port) const;
   int best_rank(const Key& key, u32 external) const;
   Filtering filtering_of(const Key& key, const Session& s) const;
+  bool is_nobodys(u32 source) const;
   bool is_forged(u32 source, bool inside) const;
   const RfcLink* hairpin_link(u64 now, const Datagram& d, bool& is_hairpin);
   const Session* let_in(const Key& outside, Key& inside) const;
