@@ -1,5 +1,5 @@
 // Blocks of external ports, one for each inner host of a network (RFC 7422): from an external port
-// alone follows whose it was, and nobody has to log mappings (RFC 6269 section 13.1).
+// alone follows whose it was, and nobody has to log mappings (RFC 6269).
 //
 // A block is a run of whole words of the pool, 128 consecutive ports each. The blocks of one
 // network after another are laid into the ranges of the pool from 1024 up, in the order of the
@@ -16,7 +16,7 @@ namespace masq {
 
 inline constexpr u32 kBlockWordsEnd = kPortWords - 1;
 
-// Hosts of the network, whose numbers are what their addresses have behind the prefix.
+// A host's number in its network: what its address has behind the prefix.
 MASQ_INLINE u32 host_number(const PortBlocks& blocks, Ipv4 host) {
   return to_host(Ipv4{host.be & ~blocks.mask.be});
 }
@@ -52,6 +52,7 @@ inline u32 lay_blocks(Settings& s) {
 
 // The block of the inner host, if it has one.
 MASQ_INLINE bool find_block(const Settings& s, Ipv4 host, PortWords& block) {
+  if (s.blocks_end == 0) return false;
   u32 words = 0, number = 0, at = 0;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortBlocksMax && words == 0; ++i) {

@@ -1,4 +1,4 @@
-"""Blocks of external ports: each inner host of a network has its own, and a port says whose it is."""
+"""Blocks of external ports: each host of a network has its own, and a port says whose it is."""
 
 import ipaddress
 import json
@@ -89,7 +89,8 @@ def test_explain_names_the_block(lab):
     for host, expected in (("S5", "ports 20224 to 20351 are 192.168.2.5's alone"), ("S6", None)):
         packet = ["explain", "udp", f"{ADDRESS[host]}:7500", f"{S2}:9"]
         text = lab.masq(*packet).stdout
-        assert re.findall(r"^ *block +(.*)$", text, re.MULTILINE) == ([expected] if expected else [])
+        named = re.findall(r"^ *block +(.*)$", text, re.MULTILINE)
+        assert named == ([expected] if expected else [])
         block = json.loads(lab.masq(*packet, "--json").stdout)["host"]["block"]
         ports = BLOCK.get(host)
         assert block == (ports and {"first_port": ports[0], "last_port": ports[-1]})
