@@ -87,8 +87,10 @@ struct KernelWorld {
       cached->generation = settings.route_generation;
       cached->ifindex = scratch.fib.ifindex;
       cached->next_hop = Ipv4{scratch.fib.ipv4_dst};
+      keep_neighbour(*cached);
     }
     out.kind = RouteKind::forward;
+    out.way = place;
     out.ifindex = cached->ifindex;
     out.next_hop = cached->next_hop;
     out.external = kExternalsMax;
@@ -97,6 +99,16 @@ struct KernelWorld {
     out.zone = to->zone;
     out.external = to->external;
     out.mtu = to->mtu;
+  }
+
+  MASQ_INLINE void keep_neighbour(CachedRoute& cached) const {
+    const Interface* to = find_interface(settings, cached.ifindex);
+    const u8* own = scratch.fib.smac;  // zero if the neighbour is unknown
+    bool known = (own[0] | own[1] | own[2] | own[3] | own[4] | own[5]) != 0;
+    bool ethernet = to != nullptr && to->link_header_length == kEthernetHeaderLength;
+    cached.neighbour = known && ethernet ? kNeighbourKnown : kNeighbourUnknown;
+    __builtin_memcpy(cached.destination_link, scratch.fib.dmac, sizeof(cached.destination_link));
+    __builtin_memcpy(cached.source_link, own, sizeof(cached.source_link));
   }
 
   // The answer is in scratch.fib.

@@ -42,6 +42,13 @@ struct Scratch {
   FragmentFound fragment;
 };
 
+// How far the neighbour's hardware address is known.
+enum Neighbour : u32 {
+  kNeighbourUnknown = 0,  // or the interface has no link header
+  kNeighbourKnown,        // but it has not been written to since the kernel was asked
+  kNeighbourUsed,
+};
+
 // What the kernel's routing said of a pair of addresses.
 struct CachedRoute {
   Ipv4 destination;
@@ -50,6 +57,9 @@ struct CachedRoute {
   u32 generation;
   u32 ifindex;
   Ipv4 next_hop;
+  u32 neighbour;  // Neighbour
+  u8 destination_link[6];
+  u8 source_link[6];
 };
 
 inline constexpr u32 kCachedRoutes = 4096;

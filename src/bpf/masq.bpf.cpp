@@ -11,7 +11,7 @@
 // must be an external address. The egress programs check again what comes on the kernel's own path.
 // License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
 #include "bpf/checksum_state.h"
-#include "bpf/kernel_world.h"
+#include "bpf/sending.h"
 #include "core/rewrite.h"
 
 namespace masq::bpf {
@@ -23,52 +23,9 @@ inline constexpr u32 kIcmpPerSecond = 200;  // and on average (RFC 1812 section 
 inline constexpr u32 kSweepTurn_ms = 4000;
 inline constexpr u32 kSweepTick_ms = 16;
 
-MASQ_INLINE Bytes bytes_of(__sk_buff* skb) {
-  // 64 bits wide from the load on: a packet pointer that has been copied as 32 bits is a number.
-  unsigned long begin = skb->data, end = skb->data_end;
-  asm volatile("" : "+r"(begin), "+r"(end));
-  return Bytes{reinterpret_cast<u8*>(begin), reinterpret_cast<u8*>(end)};
-}
-
-MASQ_INLINE Counters* counters() {
-  return first_of<Counters>(mq_counters);
-}
-
-MASQ_INLINE void count(Reason reason) {
-  Counters* c = counters();
-  // The compiler would keep six bits of it, and the verifier not see that they are few enough.
-  u32 i = opaque(static_cast<u32>(reason));
-  if (c != nullptr && i < kReasonCount) c->reasons[i] += 1;
-}
-
-MASQ_INLINE void count(Traffic what, u64 n) {
-  Counters* c = counters();
-  if (c != nullptr) c->traffic[static_cast<u32>(what)] += n;
-}
-
 extern "C" {
 u32 masq_to_slow(__sk_buff* skb, u32 hook);
-u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason);
-u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 reason);
 u32 masq_lower_mss(__sk_buff* skb, u32 hook);
-}
-
-// Counts the packet that is in the hook's scratch, and remembers it for `masq explain --last`.
-MASQ_INLINE u32 drop(__sk_buff* skb, u32 hook, Reason reason) {
-  return masq_drop(skb, hook, static_cast<u32>(reason));
-}
-
-// The same for a packet that has not been read into the scratch.
-MASQ_INLINE u32 drop_unread(__sk_buff* skb, u32 hook, Reason reason) {
-  return masq_drop_unread(skb, hook, static_cast<u32>(reason));
-}
-
-// Makes the first `wanted` bytes behind the link header readable, or as many as there are.
-MASQ_INLINE void make_readable(__sk_buff* skb, u32 l3, u32 wanted) {
-  u32 whole = l3 + wanted;
-  if (whole > skb->len) whole = skb->len;
-  Bytes bytes = bytes_of(skb);
-  if (bytes.begin + whole > bytes.end) pull_data(skb, whole);
 }
 
 MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
@@ -114,51 +71,6 @@ MASQ_INLINE bool translate(__sk_buff* skb, u32 hook, const Packet& p, const Verd
   if (!rewrite_ipv4(bytes_of(skb), p, v)) return false;
   if (v.mss_most != 0 && masq_lower_mss(skb, hook)) return false;
   return !v.translate || translate_transport(skb, p, v);
-}
-
-// Promise 1: whatever the core said, nothing goes outside but from an external address.
-MASQ_INLINE bool last_check(__sk_buff* skb, const Settings& s, u32 l3, const Verdict& v) {
-  if (v.to_zone == Zone::inside) return true;
-  Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(skb), l3);
-  return ip != nullptr && external_of(s, ip->source, v.ifindex) < kExternalsMax;
-}
-
-// A packet that has passed the last check says so to the programs at the egress by a secret in
-// the control block that tc keeps with it, so that it is not looked at twice. The secret never
-// leaves: it is wiped there.
-MASQ_INLINE void mark_passed(__sk_buff* skb, const Settings& s) {
-  skb->cb[0] = static_cast<u32>(s.passed);
-  skb->cb[1] = static_cast<u32>(s.passed >> 32);
-}
-
-MASQ_INLINE bool has_passed(__sk_buff* skb, const Settings& s) {
-  if (s.passed == 0 || skb->cb[0] != static_cast<u32>(s.passed) ||
-      skb->cb[1] != static_cast<u32>(s.passed >> 32))
-    return false;
-  skb->cb[0] = skb->cb[1] = 0;
-  return true;
-}
-
-// Has the packet to be looked at again, as if it came in on the external interface cb[2]? It says
-// so with the same secret, in place of the redirect.
-inline constexpr u32 kAgain = 0xffffffff;
-
-MASQ_INLINE u32 again(__sk_buff* skb, const Settings& s, u32 ifindex) {
-  mark_passed(skb, s);
-  skb->cb[2] = ifindex;
-  return kAgain;
-}
-
-// What came without a link header gets an empty one: the redirect takes one off, and loses packets
-// that have none.
-MASQ_INLINE u32 send_to(__sk_buff* skb, const KernelWorld& w, u32 l3, u32 ifindex, Ipv4 next_hop) {
-  if (l3 == 0 && change_head(skb, kEthernetHeaderLength, 0))
-    return drop(skb, w.hook, Reason::internal_error);
-  mark_passed(skb, w.settings);
-  bpf_redir_neigh neighbour = {};
-  neighbour.nh_family = kAddressFamilyIpv4;
-  neighbour.ipv4_nh = next_hop.be;
-  return static_cast<u32>(redirect_neigh(ifindex, &neighbour, sizeof(neighbour), 0));
 }
 
 MASQ_INLINE bool icmp_allowed(Ticks now) {
@@ -260,7 +172,7 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
   if (!last_check(skb, w.settings, p.l3, v)) return drop(skb, w.hook, Reason::egress_guard);
   count_translated(skb, v, p.l3);
   if (v.action == Action::hairpin) return again(skb, w.settings, v.ifindex);
-  return send_to(skb, w, p.l3, v.ifindex, v.next_hop);
+  return forward_to(skb, w, p.l3, v);
 }
 
 // A frame with a VLAN tag belongs to the VLAN's own interface. But the tag of VLAN 0 only carries a

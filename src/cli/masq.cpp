@@ -196,7 +196,7 @@ int up(const Config& config, bool from_file) {
   Heard heard = hear(pipe_fds[0], why_not);
   close(pipe_fds[0]);
   unlink(path.c_str());  // if the daemon has not made it its own
-  if (heard == Heard::already) return is_running_already(config, from_file, daemon_process());
+  if (heard == Heard::already) return up(config, from_file);  // another was quicker
   if (heard == Heard::nothing) {
     if (why_not.empty()) why_not = last_words();
     Result<NetworkState> network = read_network();

@@ -108,6 +108,7 @@ MASQ_INLINE Verdict send(const Route& route, Verdict v) {
   v.action = Action::forward;
   v.ifindex = route.ifindex;
   v.next_hop = route.next_hop;
+  v.way = route.way;
   v.to_zone = route.zone;
   return v;
 }

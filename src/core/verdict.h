@@ -36,7 +36,10 @@ struct Verdict {
     u16 slow_mtu;  // slow: it is to be cut to this size; 0: fits
     u16 mss_most;  // else, of a SYN: what its MSS option may say at most, host order; 0: anything
   };
-  Ipv4 icmp_source;
+  union {
+    Ipv4 icmp_source;
+    u32 way;  // forward: as in Route
+  };
   u32 ifindex;
   Ipv4 next_hop;
   Zone to_zone;    // where `forward` leads
@@ -57,6 +60,7 @@ struct Route {
   Ipv4 next_hop;
   u32 external;  // of an outside interface
   u32 mtu;       // 0: unknown
+  u32 way;       // the shell's: where it remembers the rest
 };
 
 }  // namespace masq

@@ -134,6 +134,7 @@ int run_daemon(const Config& config, int ready_fd) {
   for (const std::string& remark : remarks) say(ready_fd, remark);
   if (!gateway) return give_up(ready_fd, gateway.error());
   if (Status status = keep_config(config); !status) tell("masqd: " + status.error().sentence);
+  if (Status status = note_ready(*lock); !status) tell("masqd: " + status.error().sentence);
   if (ready_fd != STDERR_FILENO) {
     say(ready_fd, kReady);
     close(ready_fd);

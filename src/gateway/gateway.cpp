@@ -692,7 +692,11 @@ Result<std::vector<std::string>> take_down() {
   if (lock->owner != 0) return error("masqd (process {}) does not end.", lock->owner);
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
+  const bool is_there =
+      gateway_is_there(*network) || find_holder() != 0 || find_slow_process() != 0;
   Result<SavedState> saved = load_state();
+  if (is_there && access(run_file("state.json").c_str(), F_OK) != 0)
+    saved = error("{} has gone.", run_file("state.json"));
   SavedState state;
   if (saved) {
     state = *saved;
@@ -700,7 +704,7 @@ Result<std::vector<std::string>> take_down() {
     state.guard = user_tables_exist();
     remarks.push_back(saved.error().sentence);
   }
-  if (!gateway_is_there(*network) && find_holder() == 0 && find_slow_process() == 0) {
+  if (!is_there) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");
     return remarks;

@@ -61,9 +61,12 @@ Status make_run_folder() {
 
 void remove_run_folder() {
   std::error_code ignored;
-  for (const char* name : {"state.json", "state.json.new", "config.toml", "config.toml.new", "log",
-                           "tables", "tables.new", "lock"})
+  for (const char* name : {"state.json", "state.json.new", "log", "tables", "tables.new", "lock"})
     std::filesystem::remove(run_file(name), ignored);
+  // Also what a `masq up` that was killed has left for its daemon: config.<process>.toml.
+  for (const auto& entry : std::filesystem::directory_iterator(run_folder(), ignored))
+    if (entry.path().filename().string().starts_with("config."))
+      std::filesystem::remove(entry.path(), ignored);
   std::filesystem::remove(run_folder(), ignored);
   std::filesystem::remove("/run/masq", ignored);  // only if it is empty
 }
@@ -176,6 +179,11 @@ Result<DaemonLock> take_daemon_lock() {
   return lock;
 }
 
+Status note_ready(const DaemonLock& lock) {
+  if (write(lock.fd.get(), "ready\n", 6) == 6) return Done{};
+  return error("{} cannot be written ({}).", run_file("lock"), strerror(errno));
+}
+
 int daemon_process() {
   Fd fd(open(run_file("lock").c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd || flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return 0;
@@ -200,11 +208,17 @@ bool is_dying(int process) {
   return !has_memory;
 }
 
+bool is_starting() {
+  std::ifstream file(run_file("lock"));
+  std::string number, word;
+  return file >> number && !(file >> word);
+}
+
 }  // namespace
 
 int lasting_daemon_process() {
   int daemon = daemon_process();
-  for (int i = 0; i < 250 && daemon > 0 && is_dying(daemon); ++i) {
+  for (int i = 0; daemon > 0 && i < (is_dying(daemon) ? 250 : is_starting() ? 1000 : 0); ++i) {
     usleep(20000);
     daemon = daemon_process();
   }

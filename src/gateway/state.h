@@ -1,7 +1,8 @@
 // What must be known to undo what was done, kept in /run/masq/net-<inode of the network
 // namespace>/:
 //
-//   lock         held by the daemon while it lives; its process number is inside
+//   lock         held by the daemon while it lives; its process number is inside, and whether it is
+//                ready
 //   state.json   sysctls as they were, qdiscs that masq made, the holder's process number, the
 //                gateway's interfaces
 //   config.toml  the configuration of the running gateway
@@ -58,9 +59,12 @@ struct DaemonLock {
   int owner = 0;  // who holds it, if not we
 };
 Result<DaemonLock> take_daemon_lock();
+// From now on packets are translated.
+Status note_ready(const DaemonLock& lock);
 // The living daemon's process number, or 0.
 int daemon_process();
-// The same, but if it has been killed and is only not gone yet, waits for that (5 seconds at most).
+// The same, but waits for one that has been killed and is only not gone yet (5 seconds at most),
+// and for one that is starting (20 seconds at most).
 int lasting_daemon_process();
 
 // Makes `secret` the one that is kept on this machine, or keeps it if there is none yet.

@@ -238,10 +238,33 @@ def test_masqd_tells_its_version_and_its_name(lab):
         assert [line[:7] for line in done.stderr.splitlines()] == ["masqd: "], done.stderr
 
 
-def test_down_names_what_a_damaged_state_may_leave(lab):
+def test_an_up_beside_a_starting_one_answers_when_that_is_ready(lab):
+    masq = BINARIES / "masq"
+    for _ in range(3):
+        ups = [lab.popen("B", ["sh", "-c", f"{masq} up >/dev/null && {masq} mappings"])
+               for _ in range(4)]
+        for each in ups:
+            said, _ = each.communicate(timeout=30)
+            assert each.returncode == 0, said
+        assert lab.masq("down").returncode == 0
+
+
+def test_down_takes_the_configuration_of_a_killed_up_away_too(lab):
+    assert lab.masq("up").returncode == 0
+    folder = lab.run_folder()
+    (folder / "config.4711.toml").write_text("")
+    assert lab.masq("down").returncode == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["{", None])
+def test_down_names_what_a_damaged_state_may_leave(lab, damage):
     assert lab.masq("up").returncode == 0
     lab.kill_daemon()
-    (lab.run_folder() / "state.json").write_text("{")
+    if damage is None:
+        (lab.run_folder() / "state.json").unlink()
+    else:
+        (lab.run_folder() / "state.json").write_text(damage)
     down = lab.masq("down")
     assert down.returncode == 0
     for word in ("net.ipv4.conf.out0.arp_announce", "net.ipv4.conf.lo.forwarding",
