@@ -134,7 +134,8 @@ eight tries found none. TCP connections then share ports; of them only those are
 a remote endpoint to which every port leads already, or for which 64 tries found none. The sender
 gets "communication administratively prohibited" (RFC 5508 REQ-8). See `masq mappings` for who has
 them. Shorter `udp_s` frees ports sooner; a narrower `net.ipv4.ip_local_port_range` leaves more to
-mappings, at the next start.""",
+mappings, at the next start. A host that has a block of ports (`port_blocks`) gets none but those;
+`masq explain` of its packet names them, and those that have no block get what blocks leave.""",
     "host_flows": """\
 One inner host has as many flows as one may have (`host_flows`), and wanted another. What it has
 goes on, and other hosts are not concerned. The sender gets "communication administratively

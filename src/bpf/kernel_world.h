@@ -16,6 +16,7 @@ MASQ_INLINE T* first_of(Map& map) {
 }
 
 extern "C" {
+u32 masq_find_port_words(u32 hook);
 u32 masq_choose_port(u32 hook, u32 i);
 u32 masq_take_chosen(__sk_buff* skb, u32 hook, u32 i, u32 chosen);
 u32 masq_take_record(u32 start_bit);
@@ -136,6 +137,7 @@ struct KernelWorld {
   MASQ_INLINE Reason hold_host() { return static_cast<Reason>(masq_hold_host(hook)); }
   MASQ_INLINE void settle_host(Reason reason) { masq_settle_host(hook, static_cast<u32>(reason)); }
   MASQ_INLINE Reason prepare_flow() { return static_cast<Reason>(masq_prepare_flow(skb, hook)); }
+  MASQ_INLINE void find_port_words() { masq_find_port_words(hook); }
   MASQ_INLINE u32 choose_port(u32 i) { return masq_choose_port(hook, i); }
   MASQ_INLINE u32 take_chosen(u32 i, u32 chosen) { return masq_take_chosen(skb, hook, i, chosen); }
   MASQ_INLINE u32 take_record(u32 start_bit) { return masq_take_record(start_bit); }

@@ -10,17 +10,9 @@
 // Every packet that is sent on passes one last check (`last_check`): towards outside its source
 // must be an external address. The egress programs check again what comes on the kernel's own path.
 // License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
+#include "bpf/checksum_state.h"
 #include "bpf/sending.h"
 #include "core/rewrite.h"
-
-namespace masq::bpf {
-extern "C" void* bpf_cast_to_kern_ctx(void*) __attribute__((section(".ksyms"), weak));
-}
-
-// The one field that the program context does not show. Found by its name in the running kernel.
-struct sk_buff {
-  unsigned char ip_summed : 2;
-};
 
 namespace masq::bpf {
 
@@ -50,28 +42,6 @@ MASQ_INLINE Reason read_packet(__sk_buff* skb, u32 l3, Packet& p) {
   p.window_scale = 0xff;
   if (reason == Reason::none && syn && !p.options) read_syn_options(bytes_of(skb), p);
   return reason;
-}
-
-// Says whether the kernel keeps account of a checksum of this packet: one that is still to be
-// completed (kPartial) or one of all bytes (kComplete). Unknown where neither way of asking is
-// there.
-enum class Checksum : u32 { none = 0, unnecessary, complete, partial, unknown };
-
-MASQ_INLINE Checksum checksum_state(__sk_buff* skb) {
-  sk_buff* kernel = reinterpret_cast<sk_buff*>(skb);
-  if (__builtin_preserve_field_info(kernel->ip_summed, 1) != 1) return Checksum::unknown;
-  u32 offset = __builtin_preserve_field_info(kernel->ip_summed, 0);
-  u32 left = __builtin_preserve_field_info(kernel->ip_summed, 4);
-  u32 right = __builtin_preserve_field_info(kernel->ip_summed, 5);
-  u8 byte = 0;
-  if (bpf_cast_to_kern_ctx != nullptr) {
-    byte = *(static_cast<const u8*>(bpf_cast_to_kern_ctx(skb)) + offset);
-  } else if (probe_read_kernel(&byte, 1, reinterpret_cast<const u8*>(skb) + offset)) {
-    // Before Linux 6.2 the context of a program at tc is the kernel's packet as well, but may only
-    // be looked at from afar.
-    return Checksum::unknown;
-  }
-  return static_cast<Checksum>(static_cast<u64>(byte) << left >> right);
 }
 
 MASQ_INLINE bool translate_transport(__sk_buff* skb, const Packet& p, const Verdict& v) {
@@ -288,6 +258,15 @@ __attribute__((noinline)) u32 masq_prepare_flow(__sk_buff* skb, u32 hook) {
   if (!open_tables<kRecords | kInnerSlots | kPlaces | kPorts | kHosts | kShared>(w.tables))
     return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(prepare_flow(w));
+}
+
+__attribute__((noinline)) u32 masq_find_port_words(u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 0;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  find_port_words(w);
+  return 0;
 }
 
 __attribute__((noinline)) u32 masq_choose_port(u32 hook, u32 i) {

@@ -5,6 +5,7 @@
 
 #include "cli/advice.h"
 #include "cli/report.h"
+#include "core/blocks.h"
 #include "core/flows.h"
 #include "policy/config.h"
 
@@ -209,13 +210,22 @@ json limit_json(u32 now, u32 max) {
   return {{"now", now}, {"max", max == 0 ? json(nullptr) : json(max)}};
 }
 
+// The ports that the host alone has.
+json block_json(const Settings& s, Ipv4 host) {
+  PortWords block{};
+  if (!find_block(s, host, block)) return nullptr;
+  u32 first = block.first * kWordPorts;
+  return {{"first_port", first}, {"last_port", first + block.count * kWordPorts - 1}};
+}
+
 // What the inner host that sends it has, and may have.
 json host_json(const Prediction& it, const Settings& s) {
   if (!it.host) return nullptr;
   return {{"address", to_text(it.packet.source)},
           {"flows", limit_json(host_count(it.host->flows), s.host_flows)},
           {"ports", limit_json(it.host->mappings, s.host_ports)},
-          {"opening", limit_json(it.host->opening, s.host_opening)}};
+          {"opening", limit_json(it.host->opening, s.host_opening)},
+          {"block", block_json(s, it.packet.source)}};
 }
 
 const char* icmp_error_words(const Verdict& v) {
@@ -430,6 +440,11 @@ std::string explanation_text(const json& e, bool with_advice) {
          fmt::format("{} of {} flows", e["flows_now"].get<u32>(), e["flows_max"].get<u32>()));
   }
   if (e["host"].is_object() && concerns_host(e)) line("host", host_line(e["host"]));
+  if (e["host"].is_object() && e["host"]["block"].is_object())
+    line("block",
+         fmt::format("ports {} to {} are {}'s alone", e["host"]["block"]["first_port"].get<u32>(),
+                     e["host"]["block"]["last_port"].get<u32>(),
+                     e["host"]["address"].get<std::string>()));
   if (e["filter"].is_string()) line("filter", e["filter"]);
   if (e["route"].is_object()) {
     u32 mtu = e["route"]["mtu"];

@@ -135,6 +135,7 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   for (const HostLimit& limit : kHostLimits)
     differs(config.*limit.asked && *(config.*limit.asked) != s.*limit.used, limit.key);
   differs(asks_for_other_ports(config, s), "external_ports");
+  differs(asks_for_other_blocks(config, s), "port_blocks");
   differs(config.ipv6 != Ipv6Mode::automatic && (config.ipv6 == Ipv6Mode::block) != s.block_ipv6,
           "ipv6");
   differs((from_file || config.mss_clamp != kMssByMtu) && config.mss_clamp != s.mss_clamp,
@@ -242,7 +243,7 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
 // What can be said to `masq up`.
 struct UpOptions {
   std::string config_path, filtering, ipv6, datapath, external_ports;
-  std::vector<std::string> external, external_addresses, internal, filtering_for;
+  std::vector<std::string> external, external_addresses, internal, filtering_for, port_blocks;
   u32 flows_max = 0;
   std::optional<u32> host_limits[std::size(kHostLimits)];
   std::string mss_clamp;
@@ -288,6 +289,11 @@ void add_options(CLI::App& command, UpOptions& o) {
                   "External ports for inner hosts, as 20000-29999; all but the gateway's own if "
                   "not given")
       ->type_name("RANGE");
+  command
+      .add_option("--port-block", o.port_blocks,
+                  "External ports for each inner host of a network alone, as 192.168.2.0/24=128; "
+                  "may be given again")
+      ->type_name("NET=PORTS");
   add_host_options(command, o);
   command
       .add_option(
@@ -319,6 +325,13 @@ int up_with(UpOptions o) {
     std::size_t equals = rule.find('=');
     std::string mode = equals == std::string::npos ? "" : rule.substr(equals + 1);
     if (Status status = add_filtering_for(config, rule.substr(0, equals), mode); !status)
+      return misuse(status.error().sentence);
+  }
+  if (!o.port_blocks.empty()) config.port_blocks.clear();
+  for (const std::string& blocks : o.port_blocks) {
+    std::size_t equals = blocks.find('=');
+    std::string ports = equals == std::string::npos ? "" : blocks.substr(equals + 1);
+    if (Status status = add_port_blocks(config, blocks.substr(0, equals), ports); !status)
       return misuse(status.error().sentence);
   }
   for (std::size_t i = 0; i < std::size(kHostLimits); ++i)

@@ -7,6 +7,7 @@
 #include <map>
 #include <tuple>
 
+#include "core/blocks.h"
 #include "core/flows.h"
 #include "core/slow.h"
 #include "gateway/gateway.h"
@@ -227,6 +228,29 @@ json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
   return out;
 }
 
+// The networks whose inner hosts have blocks of ports, and where in the pool these lie.
+json port_blocks_json(const Settings& s) {
+  json out = json::array();
+  for (const PortBlocks& blocks : s.port_blocks) {
+    if (blocks.words == 0) continue;
+    json runs = json::array();
+    u32 host = 0;
+    for (const BlockRun& run : blocks.runs) {
+      if (run.blocks == 0) continue;
+      runs.push_back({{"first_host", to_text(ipv4_from_host(to_host(blocks.network) + host))},
+                      {"first_port", run.first * kWordPorts},
+                      {"last_port", (run.first + run.blocks * blocks.words) * kWordPorts - 1}});
+      host += run.blocks;
+    }
+    out.push_back(
+        {{"network", fmt::format("{}/{}", to_text(blocks.network), std::popcount(blocks.mask.be))},
+         {"ports_per_host", blocks.words * kWordPorts},
+         {"hosts", host},
+         {"ranges", runs}});
+  }
+  return out;
+}
+
 bool can_carry(const json& interface) {
   return interface["state"] == "up" && !interface["address"].is_null();
 }
@@ -278,6 +302,8 @@ json status_json(const AnyDatapath& datapath) {
       out["filtering_for"].push_back(
           {{"network", fmt::format("{}/{}", to_text(rule.network), std::popcount(rule.mask.be))},
            {"filtering", filtering_name(static_cast<Filtering>(rule.filtering))}});
+  out["port_blocks"] = port_blocks_json(s);
+  out["ports_without_block"] = shared_ports(s, words_behind_blocks(s, true));
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
   out["interfaces"] =
       interfaces_json(datapath, network, state ? state->interfaces : OurInterfaces{});
@@ -391,6 +417,19 @@ std::string headline(const json& status) {
 
 namespace {
 
+// The network, and for each range the formula that leads from a port to its host.
+std::string port_blocks_text(const json& blocks) {
+  const u32 each = blocks["ports_per_host"];
+  std::string text =
+      fmt::format("  blocks    {}, {} ports for each of {} hosts\n",
+                  blocks["network"].get<std::string>(), each, blocks["hosts"].get<u32>());
+  for (const json& range : blocks["ranges"])
+    text += fmt::format("            ports {0} to {1}: host = {2} + (port - {0}) / {3}\n",
+                        range["first_port"].get<u32>(), range["last_port"].get<u32>(),
+                        range["first_host"].get<std::string>(), each);
+  return text;
+}
+
 std::string interface_text(const json& interface) {
   std::string trouble = trouble_of(interface);
   const auto shared = interface["shared_addresses"].get<std::vector<std::string>>();
@@ -446,6 +485,10 @@ std::string status_text(const json& status) {
   for (const json& rule : status["filtering_for"])
     line(fmt::format("            {} for {}", rule["filtering"].get<std::string>(),
                      rule["network"].get<std::string>()));
+  for (const json& blocks : status["port_blocks"]) text += port_blocks_text(blocks);
+  if (!status["port_blocks"].empty())
+    line(fmt::format("            all others share {} ports from 1024 up",
+                     number(status["ports_without_block"])));
   line(fmt::format("  IPv6      {}", status["ipv6"] == "left"
                                          ? "left to the kernel"
                                          : "blocked between inside and outside"));

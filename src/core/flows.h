@@ -15,14 +15,14 @@
 // Before all that the flow is counted at its inner host, which may have reached a limit (hosts.h).
 //
 // Sharing a port. When no external port is free, a TCP flow shares one: it gets no mapping, and any
-// port of the pool that nobody has towards its remote endpoint. The outer key tells the flows of
-// one port apart, so no two records may have the same, and this is how: a record is put into the
-// outer index as `claiming`, which no look-up takes for a flow; then its twin is looked for; only
-// without one does it come into force. Of two that claim a key at the same moment at least one has
-// been put in before the other one looks, so never both stay; both may retreat, and look for
-// another port. A flow of a mapping does the same, because a sharing flow may have the mapping's
-// port towards that remote endpoint: then it shares another port itself. UDP and ICMP never share;
-// the programs that speak them rely on one external endpoint.
+// port of the pool, or of its host's block, that nobody has towards its remote endpoint. The outer
+// key tells the flows of one port apart, so no two records may have the same, and this is how: a
+// record is put into the outer index as `claiming`, which no look-up takes for a flow; then its
+// twin is looked for; only without one does it come into force. Of two that claim a key at the same
+// moment at least one has been put in before the other one looks, so never both stay; both may
+// retreat, and look for another port. A flow of a mapping does the same, because a sharing flow may
+// have the mapping's port towards that remote endpoint: then it shares another port itself. UDP and
+// ICMP never share; the programs that speak them rely on one external endpoint.
 //
 // Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
 // the same lock by the sweeper (or by the maker that wants its place in the index), and with the
@@ -34,6 +34,7 @@
 // section 3.
 #pragma once
 
+#include "core/blocks.h"
 #include "core/hosts.h"
 #include "core/reasons.h"
 #include "core/table.h"
@@ -69,6 +70,8 @@ struct Making {
   bool share;            // the flow shares its external port: `port` is not held
   u8 attempt;            // 0, 1, ...: each throws other dice
   u8 empty;              // a bit for each kind of try that has found the pool empty
+  bool low;              // the port should be one below 1024
+  PortWords words;       // else, or if there is none, one of these
   u16 held[kPortTries];  // ports that were taken and may not be used; 0: none, no socket's port
 };
 
@@ -79,20 +82,29 @@ MASQ_INLINE u32 kind_of_try(u32 i, bool low) {
   return i < kPortTries / 2 ? 0 : i < kPortTries * 3 / 4 ? 1 : last + (i & 1);
 }
 
-MASQ_INLINE bool wants_low_port(const NewFlow& n) {
-  return to_host(n.inner.near_port) < 1024 && n.inner.protocol != kProtocolIcmp;
+// Where the endpoint of w.new_flow may have its external port: into w.making. A host with a block
+// has no others, the low ones included. What the gateway itself sends has none, whatever its
+// address.
+template <class World>
+MASQ_INLINE void find_port_words(World& w) {
+  const NewFlow& n = w.new_flow;
+  Making& m = w.making;
+  bool halves = n.inner.protocol != kProtocolIcmp;
+  PortWords block{};
+  bool own = !(n.flags & kFlagLocal) && find_block(w.settings, n.inner.near_address, block);
+  m.words = own ? block : words_behind_blocks(w.settings, halves);
+  m.low = !own && halves && to_host(n.inner.near_port) < 1024;
 }
 
 // Try number `i` for the external port of the endpoint of w.new_flow; as port_find_free.
 template <class World>
 MASQ_INLINE u32 choose_port(World& w, u32 i) {
   const NewFlow& n = w.new_flow;
-  bool low = wants_low_port(n);
-  u32 kind = kind_of_try(i, low);
+  u32 kind = kind_of_try(i, w.making.low);
   u32 dice = w.making.attempt * kPortTries + i + 1;
+  PortWords words = w.making.low && kind < 2 ? kLowPorts : w.making.words;
   return port_find_free(pool_of(w.tables, n.external, n.inner.protocol),
-                        to_host(n.inner.near_port) ^ (kind & 1), low && kind < 2,
-                        n.inner.protocol == kProtocolIcmp,
+                        to_host(n.inner.near_port) ^ (kind & 1), words,
                         keyed_hash(w.settings.secret, w.making.mapping_hash, dice));
 }
 
@@ -121,7 +133,7 @@ MASQ_INLINE bool is_port_of_socket(World& w, u32 port) {
 template <class World>
 MASQ_INLINE u32 choose_shared_port(World& w, u32 i) {
   u64 random = keyed_hash(w.settings.secret, w.making.hash, w.making.attempt);
-  u32 port = shared_port_at(w.settings, random, i);
+  u32 port = shared_port_at(w.settings, w.making.words, random, i);
   if (port == kNothing || is_taken_outside(w, port) || is_port_of_socket(w, port)) return kNothing;
   return port;
 }
@@ -129,10 +141,9 @@ MASQ_INLINE u32 choose_shared_port(World& w, u32 i) {
 // A port to share, kNothing if none was found. Nothing is taken.
 template <class World>
 MASQ_INLINE u32 find_shared_port(World& w) {
-  u32 found = kNothing, ports = shared_ports(w.settings);
+  u32 found = kNothing;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kShareTries && i < ports && found == kNothing; ++i)
-    found = w.choose_shared_port(i);
+  for (u32 i = 0; i < kShareTries && found == kNothing; ++i) found = w.choose_shared_port(i);
   return found;
 }
 
@@ -158,16 +169,16 @@ MASQ_INLINE u32 take_external_port(World& w) {
   Making& m = w.making;
   PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
   // Not again: somebody who shares it may have it towards the same remote endpoint.
-  if (n.keep_port && m.attempt == 0 && port_take(pool, to_host(n.inner.near_port)))
-    return to_host(n.inner.near_port);
-  bool low = wants_low_port(n);
+  u16 own = to_host(n.inner.near_port);
+  if (n.keep_port && m.attempt == 0 && !is_for_blocks(w.settings, own) && port_take(pool, own))
+    return own;
   m.empty = 0;
   u32 found = kNothing;
 #pragma clang loop unroll(full)
   for (u32 i = 0; i < kPortTries; ++i) m.held[i] = 0;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortTries && found == kNothing; ++i) {
-    u32 kind = kind_of_try(i, low);
+    u32 kind = kind_of_try(i, m.low);
     if ((m.empty >> kind) & 1) continue;
     u32 chosen = w.choose_port(i);
     if (chosen == kNothing) m.empty |= static_cast<u8>(1u << kind);
@@ -446,6 +457,7 @@ MASQ_INLINE Reason prepare_flow(World& w) {
     if (m.permission == kNoRecord) return Reason::flow_table_full;
   }
   Reason reason = Reason::none;
+  if (mapping == kNoRecord || m.share) w.find_port_words();
   if (mapping == kNoRecord && !m.share) {
     reason = take_port_for_host(w);
     m.share = reason == Reason::ports_exhausted && n.inner.protocol == kProtocolTcp;

@@ -70,6 +70,22 @@ struct PortRange {
 
 inline constexpr u32 kPoolRangesMax = 4;
 
+// The inner hosts of a network have blocks of external ports, each one of its own (blocks.h).
+inline constexpr u32 kPortBlocksMax = 8;
+// Blocks of a network that lie one after another, in one range of the pool.
+struct BlockRun {
+  u16 first;   // word of the pool where the first one begins (port_pool.h)
+  u16 blocks;  // how many; their words lie without gaps
+};
+struct PortBlocks {
+  Ipv4 network;
+  Ipv4 mask;
+  u16 words;  // of one block; 0: nothing is said here
+  u16 reserved;
+  BlockRun runs[kPoolRangesMax];
+};
+static_assert(sizeof(PortBlocks) == 28);
+
 // Another filtering for the inner hosts of a network; the first rule that fits counts.
 inline constexpr u32 kFilterRulesMax = 16;
 struct FilterRule {
@@ -111,14 +127,17 @@ struct Settings {
   u32 host_new_per_s;  // new flows a second (RFC 6888 REQ-4C)
   u32 host_new_burst;  // and at once
   u32 slow_ifindex;    // the device that leads to the slow path; 0: there is none
+  u32 blocks_end;      // the word of the pool behind the last block; 0: there are no blocks
+  u32 unused;
+  PortBlocks port_blocks[kPortBlocksMax];
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
   Interface interfaces[kInterfacePlaces];
 };
 
-static_assert(sizeof(Settings) == 128 + sizeof(FilterRule) * kFilterRulesMax +
-                                      sizeof(External) * kExternalsMax +
-                                      sizeof(Interface) * kInterfacePlaces);
+static_assert(sizeof(Settings) ==
+              136 + sizeof(PortBlocks) * kPortBlocksMax + sizeof(FilterRule) * kFilterRulesMax +
+                  sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacePlaces);
 
 // Who may send to the mappings of this inner host?
 MASQ_INLINE u8 filtering_of(const Settings& s, Ipv4 internal) {

@@ -21,6 +21,7 @@
 //   u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i);
 //   Reason hold_host(); void settle_host(Reason reason);
 //   Reason prepare_flow(); Reason link_flow();
+//   void find_port_words();
 //   u32 choose_port(u32 i); u32 take_chosen(u32 i, u32 chosen); u32 choose_shared_port(u32 i);
 //   bool is_taken_outside(u32 port);
 //   SlowSide slow; FragmentFound fragment;

@@ -103,6 +103,7 @@ class Audit {
     check_host_of(i, r);
     if (r.mapping != kNoRecord) return check_held(i, r, r.mapping, true);
     const u32 port = to_host(r.external_port);
+    check_block_of(i, r);
     if (r.protocol != kProtocolTcp || port < kShareFirst || !in_pool(s_, port))
       report("port", "flow %u of protocol %u has port %u without a mapping", i, r.protocol, port);
   }
@@ -143,6 +144,19 @@ class Audit {
         (m.external & (kExternalsMax - 1)) * kPoolProtocols + pool_protocol(m.protocol);
     if (!holders_.emplace(pool << 16 | to_host(m.external_port), i).second)
       report("port", "port %u of pool %u has two mappings", to_host(m.external_port), pool);
+    check_block_of(i, m);
+  }
+
+  // A port says whose it is: it lies in its host's block, or of the others in none.
+  void check_block_of(u32 i, const Record& r) {
+    const u32 port = to_host(r.external_port);
+    PortWords block{};
+    const bool own = !(r.flags & kFlagLocal) && find_block(s_, r.internal_address, block);
+    const bool inside =
+        port / kWordPorts >= block.first && port / kWordPorts < block.first + block.count;
+    if (own ? !inside : is_for_blocks(s_, static_cast<u16>(port)))
+      report("block", "record %u has port %u, which is %s block", i, port,
+             own ? "not in its host's" : "in another's");
   }
 
   void check_slots(const u32* slots, bool inner) {

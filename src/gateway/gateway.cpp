@@ -209,6 +209,9 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
     if (asks_for_other_ports(config, kept))
       remarks.push_back(
           "The running gateway keeps its external ports; `masq down` first to change them.");
+    if (asks_for_other_blocks(config, kept))
+      remarks.push_back(
+          "The running gateway keeps its port blocks; `masq down` first to change them.");
     take_over_settings(*settings, kept);
     set_host_limits(kept, config);
     remarks.push_back(fmt::format("Took over the running gateway with {} flows.",

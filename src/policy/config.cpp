@@ -17,13 +17,16 @@
 #define TOML_EXCEPTIONS 1
 #include <toml++/toml.h>
 
+#include "core/blocks.h"
+
 namespace masq {
 namespace {
 
 using Report = std::function<void(const toml::node&, std::string)>;
 
-// The last line of each interface's name.
+// The last line of each interface's name, and the one of the blocks' table, which is no such name.
 using NameLines = std::map<std::string, u32>;
+constexpr const char* kPortBlocksLine = "/port_blocks";
 
 // As the kernel has it (dev_valid_name).
 bool may_be_a_name(const std::string& name) {
@@ -117,6 +120,17 @@ void read_filtering_for(const toml::node& node, Config& config, const Report& wr
   }
 }
 
+void read_port_blocks(const toml::node& node, Config& config, const Report& wrong) {
+  const auto* table = node.as_table();
+  if (table == nullptr) return wrong(node, "`port_blocks` must be a table, [port_blocks].");
+  for (const auto& [network, value] : *table) {
+    const auto* ports = value.as_integer();
+    Status status = add_port_blocks(config, std::string(network.str()),
+                                    ports != nullptr ? std::to_string(ports->get()) : "");
+    if (!status) wrong(value, status.error().sentence);
+  }
+}
+
 void read_external_addresses(const toml::node& node, Config& config, const Report& wrong) {
   const auto* many = node.as_array();
   if (many == nullptr) return wrong(node, "`external_addresses` must be a list of addresses.");
@@ -155,6 +169,9 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
       wrong(node, "`filtering` must be \"apdf\", \"adf\" or \"eif\".");
   } else if (key == "filtering_for") {
     read_filtering_for(node, config, wrong);
+  } else if (key == "port_blocks") {
+    lines[kPortBlocksLine] = static_cast<u32>(node.source().begin.line);
+    read_port_blocks(node, config, wrong);
   } else if (key == "ipv6") {
     if (auto mode = ipv6_named(word))
       config.ipv6 = *mode;
@@ -184,7 +201,9 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
   }
 }
 
-std::vector<ConfigMistake> check_names(const Config& config, const NameLines& lines) {
+Status check_port_blocks(const Config& config);
+
+std::vector<ConfigMistake> check_whole(const Config& config, const NameLines& lines) {
   std::vector<ConfigMistake> mistakes;
   auto wrong = [&](const std::string& name, std::string sentence) {
     auto line = lines.find(name);
@@ -202,13 +221,15 @@ std::vector<ConfigMistake> check_names(const Config& config, const NameLines& li
   for (const std::string& name : config.external)
     if (std::find(config.internal.begin(), config.internal.end(), name) != config.internal.end())
       wrong(name, fmt::format("{} cannot be external and internal at once.", name));
+  if (Status status = check_port_blocks(config); !status)
+    wrong(kPortBlocksLine, status.error().sentence);
   return mistakes;
 }
 
 }  // namespace
 
 std::vector<ConfigMistake> check_config(const Config& config) {
-  return check_names(config, {});
+  return check_whole(config, {});
 }
 
 namespace {
@@ -292,6 +313,51 @@ Status set_pool(Settings& s, const Config& config) {
   return Done{};
 }
 
+std::string network_text(Ipv4 network, u32 length) {
+  char text[INET_ADDRSTRLEN];
+  return fmt::format("{}/{}", inet_ntop(AF_INET, &network.be, text, sizeof text), length);
+}
+
+// Lays the blocks into the pool, the large ones first, which fit least easily, so that it does not
+// matter in which order they were named. The network without room is the answer, null if all fit.
+const PortBlocksFor* lay_networks(Settings& s, std::vector<PortBlocksFor>& networks) {
+  std::sort(networks.begin(), networks.end(), [](const PortBlocksFor& a, const PortBlocksFor& b) {
+    return a.ports != b.ports ? a.ports > b.ports : to_host(a.network) < to_host(b.network);
+  });
+  for (std::size_t i = 0; i < networks.size() && i < kPortBlocksMax; ++i)
+    s.port_blocks[i] = {networks[i].network,
+                        mask_of(networks[i].length),
+                        static_cast<u16>(networks[i].ports / kWordPorts),
+                        0,
+                        {}};
+  const u32 no_room = lay_blocks(s);
+  return no_room == kPortBlocksMax ? nullptr : &networks[no_room];
+}
+
+Status set_port_blocks(Settings& s, const Config& config) {
+  std::vector<PortBlocksFor> networks = config.port_blocks;
+  const PortBlocksFor* no_room = lay_networks(s, networks);
+  if (no_room == nullptr) return Done{};
+  const PortBlocksFor asked = *no_room;
+  for (u32 ports = asked.ports - kWordPorts; ports != 0; ports -= kWordPorts) {
+    std::vector<PortBlocksFor> smaller = config.port_blocks;
+    for (PortBlocksFor& each : smaller)
+      if (same(each.network, asked.network)) each.ports = ports;
+    if (Settings tried = s; lay_networks(tried, smaller) == nullptr)
+      return error("There is no room for {} external ports for each host of {}; {} would fit.",
+                   asked.ports, network_text(asked.network, asked.length), ports);
+  }
+  return error("There is no room for {} external ports for each host of {}; name a smaller one.",
+               asked.ports, network_text(asked.network, asked.length));
+}
+
+// Do the blocks fit? What else is wrong with the external ports says who starts the gateway.
+Status check_port_blocks(const Config& config) {
+  Settings s{};
+  if (config.port_blocks.empty() || !set_pool(s, config)) return Done{};
+  return set_port_blocks(s, config);
+}
+
 }  // namespace
 
 std::string filtering_name(Filtering filtering) {
@@ -312,17 +378,28 @@ std::optional<Filtering> filtering_named(const std::string& name) {
   return std::nullopt;
 }
 
-Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering) {
+namespace {
+
+// "192.168.2.0/24", or one address.
+Status read_network(const std::string& network, Ipv4& address, u32& length) {
   std::size_t slash = network.find('/');
   std::string digits = slash == std::string::npos ? "32" : network.substr(slash + 1);
-  Ipv4 address{};
   bool number = digits.size() >= 1 && digits.size() <= 2 &&
                 digits.find_first_not_of("0123456789") == std::string::npos;
-  u32 length = number ? static_cast<u32>(std::stoul(digits)) : 33;
+  length = number ? static_cast<u32>(std::stoul(digits)) : 33;
   if (length > 32 || inet_pton(AF_INET, network.substr(0, slash).c_str(), &address.be) != 1)
     return error("`{}` is not an IPv4 address or network like 192.168.2.0/24.", network);
   if ((address.be & ~mask_of(length).be) != 0)
     return error("`{}` has bits behind its prefix; write the network's first address.", network);
+  return Done{};
+}
+
+}  // namespace
+
+Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering) {
+  Ipv4 address{};
+  u32 length = 0;
+  if (Status status = read_network(network, address, length); !status) return status;
   std::optional<Filtering> named = filtering_named(filtering);
   if (!named) return error("The filtering for `{}` must be \"apdf\", \"adf\" or \"eif\".", network);
   for (const FilteringFor& other : config.filtering_for)
@@ -331,6 +408,27 @@ Status add_filtering_for(Config& config, const std::string& network, const std::
   if (config.filtering_for.size() >= kFilterRulesMax)
     return error("There are more than {} networks with a filtering of their own.", kFilterRulesMax);
   config.filtering_for.push_back({address, length, *named});
+  return Done{};
+}
+
+Status add_port_blocks(Config& config, const std::string& network, const std::string& ports) {
+  PortBlocksFor added{};
+  if (Status status = read_network(network, added.network, added.length); !status) return status;
+  const char* const end = ports.data() + ports.size();
+  auto [rest, no_number] = std::from_chars(ports.data(), end, added.ports);
+  if (no_number != std::errc{} || rest != end || added.ports == 0 ||
+      added.ports % kWordPorts != 0 || added.ports > kBlockPortsMax)
+    return error("The ports for each host of `{}` must be a multiple of {} up to {}.", network,
+                 kWordPorts, kBlockPortsMax);
+  for (const PortBlocksFor& other : config.port_blocks) {
+    const u32 mask = mask_of(std::min(added.length, other.length)).be;
+    if (((added.network.be ^ other.network.be) & mask) == 0)
+      return error("The port blocks for `{}` and {} have hosts in common.", network,
+                   network_text(other.network, other.length));
+  }
+  if (config.port_blocks.size() >= kPortBlocksMax)
+    return error("There are more than {} networks with port blocks.", kPortBlocksMax);
+  config.port_blocks.push_back(added);
   return Done{};
 }
 
@@ -362,6 +460,17 @@ bool differ_in_filtering_for(const Config& a, const Config& b) {
 bool asks_for_other_ports(const Config& config, const Settings& s) {
   return config.external_ports && (config.external_ports->first != s.pool[0].first ||
                                    config.external_ports->last != s.pool[0].last);
+}
+
+bool asks_for_other_blocks(const Config& config, const Settings& s) {
+  Settings asked{};
+  std::vector<PortBlocksFor> networks = config.port_blocks;
+  lay_networks(asked, networks);
+  return !std::equal(std::begin(asked.port_blocks), std::end(asked.port_blocks),
+                     std::begin(s.port_blocks), [](const PortBlocks& one, const PortBlocks& other) {
+                       return same(one.network, other.network) && same(one.mask, other.mask) &&
+                              one.words == other.words;
+                     });
 }
 
 Status add_external_address(Config& config, const std::string& text) {
@@ -418,7 +527,7 @@ ParsedConfig parse_config(const std::string& text) {
                                fmt::format("This is not TOML: {}.", mistake.description())});
     return parsed;
   }
-  for (ConfigMistake& mistake : check_names(parsed.config, lines))
+  for (ConfigMistake& mistake : check_whole(parsed.config, lines))
     parsed.mistakes.push_back(mistake);
   std::sort(parsed.mistakes.begin(), parsed.mistakes.end(), [](const auto& a, const auto& b) {
     return std::tie(a.line, a.sentence) < std::tie(b.line, b.sentence);
@@ -471,10 +580,13 @@ std::string to_toml(const Config& config) {
   table.insert("filtering", modes[config.filtering]);
   toml::table filtering_for;
   for (const FilteringFor& rule : config.filtering_for) {
-    filtering_for.insert(fmt::format("{}/{}", dotted(rule.network), rule.length),
-                         modes[rule.filtering]);
+    filtering_for.insert(network_text(rule.network, rule.length), modes[rule.filtering]);
   }
   if (!filtering_for.empty()) table.insert("filtering_for", filtering_for);
+  toml::table port_blocks;
+  for (const PortBlocksFor& each : config.port_blocks)
+    port_blocks.insert(network_text(each.network, each.length), each.ports);
+  if (!port_blocks.empty()) table.insert("port_blocks", port_blocks);
   if (config.flows_max != 0) table.insert("flows_max", config.flows_max);
   for (const HostLimit& limit : kHostLimits)
     if (config.*limit.asked) table.insert(limit.key, *(config.*limit.asked));
@@ -527,6 +639,7 @@ Result<Settings> settings_for(const Config& config) {
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
   set_filtering(s, config);
   if (Status status = set_pool(s, config); !status) return status.error();
+  if (Status status = set_port_blocks(s, config); !status) return status.error();
   set_host_limits(s, config);
   return s;
 }

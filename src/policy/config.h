@@ -20,6 +20,13 @@ struct FilteringFor {
   Filtering filtering;
 };
 
+// A block of external ports for each inner host of a network.
+struct PortBlocksFor {
+  Ipv4 network;
+  u32 length;
+  u32 ports;  // of each host
+};
+
 struct Config {
   std::vector<std::string> external;     // empty: found by the default route
   std::vector<std::string> internal;     // empty: found by private addresses
@@ -27,6 +34,7 @@ struct Config {
   std::string datapath = "auto";
   Filtering filtering = kFilterAddressAndPort;
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
+  std::vector<PortBlocksFor> port_blocks;   // at most kPortBlocksMax, without common hosts
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
   u32 flows_max = 0;                        // 0: by the machine's memory
   std::optional<PortRange> external_ports;  // none: all that the gateway's sockets are not given
@@ -79,6 +87,8 @@ std::optional<Ipv6Mode> ipv6_named(const std::string& name);
 std::optional<Filtering> filtering_named(const std::string& name);
 // Adds "192.168.2.0/24" (or one address) with "apdf", "adf" or "eif"; else says what is wrong.
 Status add_filtering_for(Config& config, const std::string& network, const std::string& filtering);
+// Adds "192.168.2.0/24" with "128"; else says what is wrong.
+Status add_port_blocks(Config& config, const std::string& network, const std::string& ports);
 // Adds an address that inner hosts may get; else says what is wrong.
 Status add_external_address(Config& config, const std::string& address);
 // Do two configurations name other external addresses, or other filterings for some hosts?
@@ -86,6 +96,8 @@ bool differ_in_addresses(const Config& a, const Config& b);
 bool differ_in_filtering_for(const Config& a, const Config& b);
 // Does the configuration name other external ports than these settings have?
 bool asks_for_other_ports(const Config& config, const Settings& settings);
+// Likewise other blocks of them?
+bool asks_for_other_blocks(const Config& config, const Settings& settings);
 
 // Takes "20000-29999" for the external ports; else says what is wrong.
 Status set_external_ports(Config& config, const std::string& range);
@@ -93,8 +105,9 @@ Status set_external_ports(Config& config, const std::string& range);
 // "auto", "off" or a number.
 std::optional<u16> mss_clamp_named(const std::string& name);
 
-inline constexpr u32 kMssMin = 88;     // below that Linux takes no MSS for meant
-inline constexpr u32 kMssMax = 65495;  // of the largest IPv4 datagram
+inline constexpr u32 kBlockPortsMax = 8192;  // in steps of kWordPorts
+inline constexpr u32 kMssMin = 88;           // below that Linux takes no MSS for meant
+inline constexpr u32 kMssMax = 65495;        // of the largest IPv4 datagram
 // What a limit per host is where it is not given: a part of the whole, but no less than what an
 // ordinary host may need.
 inline constexpr u32 kHostFlowsPart = 4, kHostOpeningPart = 8, kHostPortsPart = 4;

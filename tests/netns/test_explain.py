@@ -746,7 +746,8 @@ def test_what_a_host_has_and_may_have(lab, gateway):
     for n in range(4):
         said = explain(lab, *words)
         assert said["host"] == {"address": S6, "flows": {"now": n, "max": 50},
-                                "ports": {"now": n, "max": 3}, "opening": {"now": 0, "max": None}}
+                                "ports": {"now": n, "max": 3}, "opening": {"now": 0, "max": None},
+                                "block": None}
         text = lab.masq("explain", *words).stdout
         assert f"  host      {S6} had {n} of 50 flows, {n} of 3 external ports, 0 opening " in text
         assert (said["reason"] == "host_ports") == (n == 3), said

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <functional>
 
+#include "core/blocks.h"
 #include "core/flows.h"
 #include "core/fragments.h"
 #include "engine/verify.h"
@@ -171,7 +172,7 @@ class Player {
       play_packet(line);
     } else if (first == "at") {
       set_time(word(line, 1));
-    } else if (first == "pool" || first == "flows_max" || first == "clock") {
+    } else if (first == "pool" || first == "ports" || first == "flows_max" || first == "clock") {
       if (!gateways_.empty()) throw TextError{first + " must stand before the first packet"};
       before_start(line);
     } else if (first == "host_limit") {
@@ -217,6 +218,8 @@ class Player {
       base_ticks_ = number(word(line, 1));
     } else if (line.words[0] == "flows_max") {
       settings_.flows_max = number(word(line, 1));
+    } else if (line.words[0] == "ports") {
+      lay_out(word(line, 1));
     } else {
       for (u32 i = 0; i < kPoolRangesMax; ++i) {
         settings_.pool[i] = {1, 0};
@@ -229,6 +232,21 @@ class Player {
     const std::size_t dash = w.find('-');
     return {static_cast<u16>(number(w.substr(0, dash))),
             static_cast<u16>(number(w.substr(dash + 1)))};
+  }
+
+  // "192.168.2.0/24=128": blocks of external ports for its hosts; after the pool.
+  void lay_out(const std::string& blocks) {
+    const std::size_t equals = blocks.find('=');
+    const u16 words = static_cast<u16>(number(blocks.substr(equals + 1)) / kWordPorts);
+    const auto [network, mask] = network_of(blocks.substr(0, equals));
+    settings_.port_blocks[blocks_++] = {network, mask, words, 0, {}};
+    if (lay_blocks(settings_) != kPortBlocksMax) throw TextError{"there is no room for " + blocks};
+  }
+
+  std::pair<Ipv4, Ipv4> network_of(const std::string& w) const {
+    const std::size_t slash = w.find('/');
+    const u32 length = number(w.substr(slash + 1));
+    return {address_of(w.substr(0, slash)), Ipv4{length == 0 ? 0 : swap32(~0u << (32 - length))}};
   }
 
   void play_settings(const Line& line) {
@@ -294,17 +312,14 @@ class Player {
   }
 
   void play_filter(const Line& line) {
-    const std::string& network = word(line, 1);
-    const std::size_t slash = network.find('/');
-    const u32 length = number(network.substr(slash + 1));
-    const u32 mask = length == 0 ? 0 : swap32(~0u << (32 - length));
+    const auto [network, mask] = network_of(word(line, 1));
     const std::string& mode = word(line, 2);
     const u8 filtering = mode == "eif"   ? kFilterNone
                          : mode == "adf" ? kFilterAddress
                                          : kFilterAddressAndPort;
     for_all([&](Gateway& g) {
       FilterRule& rule = g.settings().filters[filters_];
-      rule = {address_of(network.substr(0, slash)), Ipv4{mask}, 1, filtering, {}};
+      rule = {network, mask, 1, filtering, {}};
       g.settings().filters_open = 1;
     });
     ++filters_;
@@ -670,7 +685,7 @@ class Player {
   u64 base_ticks_ = 1000000000;
   u64 time_ns_ = 0;
   u32 packets_ = 0;
-  u32 filters_ = 0;
+  u32 filters_ = 0, blocks_ = 0;
   SlowKind back_ = kSlowAsked;  // of the packet at hand, if it comes back from the slow path
   bool outward_ = false;        // it came in inside
 };

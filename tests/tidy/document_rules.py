@@ -51,11 +51,12 @@ json flows_json(const D& d) {
 
 # Section of docs/json.md -> the file and the functions that make it.
 JSON_MAKERS = {
-    "status": ("src/cli/report.cpp", ("status_json",)),
+    "status": ("src/cli/report.cpp", ("status_json", "port_blocks_json")),
     "flows": ("src/cli/report.cpp", ("flows_json",)),
     "mappings": ("src/cli/report.cpp", ("mappings_json",)),
     "explain": ("src/cli/explanation.cpp",
-                ("explanation_json", "flow_of", "mapping_of", "host_json", "limit_json")),
+                ("explanation_json", "flow_of", "mapping_of", "host_json", "block_json",
+                 "limit_json")),
     "explain --last": ("src/cli/explanation.cpp", ("last_json",)),
 }
 

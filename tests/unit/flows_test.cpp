@@ -477,6 +477,92 @@ TEST_F(Sharing, EqualsAMap) {
 
 // --- and again for itself ------------------------------------------------------------------------
 
+// Four hosts have a block of 128 ports each: host n those from 30080 + 128 n. The rest of the pool
+// is from 30592 on.
+class InBlocks : public Sharing {
+ protected:
+  InBlocks() {
+    set_pool(30000, 31999);
+    settings.port_blocks[2] = {ipv4_from_host(0xc0a80200), ipv4_from_host(~3u), 1, 0, {}};
+    EXPECT_EQ(lay_blocks(settings), kPortBlocksMax);
+    settings.flows_max = 4000;
+    start(8192);
+  }
+  static u32 first_of(u32 host) { return 30080 + 128 * host; }
+  static constexpr u32 kRest = 30592;
+};
+
+TEST_F(InBlocks, AHostHasEveryPortOfItsBlockAndNoOther) {
+  for (const u32 host : {0u, 3u, 1u}) {
+    std::set<u32> ports;
+    for (u16 i = 0; i < 128; ++i) {
+      const u16 inner = static_cast<u16>(i % 3 == 0 ? 100 + i : 5000 + i);  // low ones too
+      const u16 given = port(flow(key_of(host, inner, 1, 9)));
+      ASSERT_TRUE(given >= first_of(host) && given < first_of(host) + 128) << given;
+      ports.insert(given);
+      if (i < 32) {
+        ASSERT_EQ(given & 1, inner & 1);
+      }
+    }
+    EXPECT_EQ(ports.size(), 128u);
+    EXPECT_EQ(refusal(key_of(host, 6000, 1, 9)), Reason::ports_exhausted);
+    EXPECT_EQ(refusal(key_of(host, 600, 1, 9)), Reason::ports_exhausted);
+  }
+  const u16 neighbour = port(flow(key_of(2, 5000, 1, 9)));
+  EXPECT_TRUE(neighbour >= first_of(2) && neighbour < first_of(3)) << neighbour;
+  audit();
+}
+
+TEST_F(InBlocks, TheOthersHaveWhatIsLeft) {
+  for (u32 i = 0; i < 32000 - kRest; ++i) {
+    const u16 given = port(flow(key_of(4, static_cast<u16>(5000 + i), 1, 9)));
+    ASSERT_TRUE(given >= kRest && given < 32000) << given;
+  }
+  EXPECT_EQ(refusal(key_of(200, 5000, 1, 9)), Reason::ports_exhausted);
+  EXPECT_EQ(port(flow(key_of(3, 5000, 1, 9))) / 128u, first_of(3) / 128u);
+  audit();
+}
+
+TEST_F(InBlocks, TcpSharesWithinTheBlock) {
+  for (u32 i = 0; i < 128; ++i) EXPECT_FALSE(shares(tcp(3, static_cast<u16>(5000 + i), 1)));
+  std::set<u32> ports;
+  for (u32 i = 0; i < 60; ++i) {
+    const u32 index = tcp(3, static_cast<u16>(6000 + i), 2);
+    EXPECT_TRUE(shares(index));
+    ASSERT_EQ(port(index) / 128u, first_of(3) / 128u);
+    ports.insert(port(index));
+  }
+  EXPECT_EQ(ports.size(), 60u);
+  EXPECT_EQ(tcp_refusal(3, 7000, 1), Reason::ports_exhausted);
+  EXPECT_EQ(port(tcp(2, 5000, 1)) / 128u, first_of(2) / 128u);
+  audit();
+}
+
+TEST_F(InBlocks, AreTheSameForIdentifiersAndForEachExternalAddress) {
+  for (u16 i = 0; i < 20; ++i) {
+    const Key query = key_of(1, i, 1, 0, kProtocolIcmp);
+    EXPECT_EQ(port(flow(query, State::icmp)) / 128u, first_of(1) / 128u);
+    EXPECT_GE(port(flow(key_of(9, i, 1, 0, kProtocolIcmp), State::icmp)), kRest);
+    EXPECT_EQ(port(flow(key_of(1, 5000 + i, 1, 9), State::udp, 2)) / 128u, first_of(1) / 128u);
+  }
+  audit();
+}
+
+// What the gateway itself sends from a port that is for blocks gets another one.
+TEST_F(InBlocks, AreNotForTheGateway) {
+  for (const u32 own : {30464u, 30591u, 30592u, 31999u}) {
+    Key key = key_of(1, static_cast<u16>(own), 1, 9);
+    key.near_address = settings.externals[0].address;
+    world->new_flow = NewFlow{key, 0, State::udp, kFlagLocal, true};
+    world->making.hash = key_hash(settings, key, kOut);
+    ASSERT_EQ(make_flow(*world), Reason::none);
+    const u16 given = port(world->making.flow);
+    EXPECT_GE(given, kRest);
+    EXPECT_EQ(given == own, own >= kRest) << own;
+  }
+  audit();
+}
+
 TEST_F(Flows, PortsOfSocketsAreNotGiven) {
   set_pool(40000, 40003);
   start();

@@ -49,6 +49,15 @@ TEST(BitPool, EqualsASet) {
   }
 }
 
+// The halves, the whole, and blocks: of one word, over the border of two words of hints, at the
+// end.
+constexpr PortWords kSearched[] = {kLowPorts, kHighPorts, kWholePool, {77, 1},
+                                   {60, 10},  {64, 64},   {448, 64},  {100, 412}};
+
+bool lies_in(PortWords words, u32 port) {
+  return port >> 7 >= words.first && port >> 7 < words.first + words.count;
+}
+
 class Ports : public testing::Test {
  protected:
   std::unique_ptr<PortPool> pool = std::make_unique<PortPool>();
@@ -74,21 +83,16 @@ TEST_F(Ports, EqualASet) {
   }
 }
 
-TEST_F(Ports, FindKeepsParityAndHalf) {
+TEST_F(Ports, FindKeepsParityAndWords) {
   for (u32 i = 0; i < 200000; ++i) {
     const u32 parity = i & 1;
-    const bool low = i & 2, whole = i & 4;
-    const u32 port = port_find_free(*pool, parity, low, whole, random());
+    const PortWords words = kSearched[(i >> 1) % std::size(kSearched)];
+    const u32 port = port_find_free(*pool, parity, words, random());
     if (port == kNothing) continue;
     ASSERT_LT(port, 65536u);
     ASSERT_FALSE(port_is_used(*pool, static_cast<u16>(port)));
     ASSERT_EQ(port & 1, parity);
-    if (low) {
-      ASSERT_LT(port, 1024u);
-    }
-    if (!low && !whole) {
-      ASSERT_GE(port, 1024u);
-    }
+    ASSERT_TRUE(lies_in(words, port)) << port;
     if (i % 4 == 0) port_take(*pool, static_cast<u16>(port));
   }
 }
@@ -99,11 +103,11 @@ TEST_F(Ports, FindsTheLastFreeOne) {
   for (int i = 0; i < 20000; ++i) {
     const u16 port = static_cast<u16>(random());
     port_give(*pool, port);
-    const bool low = port < 1024;
-    ASSERT_EQ(port_find_free(*pool, port & 1, low, false, random()), port);
-    ASSERT_EQ(port_find_free(*pool, port & 1, false, true, random()), port);
-    ASSERT_EQ(port_find_free(*pool, ~port & 1, low, false, random()), kNothing);
-    ASSERT_EQ(port_find_free(*pool, port & 1, !low, false, random()), kNothing);
+    for (const PortWords words : kSearched) {
+      ASSERT_EQ(port_find_free(*pool, port & 1, words, random()),
+                lies_in(words, port) ? port : kNothing);
+      ASSERT_EQ(port_find_free(*pool, ~port & 1, words, random()), kNothing);
+    }
     port_take(*pool, port);
   }
 }
@@ -117,11 +121,11 @@ TEST_F(Ports, AMisledSearchSetsTheHintRight) {
   u32 found = 40000;
   for (u32 i = 0; i < 1000 && found == 40000; ++i) {
     before = random();
-    found = port_find_free(*pool, 0, false, false, before);
+    found = port_find_free(*pool, 0, kHighPorts, before);
   }
   EXPECT_EQ(found, kMisled);
-  EXPECT_EQ(port_find_free(*pool, 0, false, false, before), 40000u);
-  EXPECT_EQ(port_find_free(*pool, 0, false, false, random()), 40000u);
+  EXPECT_EQ(port_find_free(*pool, 0, kHighPorts, before), 40000u);
+  EXPECT_EQ(port_find_free(*pool, 0, kHighPorts, random()), 40000u);
 }
 
 // The ports that a flow tries to share: of a small pool all of them, of a large one some that are
@@ -143,20 +147,41 @@ TEST(SharedPorts, AreOfThePoolAndSpread) {
     for (u32 n = 0; n < 1000; ++n) {
       std::set<u32> seen;
       const u64 dice = random();
-      for (u32 i = 0; i < kShareTries; ++i) {
-        const u32 port = shared_port_at(s, dice, i);
+      ASSERT_EQ(shared_port_at(s, kHighPorts, dice, c.ports), kNothing);
+      for (u32 i = 0; i < kShareTries && i < c.ports; ++i) {
+        const u32 port = shared_port_at(s, kHighPorts, dice, i);
         ASSERT_TRUE(port >= 1024 && in_pool(s, port)) << port;
         seen.insert(port);
       }
       ASSERT_EQ(seen.size(), c.ports < kShareTries ? c.ports : kShareTries);
-      first.insert(shared_port_at(s, dice, 0));
+      first.insert(shared_port_at(s, kHighPorts, dice, 0));
     }
     EXPECT_GE(first.size(), c.ports < 100 ? c.ports : 950u) << "the first one can be guessed";
   }
   Settings low{};
   for (PortRange& range : low.pool) range = {1, 0};
   low.pool[0] = {512, 1023};
-  EXPECT_EQ(shared_port_at(low, 0, 0), kNothing);
+  EXPECT_EQ(shared_port_at(low, kHighPorts, 0, 0), kNothing);
+}
+
+// Those of a block, from its first to its last port; and what a range has of the words behind.
+TEST(SharedPorts, AreOfTheBlock) {
+  Settings s{};
+  for (PortRange& range : s.pool) range = {1, 0};
+  s.pool[1] = {1024, 32767};
+  s.pool[2] = {61000, 65535};
+  std::mt19937_64 random(6);
+  const std::pair<PortWords, PortRange> cases[] = {{{9, 1}, {1152, 1279}},
+                                                   {{255, 1}, {32640, 32767}},
+                                                   {{250, 12}, {32000, 32767}},
+                                                   {{470, 42}, {61000, 65535}}};
+  for (const auto& [words, range] : cases) {
+    std::set<u32> seen;
+    for (u32 n = 0; n < 20000; ++n) seen.insert(shared_port_at(s, words, random(), n % 64));
+    EXPECT_EQ(*seen.begin(), range.first);
+    EXPECT_EQ(*seen.rbegin(), range.last);
+    EXPECT_EQ(shared_ports(s, words), range.last - range.first + 1u);
+  }
 }
 
 // RFC 6056: every port is chosen as often as any other, also those behind a long run of used ones.
@@ -169,12 +194,31 @@ TEST_F(Ports, ChoiceIsSpread) {
   for (const u32 port : free) port_give(*pool, static_cast<u16>(port));
   std::map<u32, u32> hits;
   for (u32 i = 0; i < kEach * free.size(); ++i)
-    ++hits[port_find_free(*pool, 0, false, false, random())];
+    ++hits[port_find_free(*pool, 0, kHighPorts, random())];
   double chi = 0;
   for (const u32 port : free) chi += (hits[port] - 64.0) * (hits[port] - 64.0) / kEach;
   const double freedom = static_cast<double>(free.size()) - 1;
   EXPECT_LT(chi, freedom + 5 * std::sqrt(2 * freedom));
   EXPECT_LT(hits[61000], 2 * kEach);
+}
+
+// The same in a block, of which an eighth is used.
+TEST_F(Ports, ChoiceInABlockIsSpread) {
+  constexpr PortWords kBlock{62, 4};
+  constexpr u32 kEach = 1000;
+  std::vector<u32> free;
+  for (u32 port = kBlock.first * kWordPorts; lies_in(kBlock, port); port += 2)
+    if (port % 256 >= 32)
+      free.push_back(port);
+    else
+      port_take(*pool, static_cast<u16>(port));
+  std::map<u32, u32> hits;
+  for (u32 i = 0; i < kEach * free.size(); ++i) ++hits[port_find_free(*pool, 0, kBlock, random())];
+  ASSERT_EQ(hits.size(), free.size());
+  double chi = 0;
+  for (const u32 port : free) chi += (hits[port] - 1000.0) * (hits[port] - 1000.0) / kEach;
+  const double freedom = static_cast<double>(free.size()) - 1;
+  EXPECT_LT(chi, freedom + 5 * std::sqrt(2 * freedom));
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ struct TestWorld {
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
+  void find_port_words() { masq::find_port_words(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_chosen(u32 i, u32 chosen) { return masq::take_chosen(*this, i, chosen); }
   u32 take_record(u32 start_bit) { return record_take(tables, start_bit); }

@@ -199,6 +199,7 @@ struct Processor : test::TestWorld {
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason so_far) { masq::settle_host(*this, so_far); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
+  void find_port_words() { masq::find_port_words(*this); }
   u32 choose_port(u32 i) { return masq::choose_port(*this, i); }
   u32 take_chosen(u32 i, u32 chosen) { return masq::take_chosen(*this, i, chosen); }
   u32 choose_shared_port(u32 i) { return masq::choose_shared_port(*this, i); }
