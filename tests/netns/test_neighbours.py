@@ -60,10 +60,14 @@ def test_a_next_hop_with_another_card_is_found_though_it_is_silent(lab):
     wait_until_it_flows(lab)
     traffic = Steady(lab)
     assert traffic.arrives(1)
-    lab.ip("S2", f"link set eth0 address {OTHER_CARD}")
-    assert OTHER_CARD not in neighbour(lab, S2)
-    assert traffic.arrives(15), neighbour(lab, S2)
-    wait_until(lambda: OTHER_CARD in neighbour(lab, S2), "the kernel knows the card")
+    try:
+        lab.ip("S2", f"link set eth0 address {OTHER_CARD}")
+        assert OTHER_CARD not in neighbour(lab, S2)
+        assert traffic.arrives(15), neighbour(lab, S2)
+        wait_until(lambda: OTHER_CARD in neighbour(lab, S2), "the kernel knows the card")
+    finally:
+        lab.ip("S2", f"link set eth0 address {mac_of(S2)}")
+        lab.ip("B", "neigh flush dev out0")
 
 
 def frames_at(lab, host, count, wait_s=0.02):
@@ -96,6 +100,7 @@ def test_another_card_of_the_gateway_is_in_the_frames_soon(lab):
         assert {each[0] for each in frames_at(lab, "S2", 10)} == {OTHER_CARD}
     finally:
         lab.ip("B", f"link set out0 address {before}")
+        lab.ip("S2", "neigh flush dev eth0")
 
 
 def test_another_card_that_the_kernel_knows_is_written_to_soon(lab):
@@ -115,7 +120,7 @@ def test_another_card_that_the_kernel_knows_is_written_to_soon(lab):
 
 
 def test_what_came_to_all_on_the_link_is_not_forwarded(lab):
-    """RFC 1812 section 5.3.4: a frame to all may reach several gateways, and each would pass it on."""
+    """RFC 1812 section 5.3.4: what is for all may reach several gateways, and each would pass it on."""
     wait_until_it_flows(lab)
     arrived = lab.capture("S2", filter_="udp dst port 9203")
     to_all = Ether(src=mac_of(ADDRESS["S6"]), dst="ff:ff:ff:ff:ff:ff")

@@ -1,8 +1,9 @@
 // The bit pool and the port pool against sets.
-#include "core/port_pool.h"
+#include "core/blocks.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -187,38 +188,26 @@ TEST(SharedPorts, AreOfTheBlock) {
 // RFC 6056: every port is chosen as often as any other, also those behind a long run of used ones.
 TEST_F(Ports, ChoiceIsSpread) {
   constexpr u32 kEach = 64;
-  exclude_all_but(1, 0);
-  std::vector<u32> free;
-  for (u32 port = 1024; port < 65536; port += 2)
-    if (port <= 32767 || port >= 61000) free.push_back(port);
-  for (const u32 port : free) port_give(*pool, static_cast<u16>(port));
-  std::map<u32, u32> hits;
-  for (u32 i = 0; i < kEach * free.size(); ++i)
-    ++hits[port_find_free(*pool, 0, kHighPorts, random())];
-  double chi = 0;
-  for (const u32 port : free) chi += (hits[port] - 64.0) * (hits[port] - 64.0) / kEach;
-  const double freedom = static_cast<double>(free.size()) - 1;
-  EXPECT_LT(chi, freedom + 5 * std::sqrt(2 * freedom));
-  EXPECT_LT(hits[61000], 2 * kEach);
-}
-
-// The same in a block, of which an eighth is used.
-TEST_F(Ports, ChoiceInABlockIsSpread) {
-  constexpr PortWords kBlock{62, 4};
-  constexpr u32 kEach = 1000;
-  std::vector<u32> free;
-  for (u32 port = kBlock.first * kWordPorts; lies_in(kBlock, port); port += 2)
-    if (port % 256 >= 32)
-      free.push_back(port);
-    else
-      port_take(*pool, static_cast<u16>(port));
-  std::map<u32, u32> hits;
-  for (u32 i = 0; i < kEach * free.size(); ++i) ++hits[port_find_free(*pool, 0, kBlock, random())];
-  ASSERT_EQ(hits.size(), free.size());
-  double chi = 0;
-  for (const u32 port : free) chi += (hits[port] - 1000.0) * (hits[port] - 1000.0) / kEach;
-  const double freedom = static_cast<double>(free.size()) - 1;
-  EXPECT_LT(chi, freedom + 5 * std::sqrt(2 * freedom));
+  for (const auto& ranges : std::vector<std::vector<PortRange>>{
+           {{1024, 32767}, {61000, 65535}}, {{20000, 29999}}, {{20000, 20999}}, {{50000, 50255}}}) {
+    Settings s{};
+    for (PortRange& range : s.pool) range = {1, 0};
+    std::copy(ranges.begin(), ranges.end(), std::begin(s.pool));
+    *pool = {};
+    exclude_all_but(1, 0);
+    std::vector<u32> free;
+    for (u32 port = 0; port < 65536; port += 2)
+      if (in_pool(s, static_cast<u16>(port))) free.push_back(port);
+    for (const u32 port : free) port_give(*pool, static_cast<u16>(port));
+    std::map<u32, u32> hits;
+    const PortWords words = words_behind_blocks(s, true);
+    for (u32 i = 0; i < kEach * free.size(); ++i) ++hits[port_find_free(*pool, 0, words, random())];
+    double chi = 0;
+    for (const u32 port : free) chi += (hits[port] - 64.0) * (hits[port] - 64.0) / kEach;
+    const double freedom = static_cast<double>(free.size()) - 1;
+    EXPECT_LT(chi, freedom + 5 * std::sqrt(2 * freedom)) << "from " << ranges[0].first;
+    EXPECT_LT(hits[ranges.back().first], 2 * kEach);
+  }
 }
 
 }  // namespace
