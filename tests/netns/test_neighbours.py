@@ -120,7 +120,7 @@ def test_another_card_that_the_kernel_knows_is_written_to_soon(lab):
 
 
 def test_what_came_to_all_on_the_link_is_not_forwarded(lab):
-    """RFC 1812 section 5.3.4: what is for all may reach several gateways, and each would pass it on."""
+    """RFC 1812 section 5.3.4: what is for all reaches several gateways; each would pass it on."""
     wait_until_it_flows(lab)
     arrived = lab.capture("S2", filter_="udp dst port 9203")
     to_all = Ether(src=mac_of(ADDRESS["S6"]), dst="ff:ff:ff:ff:ff:ff")
