@@ -52,7 +52,8 @@ has a wrong address, or it lies behind another inner router whose network this m
 to: add the route, for example `ip route add 192.168.5.0/24 via 192.168.2.9`. If neither is so, some
 program on the inner network forges addresses. Or somebody outside has sent under an inner address,
 one of the gateway's own, or one that no host has: a forgery, about which nothing needs to be
-done.""",
+done. Only where the outer network really has addresses that the inner one has too, as some
+providers' machines do, the inner network needs other ones.""",
     "not_for_us": """\
 Somebody outside sends packets for other addresses to this gateway, perhaps for the inner network
 itself, to find out whether it is there. Nothing needs to be done. If a provider routes further
