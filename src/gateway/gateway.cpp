@@ -393,8 +393,13 @@ Status Gateway::close_kernel_path(const NetworkState& network) {
       if (zone == Zone::inside) inside.push_back(link.name);
       if (zone == Zone::other && !uplink && link.name != kSlowName) others.push_back(link.name);
     }
-    for (const std::string& name : interfaces_.closed)
-      if (const Link* link = our_link(network, name)) closed.push_back(link->name);
+    // Also what has gone: the kernel would forward for it in the moment when it comes back.
+    for (const std::string& name : interfaces_.internal)
+      if (our_link(network, name) == nullptr) inside.push_back(name);
+    for (const std::string& name : interfaces_.closed) {
+      const Link* link = our_link(network, name);
+      closed.push_back(link != nullptr ? link->name : name);
+    }
     if (inside != belted_inside_ || others != belted_others_ || closed != belted_closed_ ||
         !state_.belt) {
       if (Status status = put_on_belt(inside, others, closed); !status) return status;

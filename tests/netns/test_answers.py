@@ -209,6 +209,25 @@ def test_a_take_over_uses_what_is_named_and_keeps_the_rest(lab):
         after["interfaces"]) == 2
 
 
+def test_a_full_table_leaves_open_connections_alone(lab):
+    assert lab.masq("up", "--flows-max", "16", "--host-flows", "0").returncode == 0
+    wait_until_it_flows(lab)
+    listener, client = lab.tcp("S2", 9300, listen=True), lab.tcp("S4")
+    client.connect((ADDRESS["S2"], 9300))
+    server, _ = listener.accept()
+    filler = lab.udp("S6")
+    for port in range(20000, 20040):
+        filler.sendto(b"a flow each", (ADDRESS["S2"], port))
+    wait_until(lambda: status(lab)["flows"]["now"] == 16, "the table is full")
+    assert lab.dropped("flow_table_full") > 0
+    for sender, receiver in ((client, server), (server, client)):
+        sender.sendall(b"still here")
+        assert receiver.recv(100) == b"still here"
+    late = lab.tcp("S5", timeout_s=1)
+    with pytest.raises(OSError):
+        late.connect((ADDRESS["S2"], 9300))
+
+
 # --- the programs --------------------------------------------------------------------------------
 
 

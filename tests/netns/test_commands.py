@@ -1,13 +1,16 @@
 """What the commands say and answer, and that `masq down` leaves nothing behind."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import time
 
 import pytest
 
-from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, Lab, command, wait_until)
+from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, REPOSITORY, Lab, command,
+                 wait_until)
 from traffic import pings, wait_until_it_flows
 
 S2 = ADDRESS["S2"]
@@ -212,6 +215,112 @@ def test_rules_of_nftables_are_mentioned(lab):
     finally:
         lab.masq("down")
         lab.run("B", ["nft", "delete table inet office"], check=True)
+
+
+@pytest.mark.parametrize("commands, words", [
+    ("add table inet firewalld; add chain inet firewalld filter_FORWARD "
+     "{ type filter hook forward priority 10; }", "inet firewalld (firewalld) hooks forward"),
+    ("add table ip filter; add chain ip filter DOCKER-USER; add chain ip filter FORWARD "
+     "{ type filter hook forward priority 0; }", "ip filter (docker) hooks forward"),
+    ("add table ip filter; add chain ip filter ufw-user-input; add chain ip filter FORWARD "
+     "{ type filter hook forward priority 0; }", "ip filter (ufw) hooks forward")])
+def test_whose_rules_they_are_is_said(lab, commands, words):
+    lab.run("B", ["nft", "add table inet office; add chain inet office f "
+                  "{ type filter hook forward priority 0; }; " + commands], check=True)
+    try:
+        up = lab.masq("up")
+        assert up.returncode == 0, up.stderr
+        # One sentence each.
+        said = [line for line in up.stdout.splitlines() if line.startswith("nftables table")]
+        assert len(said) == 2 and any(words in line for line in said), said
+        assert all(line.endswith(".") for line in said)
+    finally:
+        lab.masq("down")
+        lab.run("B", ["nft", "flush ruleset"], check=True)
+
+
+def test_the_kernels_own_forwarding_stays_off_while_masq_is_up(lab):
+    keys = [f"net.ipv4.conf.{dev}.forwarding" for dev in ("in0", "out0")] + ["net.ipv4.ip_forward"]
+    assert lab.masq("up").returncode == 0
+    try:
+        wait_until_it_flows(lab)
+        assert [lab.read_sysctl("B", key) for key in keys] == ["0", "0", "0"]
+    finally:
+        lab.masq("down")
+
+
+TIMERS = {"tcp_established": 7440, "tcp_opening": 240, "tcp_closing": 240, "udp": 300, "dns": 30,
+          "icmp": 60}
+
+
+def test_the_timers_are_those_of_the_documentation_or_of_the_configuration(lab):
+    def in_force():
+        return json.loads(lab.masq("status", "--json").stdout)["timeouts_s"]
+    pages = (REPOSITORY / "docs" / "configuration.md").read_text()
+    config = lab.directory / "timers.toml"
+    config.write_text("[timeouts]\n" + "".join(
+        f"{name}_s = {seconds + 1}\n" for name, seconds in TIMERS.items()))
+    try:
+        assert lab.masq("up").returncode == 0
+        assert in_force() == TIMERS
+        for name, seconds in TIMERS.items():
+            assert re.search(rf"^\| `{name}_s` \| {seconds} \|", pages, re.M), name
+        lab.masq("down")
+        assert lab.masq("up", "--config", config).returncode == 0
+        assert in_force() == {name: seconds + 1 for name, seconds in TIMERS.items()}
+    finally:
+        lab.masq("down")
+
+
+def test_the_table_is_sized_by_memory(lab):
+    memory_kib = int(re.search(r"MemTotal: +(\d+)", open("/proc/meminfo").read())[1])
+    steps = [(3 << 20, 262143), (1 << 20, 65535), (1 << 18, 16383), (0, 8191)]
+    assert lab.masq("up").returncode == 0
+    try:
+        largest = json.loads(lab.masq("status", "--json").stdout)["flows"]["max"]
+        assert largest == next(flows for least, flows in steps if memory_kib >= least)
+    finally:
+        lab.masq("down")
+
+
+def test_up_over_a_damaged_state_is_refused_and_changes_nothing(lab):
+    assert lab.masq("up").returncode == 0
+    lab.kill_daemon()
+    state = lab.run_folder() / "state.json"
+    good = state.read_text()
+    try:
+        for bad in ("{", "[]", '{"sysctls": {"net/ipv4/../../evil": "1"}}'):
+            state.write_text(bad)
+            before = world(lab)
+            again = lab.masq("up")
+            assert again.returncode == 1 and one_sentence(again.stderr), again.stderr
+            assert world(lab) == before and state.read_text() == bad
+    finally:
+        state.write_text(good)
+        lab.masq("down")
+
+
+def test_an_up_that_is_killed_at_any_moment_is_made_good_by_the_next(lab):
+    before = world(lab)
+    for wait_ms in (5, 20, 40, 80, 160, 320):
+        starting = lab.popen("B", [BINARIES / "masq", "up"])
+        time.sleep(wait_ms / 1000)
+        for pid in [starting.pid, *lab.processes("B", "masqd"), *lab.processes("B", "masq")]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        starting.wait()
+        up = lab.masq("up")
+        assert up.returncode == 0, (wait_ms, up.stderr)
+        wait_until_it_flows(lab)
+        assert lab.masq("down").returncode == 0
+        wait_until(lambda: world(lab) == before, f"all is as before, killed after {wait_ms} ms")
+
+
+def test_xdp_is_refused_as_long_as_it_is_not_there(lab):
+    before = world(lab)
+    up = lab.masq("up", "--datapath", "xdp")
+    assert up.returncode == 1 and one_sentence(up.stderr), up.stderr
+    assert world(lab) == before
 
 
 def test_check_finds_every_mistake_with_its_line(lab):

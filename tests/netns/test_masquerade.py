@@ -138,6 +138,17 @@ def test_iperf3_measures(lab, options):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_large_segments_stay_whole_on_the_way(lab):
+    """What the sender's kernel leaves to be cut by hardware is not cut at the gateway."""
+    at_s2 = lab.capture("S2", filter_=f"tcp and src {GATEWAY_OUTER}", snap_bytes=100)
+    at_s4 = lab.capture("S4", filter_=f"tcp and src {S2}", snap_bytes=100)
+    for options in ([], ["-R"]):
+        done = lab.run("S4", ["iperf3", "-c", S2, "-n", "20M", *options])
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert max(p[IP].len for p in at_s2.packets()) > 3000
+    assert max(p[IP].len for p in at_s4.packets()) > 3000
+
+
 @pytest.mark.parametrize("size_bytes", [0, 1, 1472, 1473, 4000, 20000])
 def test_pings_of_every_size_pass(lab, size_bytes):
     done = lab.run("S6", ["ping", "-n", "-c2", "-i0.1", "-W2", "-s", size_bytes, S2])

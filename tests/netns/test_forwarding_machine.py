@@ -1,0 +1,87 @@
+"""A machine that forwards by itself, for other networks of its own. While masq is up, that is no way
+between inside and outside, whatever happens to masq's programs and interfaces."""
+
+import time
+
+import pytest
+
+from lab import ADDRESS, GATEWAY_INNER
+from traffic import Restless, pings, wait_until_it_flows
+
+S1, S2, S4 = ADDRESS["S1"], ADDRESS["S2"], ADDRESS["S4"]
+LAB = {"second_inner": True}
+DATAPATHS = ["tc", "user"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forwarding_machine(lab):
+    lab.routes_inwards()
+    lab.sysctl("B", {"net.ipv4.ip_forward": 1})
+    yield
+    lab.sysctl("B", {"net.ipv4.ip_forward": 0})
+
+
+def up(lab):
+    done = lab.masq("up")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def restless(lab):
+    """Inner hosts send and S1 knocks, from just after `masq up` to just before `masq down`: without
+    masq this machine hands everything through, as it did before."""
+    assert "masq_belt" in up(lab) or lab.datapath == "user"
+    wait_until_it_flows(lab)
+    with Restless(lab) as restless:
+        time.sleep(0.2)
+        yield
+        time.sleep(0.2)
+    assert restless.sent > 10
+    assert restless.knocks_that_came_in() == []
+    assert lab.masq("down").returncode == 0
+
+
+def nobody_comes_in(lab):
+    return not any(pings(lab, "S1", target, timeout_s=0.3) for target in (S4, GATEWAY_INNER))
+
+
+def test_it_forwarded_before_and_masq_keeps_it_out(lab):
+    assert lab.read_sysctl("B", "net.ipv4.ip_forward") == "1"
+    assert nobody_comes_in(lab)
+
+
+def test_somebody_takes_the_programs_off(lab):
+    lab.kill_daemon()
+    for interface in ("in0", "out0"):
+        lab.take_programs_off(interface)
+    time.sleep(0.5)
+    assert not pings(lab, "S6", S2, timeout_s=0.3)
+    assert not pings(lab, "S1", S4, timeout_s=0.3)
+    up(lab)
+    wait_until_it_flows(lab)
+
+
+def test_the_daemon_is_killed(lab):
+    lab.kill_daemon()
+    time.sleep(0.3)
+    assert nobody_comes_in(lab)
+    up(lab)
+    wait_until_it_flows(lab)
+
+
+@pytest.mark.parametrize("daemon", ["alive", "dead"])
+@pytest.mark.parametrize("side", ["inside", "outside"])
+def test_an_interface_goes_and_comes_back(lab, side, daemon):
+    if daemon == "dead":
+        lab.kill_daemon()
+    if side == "inside":
+        lab.unplug_gateway("in0")
+        lab.plug_in_gateway_inside()
+    else:
+        lab.unplug_gateway("out0")
+        lab.plug_in_gateway_outside()
+    time.sleep(0.3)
+    assert not pings(lab, "S1", S4, timeout_s=0.3)
+    up(lab)
+    wait_until_it_flows(lab)
