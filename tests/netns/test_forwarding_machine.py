@@ -1,5 +1,8 @@
-"""A machine that forwards by itself, for other networks of its own. While masq is up, that is no way
-between inside and outside, whatever happens to masq's programs and interfaces."""
+"""A machine that forwards by itself, for other networks of its own.
+
+While masq is up, that is no way between inside and outside, whatever happens to masq's programs and
+interfaces.
+"""
 
 import time
 
