@@ -4,6 +4,8 @@ While masq is up, that is no way between inside and outside, whatever happens to
 interfaces.
 """
 
+import os
+import signal
 import time
 
 import pytest
@@ -88,3 +90,21 @@ def test_an_interface_goes_and_comes_back(lab, side, daemon):
     assert not pings(lab, "S1", S4, timeout_s=0.3)
     up(lab)
     wait_until_it_flows(lab)
+
+
+def test_an_interface_comes_back_before_the_daemon_sees_it(lab):
+    """As on a busy machine: it has seen that the interface has gone, and is slow from then on."""
+    lab.unplug_gateway("in0")
+    time.sleep(0.5)
+    leaks = lab.capture_gateway_outside(filter_extra="src net 192.168.2.0/24")
+    [daemon] = lab.processes("B", "masqd")
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        lab.plug_in_gateway_inside()
+        time.sleep(0.5)
+        assert not pings(lab, "S6", S2, timeout_s=0.3)
+        assert not pings(lab, "S1", S4, timeout_s=0.3)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    wait_until_it_flows(lab)
+    assert leaks.packets() == []
