@@ -1,5 +1,5 @@
-// What becomes of a packet: it is counted and dropped, or sent on. Every packet that is sent passes
-// one last check, and says to the programs at the egress that it has.
+// The bytes of a packet, and what becomes of it: counted and dropped, or sent on. Every packet that
+// is sent passes one last check, and says to the programs at the egress that it has.
 #pragma once
 
 #include "bpf/kernel_world.h"

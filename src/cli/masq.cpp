@@ -240,6 +240,12 @@ int show(bool as_json, MakeJson make_json, MakeText make_text) {
   return 0;
 }
 
+// Of NET=VALUE both; the second is empty if there is no equals sign.
+std::pair<std::string, std::string> sides_of(const std::string& text) {
+  std::size_t equals = text.find('=');
+  return {text.substr(0, equals), equals == std::string::npos ? "" : text.substr(equals + 1)};
+}
+
 // What can be said to `masq up`.
 struct UpOptions {
   std::string config_path, filtering, ipv6, datapath, external_ports;
@@ -322,16 +328,14 @@ int up_with(UpOptions o) {
   if (!o.filtering.empty()) config.filtering = *filtering_named(o.filtering);
   if (!o.filtering_for.empty()) config.filtering_for.clear();
   for (const std::string& rule : o.filtering_for) {
-    std::size_t equals = rule.find('=');
-    std::string mode = equals == std::string::npos ? "" : rule.substr(equals + 1);
-    if (Status status = add_filtering_for(config, rule.substr(0, equals), mode); !status)
+    const auto [network, mode] = sides_of(rule);
+    if (Status status = add_filtering_for(config, network, mode); !status)
       return misuse(status.error().sentence);
   }
   if (!o.port_blocks.empty()) config.port_blocks.clear();
   for (const std::string& blocks : o.port_blocks) {
-    std::size_t equals = blocks.find('=');
-    std::string ports = equals == std::string::npos ? "" : blocks.substr(equals + 1);
-    if (Status status = add_port_blocks(config, blocks.substr(0, equals), ports); !status)
+    const auto [network, ports] = sides_of(blocks);
+    if (Status status = add_port_blocks(config, network, ports); !status)
       return misuse(status.error().sentence);
   }
   for (std::size_t i = 0; i < std::size(kHostLimits); ++i)

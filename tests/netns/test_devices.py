@@ -1,8 +1,8 @@
 """Devices without a link header, outside and inside, in every combination with Ethernet: packets
 lose a header on the way, get one, or never have one.
 
-tun and wireguard-go here; PPP, VLAN, a bridge, and the kernel's own WireGuard, which not every
-kernel has, in tests/kernels.
+tun and WireGuard here (wireguard-go where the kernel has none of its own); PPP, VLAN and a bridge,
+which not every kernel has, in tests/kernels.
 """
 
 import json
