@@ -97,8 +97,9 @@ MTU of the hosts to that of the external interface.""",
 A fragment waited for the first one of its datagram, and had to make room for another one: too many
 come without. That is an attack, or much loss on the way; `masq explain --last` says whose.""",
     "fragment_table_full": """\
-More than 4096 fragmented datagrams were under way within 30 seconds, or too many of them fell into
-one place of the table. No real use needs so many; look which host sends them.""",
+A fragment overtook the first one of its datagram, and found no place to wait: more than 16384
+datagrams were begun within 30 seconds, or too many of them fell into one place of the table. Those
+that begin with their first fragment always find a place, at the expense of whoever has most.""",
     "ttl_exceeded": """\
 The sender gets an ICMP "time exceeded". traceroute works by this, so it is normal. If the count
 grows all the time there is a routing loop: look with `traceroute` where packets go in circles.""",

@@ -33,7 +33,7 @@ inline constexpr u32 kOwnAddressesMax = 1024;
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 13;
+inline constexpr u32 kLayoutVersion = 14;
 
 // Which program goes on with a packet.
 enum Again : u32 { kAgainOutside = 0, kAgainInside, kAgainPlaces };

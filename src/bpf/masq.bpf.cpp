@@ -402,7 +402,10 @@ __attribute__((noinline)) u32 masq_follow(u32 hook, u32 index, u32 direction) {
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables<kRecords | kFragments | kHosts | kShared>(w.tables))
     return static_cast<u32>(Reason::internal_error);
-  return static_cast<u32>(follow(w, scratch->packet, index, direction & 1, scratch->verdict));
+  u32 reason = static_cast<u32>(follow(w, scratch->packet, index, direction & 1, scratch->verdict));
+  if (scratch->packet.first_fragment && scratch->fragment.displaced)
+    count(Traffic::fragments_displaced, 1);
+  return reason;
 }
 
 __attribute__((noinline)) u32 masq_find_fragment(u32 hook, u32 direction) {

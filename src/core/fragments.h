@@ -3,9 +3,14 @@
 // The first fragment leaves an entry (source, destination, protocol, identification, direction)
 // that names the flow's record, and the identification that the datagram has outside; later ones
 // find it. Direct buckets of four, entries live kFragmentLife (RFC 1122 3.3.2 gives reassembly 60
-// to 120 s, Linux waits 30), and none of them is evicted before that. Both reading and writing take
-// the stripe lock of the key, so no entry is ever seen half written; an entry whose record has been
-// reused since (its version differs) is a miss.
+// to 120 s, Linux waits 30). Both reading and writing take the stripe lock of the key, so no entry
+// is ever seen half written; an entry whose record has been reused since (its version differs) is a
+// miss.
+//
+// A new datagram always finds a place. In a full bucket the source that has most entries there
+// loses its oldest: so whoever floods pushes out what is its own, and a single source may have as
+// many datagrams under way as there are places. Only four sources in one bucket come to lose their
+// last one, the oldest first; and fragments of one datagram follow each other closely.
 //
 // A fragment that comes before its first one goes to the slow path (core/slow.h, RFC 4787 REQ-14)
 // and leaves an entry that says so for kHeldLife. Meanwhile the first one goes there too, so that
@@ -19,7 +24,8 @@
 
 namespace masq {
 
-inline constexpr u32 kFragmentsMax = 4096;
+// Half a megabyte. A host that sends 8 KB datagrams at 1 Gbit/s keeps each for a second.
+inline constexpr u32 kFragmentsMax = 16384;
 inline constexpr u32 kFragmentBucket = 4;
 inline constexpr Ticks kFragmentLife = ticks_from_s(30);
 
@@ -45,13 +51,14 @@ struct Fragment {
 };
 
 static_assert(sizeof(Fragment) == 32);
+static_assert(kFragmentKnown == 1 && kFragmentHeld == 2);
 
 // What is known of the datagram that a fragment belongs to.
 struct FragmentFound {
   u32 record;  // or kNoRecord
   u16 new_id;
-  u8 held;  // by the slow path
-  u8 reserved;
+  u8 held;       // by the slow path
+  u8 displaced;  // this datagram has taken the place of another that was under way
 };
 
 MASQ_INLINE u64 fragment_hash(const Settings& s, const Packet& p, u32 direction) {
@@ -60,20 +67,37 @@ MASQ_INLINE u64 fragment_hash(const Settings& s, const Packet& p, u32 direction)
       p.id | static_cast<u64>(p.protocol) << 16 | static_cast<u64>(direction) << 24 | 1ull << 63);
 }
 
-MASQ_INLINE bool is_fragment_of(const Fragment& f, const Packet& p, u32 direction) {
-  return f.used && same(f.source, p.source) && same(f.destination, p.destination) && f.id == p.id &&
-         f.protocol == p.protocol && f.direction == direction;
+// How well an entry would do for a datagram: the highest of these bits, below them how many entries
+// of its bucket are of its source, and how old it is.
+inline constexpr u32 kFitOwn = 1u << 22;
+inline constexpr u32 kFitUnused = 1u << 21;  // or forgotten
+inline constexpr u32 kFitHeld = 1u << 20;    // waits for its first fragment: gives way
+inline constexpr u32 kFitShare = 1u << 16;
+static_assert(kFragmentLife < kFitShare && kFragmentBucket * kFitShare < kFitHeld);
+
+// 1 if `n` is 0, else 0; without a branch.
+MASQ_INLINE u32 is_zero(u32 n) {
+  return static_cast<u32>((static_cast<u64>(opaque(n)) - 1) >> 63);
 }
 
-MASQ_INLINE bool is_forgotten(const Fragment& f, Ticks now) {
-  return elapsed(now, f.seen, f.used == kFragmentHeld ? kHeldLife : kFragmentLife);
-}
-
-// How well an entry would do for this datagram: its own, an unused one, one that gives way.
-MASQ_INLINE u32 fragment_fitness(const Fragment& f, const Packet& p, u32 direction, Ticks now) {
-  if (is_fragment_of(f, p, direction)) return 3;
-  if (!f.used || is_forgotten(f, now)) return 2;
-  return f.used == kFragmentHeld ? 1 : 0;
+// Without branches, for the verifier goes every way through all the entries of a bucket.
+MASQ_INLINE u32 fragment_fitness(const Fragment* bucket, u32 i, const Packet& p, u32 direction,
+                                 Ticks now) {
+  const Fragment& f = bucket[i];
+  u32 unused = is_zero(f.used);
+  u32 held = f.used >> 1;
+  u32 differs = (f.source.be ^ p.source.be) | (f.destination.be ^ p.destination.be) |
+                static_cast<u32>(f.id ^ p.id) | static_cast<u32>(f.protocol ^ p.protocol) |
+                (f.direction ^ direction);
+  u32 age = now - f.seen;
+  age &= (age >> 31) - 1;  // the clock of another processor may have been a little ahead
+  u32 life = kFragmentLife - held * (kFragmentLife - kHeldLife);
+  u32 forgotten = 1 - ((age - life) >> 31);
+  u32 share = 0;
+#pragma clang loop unroll(full)
+  for (u32 j = 0; j < kFragmentBucket; ++j) share += is_zero(bucket[j].source.be ^ f.source.be);
+  return (is_zero(differs) & ~unused) * kFitOwn + (unused | forgotten) * kFitUnused +
+         held * kFitHeld + share * kFitShare + (age & (kFitShare - 1));
 }
 
 MASQ_INLINE void fragment_fill(Fragment& f, const Packet& p, u32 direction, Ticks now,
@@ -106,7 +130,7 @@ MASQ_INLINE Fragment& fragment_place(World& w, const Packet& p, u32 direction, u
   fitness = 0;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kFragmentBucket; ++i) {
-    u32 fits = fragment_fitness(w.tables.fragments[base + i], p, direction, w.now);
+    u32 fits = fragment_fitness(w.tables.fragments + base, i, p, direction, w.now);
     best = fits > fitness ? i : best;
     fitness = fits > fitness ? fits : fitness;
   }
@@ -123,14 +147,14 @@ MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u
                                      u16 version, u16& new_id) {
   u64 hash = fragment_hash(w.settings, p, direction);
   u32 fitness = 0;
-  Reason reason = Reason::fragment_table_full;
+  Reason reason = Reason::none;
   bool waits = may_go_slow(w);
   if (!w.lock(fragment_stripe(hash))) return Reason::internal_error;
   Fragment& f = fragment_place(w, p, direction, hash, fitness);
-  bool mine = fitness == 3 && !is_forgotten(f, w.now);
+  bool mine = fitness >= kFitOwn && !(fitness & kFitUnused);
   if (mine && f.used == kFragmentHeld && waits) {
     reason = Reason::fragment_without_first;
-  } else if (fitness != 0) {
+  } else {
     if (mine && f.used == kFragmentKnown && f.record == record && f.version == version &&
         !w.slow.fresh_id)
       new_id = f.new_id;
@@ -138,10 +162,10 @@ MASQ_INLINE Reason fragment_remember(World& w, const Packet& p, u32 direction, u
     f.record = record;
     f.version = version;
     f.new_id = new_id;
-    reason = Reason::none;
   }
   w.unlock();
   w.fragment.held = reason == Reason::fragment_without_first;
+  w.fragment.displaced = fitness < kFitHeld;
   return reason;
 }
 
@@ -157,12 +181,12 @@ MASQ_INLINE u32 fragment_find(World& w, const Packet& p, u32 direction) {
   FragmentFound found{kNoRecord, 0, 0, 0};
   if (!w.lock(fragment_stripe(hash))) return kNoRecord;
   Fragment& f = fragment_place(w, p, direction, hash, fitness);
-  bool mine = fitness == 3 && !is_forgotten(f, w.now);
+  bool mine = fitness >= kFitOwn && !(fitness & kFitUnused);
   if (mine && f.used == kFragmentKnown) {
     found.record = f.record;
     found.new_id = f.new_id;
     version = f.version;
-  } else if (waits && fitness != 0) {
+  } else if (waits && fitness >= kFitHeld) {
     if (!mine) fragment_fill(f, p, direction, w.now, kFragmentHeld);
     found.held = 1;
   }

@@ -27,7 +27,7 @@ namespace masq {
   X(slow_path_down, "it needs the slow path, and the process masq-slow is not there")             \
   X(slow_path_busy, "too many packets of its source need the slow path at the same moment")       \
   X(slow_path_full, "too many fragments wait for the first one of their datagram")                \
-  X(fragment_table_full, "too many fragmented datagrams are under way")                           \
+  X(fragment_table_full, "too many fragmented datagrams are under way for it to wait")            \
   X(ttl_exceeded, "its time to live has run out")                                                 \
   X(too_big, "it is larger than the next link carries and may not be cut")                   \
   X(no_route, "there is no route to its destination")                                             \

@@ -19,6 +19,7 @@ namespace masq {
   X(slow_path, "packets that took the slow path")                             \
   X(fragments_ordered, "of these, fragments that waited for their first one") \
   X(cut, "of these, datagrams cut to the size of the next link")              \
+  X(fragments_displaced, "fragmented datagrams forgotten early, for others")  \
   X(icmp_errors_limited, "ICMP errors not sent, to keep within the rate limit")
 
 enum class Traffic : u32 {

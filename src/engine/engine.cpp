@@ -157,7 +157,9 @@ struct Engine::Hop {
   bool has_own_flow(const Packet& p) { return masq::has_own_flow(*this, p); }
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
-    return masq::follow(*this, p, index, direction, v);
+    Reason reason = masq::follow(*this, p, index, direction, v);
+    if (p.first_fragment && fragment.displaced) engine.count(Traffic::fragments_displaced, 1);
+    return reason;
   }
   u32 find_fragment(const Packet& p, u32 direction) { return fragment_find(*this, p, direction); }
   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise) {

@@ -461,9 +461,12 @@ class Lab:
 
 # --- the command ---------------------------------------------------------------------------------
 
+    def status(self):
+        return json.loads(self.masq("status", "--json").stdout)
+
     def dropped(self, reason):
         """How many packets masq has refused for this reason."""
-        return json.loads(self.masq("status", "--json").stdout)["dropped"].get(reason, 0)
+        return self.status()["dropped"].get(reason, 0)
 
 
 def standing():

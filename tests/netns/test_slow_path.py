@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import socket
+import struct
 import time
 
 import pytest
@@ -161,6 +162,33 @@ def test_what_is_never_completed_does_no_harm(lab):
     # They are refused in the end, and counted.
     wait_until(lambda: lab.dropped("fragment_without_first") + lab.dropped("slow_path_full")
                + lab.dropped("slow_path_busy") >= 4000, "all are counted", timeout_s=10)
+
+
+def test_what_is_begun_and_never_completed_does_no_harm(lab):
+    """A flood of first fragments from one host, three times as many as are remembered; another
+    host's datagrams arrive, in order, and so do its own. (S1 gets the flood: it keeps the kernel of
+    who gets it from putting anything together.)"""
+    flood, other = raw(lab, "S5"), raw(lab, "S4")
+    data = os.urandom(4000)
+    first = fragments_of(ADDRESS["S5"], ADDRESS["S1"], datagram(1, 9, b"y" * 600), 0, size=576)[0]
+    arrived = {"S4": 0, "S5": 0}
+    server = lab.udp("S2", 7130, timeout_s=3)
+    for turn in range(10):
+        own = turn % 2 and fragments_of(ADDRESS["S5"], S2, datagram(5002, 7130, data), 60000 + turn)
+        pieces = fragments_of(ADDRESS["S4"], S2, datagram(5001, 7130, data), 60000 + turn)
+        other.sendto(pieces[0], (S2, 0))
+        for ident in range(turn * 5000, turn * 5000 + 5000):
+            flood.sendto(first[:4] + struct.pack("!H", ident + 1) + first[6:], (ADDRESS["S1"], 0))
+        for piece in pieces[1:]:
+            other.sendto(piece, (S2, 0))
+        got = receive(server)
+        arrived["S4"] += got is not None and got[0] == data
+        for piece in own or []:
+            flood.sendto(piece, (S2, 0))
+        got = own and receive(server)
+        arrived["S5"] += bool(got) and got[0] == data
+    assert arrived == {"S4": 10, "S5": 5}
+    assert lab.status()["traffic"]["fragments_displaced"] > 20000
 
 
 def test_nothing_is_left_of_it(lab):
