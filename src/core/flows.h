@@ -433,6 +433,15 @@ MASQ_INLINE Reason take_port_for_host(World& w) {
   return Reason::ports_exhausted;
 }
 
+// The gateway itself has some beyond what is left to inner hosts, so that a table full of theirs does
+// not keep it from asking a name server. (They lie in the same records, of which there are two for
+// each flow: with a mapping for every flow there may be fewer.)
+inline constexpr u32 kFlowsOwn = 64;
+
+MASQ_INLINE u32 flows_allowed(const Settings& s, const NewFlow& n) {
+  return s.flows_max + ((n.flags & kFlagLocal) ? kFlowsOwn : 0);
+}
+
 // First half, without the lock: takes what w.new_flow will need. `m.hash`, `m.attempt` and
 // `m.share` are set by the caller.
 template <class World>
@@ -442,7 +451,8 @@ MASQ_INLINE Reason prepare_flow(World& w) {
   m.flow = m.mapping = m.permission = kNoRecord;
   m.port = kNothing;
   m.flow_used = m.mapping_used = m.permission_used = false;
-  if (atomic_load(&w.tables.shared->flows) >= w.settings.flows_max) return Reason::flow_table_full;
+  if (atomic_load(&w.tables.shared->flows) >= flows_allowed(w.settings, n))
+    return Reason::flow_table_full;
   bool filters = !(n.flags & kFlagLocal) && n.inner.protocol != kProtocolIcmp;
   m.mapping_flags = n.flags;
   if (filters)
@@ -485,7 +495,7 @@ MASQ_INLINE Reason link_flow(World& w) {
   u32 flow = kNoRecord;
   Reason reason = Reason::flow_table_full;
   // Counted before it is there, so that not even many processors at once make one too many.
-  bool room = atomic_add(&w.tables.shared->flows, 1) < w.settings.flows_max;
+  bool room = atomic_add(&w.tables.shared->flows, 1) < flows_allowed(w.settings, n);
   bool holds_port = m.port != kNothing && !m.share;
   if (room && m.flow != kNoRecord && (!holds_port || m.mapping != kNoRecord)) {
     reason = Reason::internal_error;

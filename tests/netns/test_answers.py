@@ -223,6 +223,8 @@ def test_a_full_table_leaves_open_connections_alone(lab):
     for sender, receiver in ((client, server), (server, client)):
         sender.sendall(b"still here")
         assert receiver.recv(100) == b"still here"
+    # And the gateway has some flows for itself.
+    assert lab.run("B", ["ping", "-c1", "-W2", ADDRESS["S2"]]).returncode == 0
     late = lab.tcp("S5", timeout_s=1)
     with pytest.raises(OSError):
         late.connect((ADDRESS["S2"], 9300))

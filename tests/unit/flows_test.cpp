@@ -101,6 +101,23 @@ TEST_F(Flows, ExactlyFlowsMax) {
   audit();
 }
 
+TEST_F(Flows, TheGatewayHasSomeBeyond) {
+  settings.flows_max = 7;
+  start();
+  const auto own = [this](u16 port) {
+    Key key = key_of(1, port, 1, 9);
+    key.near_address = settings.externals[0].address;
+    world->new_flow = NewFlow{key, 0, State::udp, kFlagLocal, true};
+    world->making.hash = key_hash(settings, key, kOut);
+    return make_flow(*world);
+  };
+  for (u16 i = 0; i < 7; ++i) flow(key_of(i, 5000, 1, 9));
+  for (u16 i = 0; i < kFlowsOwn; ++i) EXPECT_EQ(own(static_cast<u16>(40000 + i)), Reason::none);
+  EXPECT_EQ(own(41000), Reason::flow_table_full);
+  EXPECT_EQ(refusal(key_of(8, 5000, 1, 9)), Reason::flow_table_full);
+  audit();
+}
+
 TEST_F(Flows, EveryPlaceCanBeUsed) {
   settings.flows_max = kRecordsMin;
   start();
