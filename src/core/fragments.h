@@ -12,6 +12,10 @@
 // many datagrams under way as there are places. Only four sources in one bucket come to lose their
 // last one, the oldest first; and fragments of one datagram follow each other closely.
 //
+// Fragments that overlap are passed on, for the receiver to judge (Linux drops the datagram). They
+// can not hide ports (core/packet.h refuses tiny ones, RFC 3128), and a second first fragment of
+// another flow gets an identification of its own, so two flows are never put together into one.
+//
 // A fragment that comes before its first one goes to the slow path (core/slow.h, RFC 4787 REQ-14)
 // and leaves an entry that says so for kHeldLife. Meanwhile the first one goes there too, so that
 // it comes back before the others. Such an entry gives way to any other that needs its place:

@@ -3,7 +3,10 @@
 // Only a segment that is in sequence moves a connection or refreshes its timer; any other is passed
 // on and changes nothing here, so an off-path sender who does not know the numbers can neither
 // shorten nor prolong a flow. The ends judge what is passed on, and they send the challenge ACKs
-// of RFC 5961: the gateway sends none, and an ACK with the right numbers is in sequence here.
+// of RFC 5961: the gateway sends none, and an ACK with the right numbers is in sequence here. Nor
+// are out-of-window segments dropped: they are how a half-open connection is found out (RFC 9293
+// section 3.5.1). TCP checksums are not verified: who knows the exact number of a RST can sum it up
+// too, and what the receiver then refuses for its sum is put right by the next data.
 //
 //   in sequence   the segment overlaps what the receiver can take (up to its window past what it
 //                 has acknowledged) and bears an ACK that the other end would take (RFC 5961
