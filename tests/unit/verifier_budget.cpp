@@ -11,7 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "gateway/datapath.h"
@@ -103,9 +103,12 @@ bool read_cost(const bpf_program* program, const char* log, Cost& cost) {
       std::sscanf(processed, "processed %u", &cost.instructions) != 1)
     return false;
   std::vector<unsigned> own_bytes;
-  char* next = const_cast<char*>(stack) + std::strlen("stack depth");
-  do own_bytes.push_back(static_cast<unsigned>(std::strtoul(next + 1, &next, 10)));
-  while (*next == '+');
+  const char* at = stack + std::strlen("stack depth");
+  do {
+    char* end = nullptr;
+    own_bytes.push_back(static_cast<unsigned>(std::strtoul(at + 1, &end, 10)));
+    at = end;
+  } while (*at == '+');
   Calls calls = calls_of(program, std::move(own_bytes));
   if (calls.own_bytes.size() != calls.chain_bytes.size()) return false;
   cost.stack_bytes = deepest_chain(calls, 0);
