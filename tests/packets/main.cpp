@@ -1,8 +1,10 @@
 // Plays packet scripts (script.h says how they read).
 //
-//   packets FILE...            through the engine, with and without a link header
-//   packets --kernel FILE...   through the engine and the kernel's programs, comparing both
-//   packets --reasons FILE...  every reason for refusing a packet occurs in one of the scripts
+//   packets FILE...                 through the engine, with and without a link header
+//   packets --kernel FILE...        through the engine and the kernel's programs, comparing both
+//   packets --kernel-alone FILE...  through the kernel's programs, to see what these show by
+//                                   themselves
+//   packets --reasons FILE...       every reason for refusing a packet occurs in one of the scripts
 //
 // Exit code 0 if all is as the scripts say.
 #include <cstdio>
@@ -55,23 +57,23 @@ int check_reasons(const std::vector<std::string>& files) {
 }
 
 // The kernel's clock may step while a packet passes; then the script is played again.
-masq::u32 play_until_steady(const std::string& file, const Plan& plan) {
+masq::u32 play_until_steady(const std::string& file, const Plan& plan, Worlds worlds) {
   for (int i = 0; i < 20; ++i) {
     try {
-      return play(file, plan, Worlds::engine_and_kernel);
+      return play(file, plan, worlds);
     } catch (const Slipped&) {
     }
   }
   throw CannotRun{"The machine is too busy: the clock has stepped in each of 20 runs."};
 }
 
-bool play_file(const std::string& file, const Plan& plan, bool kernel) {
+bool play_file(const std::string& file, const Plan& plan, Worlds worlds) {
   try {
     masq::u32 packets;
-    if (kernel) {
-      packets = play_until_steady(file, plan);
+    if (worlds != Worlds::engine) {
+      packets = play_until_steady(file, plan, worlds);
     } else {
-      packets = play(file, plan, Worlds::engine);
+      packets = play(file, plan, worlds);
       if (file.find("ethernet") == std::string::npos)
         play(file, plan, Worlds::engine_without_link_header);
     }
@@ -89,26 +91,29 @@ bool play_file(const std::string& file, const Plan& plan, bool kernel) {
 
 int main(int argc, char** argv) {
   std::vector<std::string> files;
-  bool kernel = false, reasons = false;
+  Worlds worlds = Worlds::engine;
+  bool reasons = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--kernel")
-      kernel = true;
+      worlds = Worlds::engine_and_kernel;
+    else if (argument == "--kernel-alone")
+      worlds = Worlds::kernel;
     else if (argument == "--reasons")
       reasons = true;
     else
       files.push_back(argument);
   }
   if (files.empty()) {
-    std::fprintf(stderr, "usage: packets [--kernel | --reasons] FILE...\n");
+    std::fprintf(stderr, "usage: packets [--kernel | --kernel-alone | --reasons] FILE...\n");
     return 2;
   }
   try {
     if (reasons) return check_reasons(files);
     Plan plan = default_plan();
-    if (kernel) make_namespace(plan);
+    if (worlds != Worlds::engine) make_namespace(plan);
     bool good = true;
-    for (const std::string& file : files) good &= play_file(file, plan, kernel);
+    for (const std::string& file : files) good &= play_file(file, plan, worlds);
     return good ? 0 : 1;
   } catch (const CannotRun& e) {
     std::fprintf(stderr, "%s\n", e.why.c_str());

@@ -121,8 +121,9 @@ class Player {
   void start() {
     if (!gateways_.empty()) return;
     const u8 link = worlds_ == Worlds::engine_without_link_header ? 0 : kEthernetHeaderLength;
-    gateways_.push_back(make_engine(settings_, plan_, link));
-    if (worlds_ == Worlds::engine_and_kernel) gateways_.push_back(make_kernel(settings_, plan_));
+    const bool kernel = worlds_ == Worlds::engine_and_kernel || worlds_ == Worlds::kernel;
+    if (worlds_ != Worlds::kernel) gateways_.push_back(make_engine(settings_, plan_, link));
+    if (kernel) gateways_.push_back(make_kernel(settings_, plan_));
     for (auto& gateway : gateways_) {
       for (const PortPlan& port : plan_)
         if (port.zone != Zone::other) gateway->set_interface(interfaces_[port.name]);

@@ -60,7 +60,7 @@ struct Failure {
   std::string what;
 };
 
-enum class Worlds { engine, engine_without_link_header, engine_and_kernel };
+enum class Worlds { engine, engine_without_link_header, engine_and_kernel, kernel };
 
 // Plays the script; throws Failure, TextError, CannotRun or Slipped. Returns the packets played.
 u32 play(const std::string& path, const Plan& plan, Worlds worlds);
