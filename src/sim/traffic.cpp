@@ -42,8 +42,10 @@ void Traffic::connect() {
   c.client = {host.address, port};
   c.server = some_server();
   c.link = host.link;
-  c.client_start =
-      random.chance(100) ? 0xffffff00u + random.below(256) : static_cast<u32>(random.next());
+  do
+    c.client_start =
+        random.chance(100) ? 0xffffff00u + random.below(256) : static_cast<u32>(random.next());
+  while (w_.by_start_.count({c.server, c.client_start}) != 0);  // the server knows it by that
   c.server_start = static_cast<u32>(random.next());
   c.started = w_.events_.now();
   if (w_.by_client_.count({c.client, c.server}) != 0) {
