@@ -120,7 +120,7 @@ Passage GatewayNode::pass(const Data& packet, Action action) {
   const Outcome o = action(frame);
   const u64 counted = sum_of(engine_->counters()) - sum_of(before);
   Passage p{o.action, o.reason, o.ifindex,
-            Data(buffer.begin() + l3_, buffer.begin() + frame.length)};
+            Data(buffer.begin() + l3_, buffer.begin() + frame.length), false};
   const bool refused = o.action == masq::Action::drop || o.action == masq::Action::icmp_error;
   require(!refused || o.reason != Reason::none, Invariant::refused_has_reason,
           [&] { return std::string("none is given"); });
@@ -139,8 +139,7 @@ static u64 carried_in(const EngineCounters& c) {
 
 // Every packet that goes on is counted once; a hairpin, and the gateway's error about one, on both
 // of its legs.
-void GatewayNode::check_legs(const Data& packet, const Passage& p,
-                             const EngineCounters& before) const {
+void GatewayNode::check_legs(const Data& packet, Passage& p, const EngineCounters& before) const {
   const EngineCounters c = engine_->counters();
   Ipv4 destination{};
   if (packet.size() >= sizeof(Ipv4Header))
@@ -148,6 +147,7 @@ void GatewayNode::check_legs(const Data& packet, const Passage& p,
   const bool hairpin =
       traffic_of(c, Traffic::translated_out) != traffic_of(before, Traffic::translated_out) &&
       masq::external_of(settings(), destination, 0) < kExternalsMax;
+  p.turned = hairpin;
   const bool second_leg =
       p.action == masq::Action::forward || (hairpin && p.action == masq::Action::icmp_error);
   const u64 legs = (hairpin ? 1 : 0) + (second_leg ? 1 : 0);

@@ -62,7 +62,7 @@ class GatewayNode {
  private:
   template <class Action>
   Passage pass(const Data& packet, Action action);
-  void check_legs(const Data& packet, const Passage& p, const EngineCounters& before) const;
+  void check_legs(const Data& packet, Passage& p, const EngineCounters& before) const;
   void check_counts(const Passage& p) const;
   void check_cause(const Data& packet, const Passage& p, u32 from) const;
 

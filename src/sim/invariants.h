@@ -19,6 +19,7 @@ namespace masq::sim {
   X(mapping_is_endpoint_independent, "one internal endpoint, one external one (RFC 4787 REQ-1)")   \
   X(no_port_shared, "two internal endpoints never have one external endpoint (REQ-3)")             \
   X(port_may_be_mapped, "external ports are of the pool and no socket has them")                   \
+  X(inner_hosts_meet, "two that write to each other's external endpoints do (RFC 4787 REQ-9)")     \
   X(reply_reaches_its_host, "an answer reaches the endpoint that asked, with its bytes unchanged") \
   X(only_endpoints_change, "translation changes the near endpoint and nothing else")               \
   X(checksums_right, "right checksums stay right, wrong ones stay wrong")                          \
@@ -67,8 +68,8 @@ void require(bool holds, Invariant invariant, Words what) {
 struct Modes {
   u8 filtering = kFilterAddressAndPort;
   bool tcp_ports_shared = true;  // RFC 7857 section 3: TCP flows to different remotes share a port
-  bool hairpin_is_filtered = false;  // packets between inner hosts by the external address too
-  bool ids_rewritten = true;         // RFC 6864: IPv4 ids of what may be fragmented are new
+  bool hairpin_is_filtered = true;  // packets between inner hosts by the external address too
+  bool ids_rewritten = true;        // RFC 6864: IPv4 ids of what may be fragmented are new
   // A packet of an open flow from the wrong inner link is refused too. Without this only what opens
   // a flow is looked at.
   bool inner_link_is_checked_always = false;

@@ -107,12 +107,17 @@ void Ledger::check_no_inner(const Datagram& out, const Data& packet) const {
 
 // Against the twin: everything as it came, but for what translation must change.
 void Ledger::check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const {
+  std::vector<u32> unsure;
+  Data wanted = translated(in, outward, near, unsure);
+  check_change(in, std::move(wanted), std::move(unsure), outward, p);
+}
+
+void Ledger::check_change(const Data& in, Data wanted, std::vector<u32> unsure, bool outward,
+                          const Passage& p) const {
   require(p.packet.size() == in.size(), Invariant::only_endpoints_change,
           [&] { return std::string("the length has changed" + story(in, p)); });
   require(p.packet[8] + 1 == in[8], Invariant::ttl_decremented_once,
           [&] { return std::string(story(in, p)); });
-  std::vector<u32> unsure;
-  Data wanted = translated(in, outward, near, unsure);
   const bool atomic = (in[6] & 0x60) == 0x40 && (in[6] & 0x1f) == 0 && in[7] == 0;
   if (modes_.ids_rewritten && outward && !atomic)
     for (u32 at : {4u, 5u, 10u, 11u}) wanted[at] = p.packet[at];
@@ -190,7 +195,7 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
     key = first->session;
   }
   const auto at = sessions_.find(key);
-  if (at == sessions_.end()) return;
+  if (at == sessions_.end() || p.turned) return;  // the other half has refused it: check_meeting
   require(at->second.floor <= now, Invariant::established_survives, [&] {
     return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)) +
                        " within its timer: " + text_of(key.near) + " <-> " + text_of(key.remote));
@@ -312,24 +317,64 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
   note_first(now, d, true, source_of(out), key);
 }
 
-// From inside to inside by the external address (RFC 4787 REQ-9): two translations in one.
-void Ledger::hairpinned(Nanos now, const Datagram& d, const Datagram& out) {
+// From inside to inside by the external address (RFC 4787 REQ-9): two translations in one. The
+// first makes a session, whatever the second says.
+void Ledger::turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note) {
+  if (d.offset != 0 || is_icmp_error(d)) return;
+  const Key key{d.protocol, source_of(d), destination_of(d)};
+  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
+  Session& s = sessions_[key];
+  if (s.external != source_of(out)) s = Session{source_of(out)};
+  extend(now, s, key, note, true);
+}
+
+void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+                        const Note& note, const Passage& p) {
   const auto live = outer.find(out.source);
   require(live != outer.end() && live->second && is_inner(out.destination),
           Invariant::source_is_external,
           [&] { return std::string("hairpin from " + text_of(out.source)); });
   require(out.ttl + 1 == d.ttl, Invariant::ttl_decremented_once,
           [&] { return std::string("hairpin"); });
-  if (d.offset != 0 || is_icmp_error(d)) return;
-  const Key key{d.protocol, source_of(d), destination_of(d)};
+  if (is_icmp_error(d)) return;
+  std::vector<u32> unsure;
+  Data wanted = translated(in, true, source_of(out), unsure);
+  wanted = translated(wanted, false, destination_of(out), unsure);
+  wanted[8] = p.packet[8];  // one hop, of which the twin takes two
+  for (u32 at : {10u, 11u}) wanted[at] = p.packet[at];
+  check_change(in, std::move(wanted), std::move(unsure), true, p);
+  if (d.offset != 0) {
+    const First* first = first_of(now, d, true);
+    require(first != nullptr && first->near.address == out.source &&
+                first->to.address == out.destination,
+            Invariant::reply_reaches_its_host, [&] { return std::string(story(in, p)); });
+    return;
+  }
+  turned(now, d, out, note);
   const Key other{d.protocol, destination_of(out), source_of(out)};
   require(!modes_.hairpin_is_filtered || allowed_in(now, other, destination_of(d)) != nullptr,
           Invariant::nothing_inward_without_flow,
           [&] { return std::string("hairpin to " + text_of(other.near)); });
-  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
-  Session& s = sessions_[key];
-  if (s.external != source_of(out)) s = Session{source_of(out)};
-  extend(now, s, key, Note{}, true);
+  const auto at = sessions_.find(other);
+  if (at != sessions_.end()) extend(now, at->second, other, note, false);
+  note_first(now, d, true, source_of(out), Key{d.protocol, source_of(d), destination_of(d)});
+  const auto first = firsts_.find(FragmentKey{d.source, d.destination, d.id, d.protocol, true});
+  if (first != firsts_.end()) first->second.to = other.near;
+}
+
+// A packet that was turned and then refused: did the other one expect it?
+void Ledger::check_meeting(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+                           const Note& note, const Passage& p) const {
+  if (!note.honest || d.offset != 0) return;
+  const auto owner = by_external_.find(Key{d.protocol, destination_of(d), source_of(out)});
+  if (owner == by_external_.end()) return;
+  const auto other = sessions_.find(Key{d.protocol, owner->second, source_of(out)});
+  require(p.reason == Reason::fragment_table_full || other == sessions_.end() ||
+              other->second.external != destination_of(d) || other->second.floor <= now,
+          Invariant::inner_hosts_meet, [&] {
+            return std::string(text_of(owner->second) + " was not reached, reason " +
+                               std::to_string(static_cast<u32>(p.reason)) + story(in, p));
+          });
 }
 
 void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note,
@@ -341,7 +386,10 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
   if (p.action == Action::drop || p.action == Action::icmp_error) {
     Key key{d.protocol, source_of(d), destination_of(d)};
     if (is_icmp_error(d)) quoted_ends(d, true, key.protocol, key.near, key.remote);
+    const bool turned_back = p.turned && p.action == Action::drop && decode(p.packet, out, ignored);
+    if (turned_back) check_meeting(now, in, d, out, note, p);
     check_refused(now, key, d, note, p, true);
+    if (turned_back) turned(now, d, out, note);
   } else if (p.action == Action::to_stack) {
     if (sound) check_stack(d, false);
   } else {
@@ -349,7 +397,8 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
             [&] { return std::string("a broken packet was passed on" + story(in, p)); });
     const Place& to = places.at(p.ifindex);
     if (to.zone == Zone::inside)
-      return outer.count(d.destination) != 0 ? hairpinned(now, d, out) : check_routed(in, p);
+      return outer.count(d.destination) != 0 ? hairpinned(now, in, d, out, note, p)
+                                             : check_routed(in, p);
     check_no_inner(out, p.packet);
     require(out.source == to.external && to.external != 0, Invariant::source_is_external,
             [&] { return std::string(story(in, p)); });

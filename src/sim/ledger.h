@@ -32,6 +32,9 @@ struct Passage {
   Reason reason = Reason::none;
   u32 ifindex = 0;
   Data packet;
+  // From inside to an external address (hairpin): the source was translated, and then it was looked
+  // at from outside. If that refused it, `packet` is what was refused.
+  bool turned = false;
 };
 
 // The links and addresses round the gateway, as the oracle sees them.
@@ -89,19 +92,26 @@ class Ledger {
     Nanos seen = 0;
     Endpoint near;  // as the packet showed it on the other side
     Key session;
+    Endpoint to{};  // of a hairpin: the inner host that it reached
   };
 
   bool is_inner(u32 address) const;
   const Place* place_of(u32 address) const;
   void check_no_inner(const Datagram& out, const Data& packet) const;
   void check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const;
+  void check_change(const Data& in, Data wanted, std::vector<u32> unsure, bool outward,
+                    const Passage& p) const;
   void check_routed(const Data& in, const Passage& p) const;
   void check_refused(Nanos now, const Key& inner, const Datagram& d, const Note& note,
                      const Passage& p, bool outward) const;
   void check_error(u32 from, const Data& in, const Passage& p) const;
   void check_stack(const Datagram& d, bool inward) const;
   void sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out, const Note& note);
-  void hairpinned(Nanos now, const Datagram& d, const Datagram& out);
+  void turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
+  void hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+                  const Note& note, const Passage& p);
+  void check_meeting(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+                     const Note& note, const Passage& p) const;
   void check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint remote, Endpoint external);
   void extend(Nanos now, Session& s, const Key& key, const Note& note, bool outward);
   const Session* allowed_in(Nanos now, const Key& key, Endpoint external) const;

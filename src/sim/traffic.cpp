@@ -14,8 +14,10 @@ void Traffic::act() {
   const u32 dice = w_.random_.below(100);
   if (dice < 40)
     connect();
-  else if (dice < 80)
+  else if (dice < 74)
     datagrams();
+  else if (dice < 80)
+    meet();
   else if (dice < 88)
     between_inner_hosts();
   else if (dice < 94)
@@ -137,6 +139,55 @@ void Traffic::ask(Exchange& x, u32 times, u32 sequence) {
                                     290 * kSecond,      302 * kSecond, 29 * kSecond};
   const Nanos gap = kGaps[random.chance(500) ? random.below(2) : random.below(7)];
   w_.events_.after(gap, [this, &x, times, sequence] { ask(x, times - 1, sequence + 1); });
+}
+
+// --- from one inner host to another's external endpoint
+// -------------------------------------------
+
+// Both ask a server first, which tells each the other's external endpoint (RFC 5389, RFC 8445).
+void Traffic::meet() {
+  Random& random = w_.random_;
+  Meeting& m = w_.meetings_.emplace_back();
+  m.number = static_cast<u32>(w_.meetings_.size() - 1);
+  const Endpoint server = some_server();
+  const u32 n = static_cast<u32>(w_.hosts_.size());
+  const u32 first = random.below(n), second = (first + random.between(1, n - 1)) % n;
+  for (u32 i : {0u, 1u}) {
+    const Host& host = w_.hosts_[i == 0 ? first : second];
+    m.host[i] = {host.address, static_cast<u16>(random.between(5000, 5007))};
+    Exchange& x = w_.exchanges_.emplace_back();
+    x.number = static_cast<u32>(w_.exchanges_.size() - 1);
+    x.link = host.link;
+    x.client = m.host[i];
+    x.server = server;
+    ask(x, 0, 0);
+  }
+  w_.events_.after(kSecond, [this, &m, server] {
+    for (u32 i : {0u, 1u})
+      m.external[i] = w_.gateway_.ledger().external_of(w_.events_.now(), kUdp, m.host[i], server);
+    if (m.external[0].port != 0 && m.external[1].port != 0) converse(m, w_.random_.between(2, 8));
+  });
+}
+
+void Traffic::converse(Meeting& m, u32 times) {
+  Random& random = w_.random_;
+  const u32 from = random.below(2);
+  Datagram d;
+  d.source = m.host[from].address;
+  d.source_port = m.host[from].port;
+  d.destination = m.external[from ^ 1].address;
+  d.destination_port = m.external[from ^ 1].port;
+  d.payload.resize(random.chance(100) ? random.between(1400, 4000) : random.between(9, 300));
+  const u32 words[2] = {m.number | kOfMeeting, from};
+  for (u32 i = 0; i < 8; ++i) d.payload[i] = static_cast<u8>(words[i / 4] >> (24 - i % 4 * 8));
+  for (u32 i = 8; i < d.payload.size(); ++i) d.payload[i] = byte_of(m.number, from == 0, i);
+  Note note;
+  note.honest = true;
+  w_.send_from_host(w_.host_of(m.host[from].address), d, note, 1500);
+  if (times == 0) return;
+  static constexpr Nanos kGaps[] = {100 * kMillisecond, 5 * kSecond, 290 * kSecond, 302 * kSecond};
+  w_.events_.after(kGaps[random.chance(700) ? random.below(2) : random.below(4)],
+                   [this, &m, times] { converse(m, times - 1); });
 }
 
 // --- the rest ------------------------------------------------------------------------------------

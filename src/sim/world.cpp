@@ -295,6 +295,8 @@ void World::inner_receives(const Datagram& d) {
     if (at != by_client_.end()) at->second->client->receive(d);
   } else if (is_icmp_error(d)) {
     error_to_inner(d);
+  } else if (d.payload.size() >= 8 && (word_of(d.payload, 0) & kOfMeeting) != 0) {
+    meeting_receives(d);
   } else if (d.payload.size() >= 8 && word_of(d.payload, 0) < exchanges_.size()) {
     Exchange& x = exchanges_[word_of(d.payload, 0)];
     if (x.protocol != d.protocol) return;
@@ -309,6 +311,24 @@ void World::inner_receives(const Datagram& d) {
     x.answered += 1;
     answers_ += 1;
   }
+}
+
+// What one inner host has written to the external endpoint of another.
+void World::meeting_receives(const Datagram& d) {
+  const u32 number = word_of(d.payload, 0) & ~kOfMeeting, from = word_of(d.payload, 4) & 1;
+  if (number >= meetings_.size()) return;
+  Meeting& m = meetings_[number];
+  bool intact = true;
+  for (std::size_t i = 8; i < d.payload.size(); ++i)
+    intact &= d.payload[i] == byte_of(m.number, from == 0, i);
+  require(destination_of(d) == m.host[from ^ 1] && source_of(d) == m.external[from] && intact,
+          Invariant::reply_reaches_its_host, [&] {
+            return std::string(sim::text_of(m.host[from]) + " wrote to " +
+                               sim::text_of(m.external[from ^ 1]) + ", it came to " +
+                               sim::text_of(destination_of(d)) + " from " +
+                               sim::text_of(source_of(d)));
+          });
+  m.received += 1;
 }
 
 void World::error_to_inner(const Datagram& d) {
@@ -377,12 +397,14 @@ std::string World::summary() const {
   u32 completed = 0;
   for (const Talk& talk : talks_)
     completed += talk.connection.fin[0] && talk.connection.fin[1] && !talk.connection.given_up;
+  u32 met = 0;
+  for (const Meeting& m : meetings_) met += m.received != 0;
   char text[256];
   std::snprintf(text, sizeof(text),
                 "%llu events, %llu packets, %llu passed, %llu refused, %zu connections, %u closed "
-                "by both ends, %llu answers",
+                "by both ends, %llu answers, %u of %zu meetings",
                 events_.steps(), packets_, gateway_.passed(), gateway_.refused(), talks_.size(),
-                completed, answers_);
+                completed, answers_, met, meetings_.size());
   return text;
 }
 
