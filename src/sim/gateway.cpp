@@ -38,6 +38,11 @@ Settings settings_of(const GatewayPlan& plan) {
   for (PortRange& r : s.pool) r = {1, 0};
   s.pool[0] = plan.pool[0];
   s.pool[1] = plan.pool[1];
+  s.host_flows = plan.host_flows;
+  s.host_ports = plan.host_ports;
+  s.host_opening = plan.host_opening;
+  s.host_new_per_s = plan.host_new_per_s;
+  s.host_new_burst = plan.host_new_burst;
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = plan.udp_refresh_inbound;
   for (const LinkPlan& link : kLinks)

@@ -31,6 +31,8 @@ struct GatewayPlan {
   u64 clock_ns = 0;  // what the clock shows at the beginning
   u8 udp_refresh_inbound = 0;
   u64 secret = 0;
+  // Of one inner host; 0: no limit.
+  u32 host_flows = 0, host_ports = 0, host_opening = 0, host_new_per_s = 0, host_new_burst = 0;
 };
 
 class GatewayNode {

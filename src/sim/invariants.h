@@ -30,6 +30,8 @@ namespace masq::sim {
   X(honest_is_not_called_bad, "well-formed packets of honest hosts are not refused as bad ones")   \
   X(refused_has_reason, "whatever is not delivered is counted once, under a reason")               \
   X(refused_for_cause, "a table or a pool that is said to be full is full")                        \
+  X(host_has_its_share, "no inner host ever has more than its limits (RFC 6888 REQ-4)")            \
+  X(host_is_refused_for_itself, "a host within its limits is not refused for another's doing")     \
   X(counts_agree, "the gateway's counters are what was seen from outside")                         \
   X(stack_gets_its_own, "the gateway's stack gets what is addressed to the gateway, no more")      \
   X(error_is_sound, "an ICMP error goes to the sender and quotes its packet (RFC 1812 4.3.2)")     \

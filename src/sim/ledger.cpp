@@ -287,6 +287,19 @@ bool quoted_ends(const Datagram& d, bool outward, u8& protocol, Endpoint& near, 
 
 }  // namespace
 
+// What belongs to a session, or begins one.
+void Ledger::passed_out(Nanos now, const Datagram& d, const Datagram& out, const Note& note) {
+  const Key key{d.protocol, source_of(d), destination_of(d)};
+  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
+  Session& s = sessions_[key];
+  const bool is_new = s.ceiling <= now || s.external != source_of(out);
+  if (is_new) s = Session{source_of(out)};
+  s.only_syn &= d.flags == kSyn;
+  s.was_open |= note.honest && note.established;
+  extend(now, s, key, note, true);
+  if (is_new) check_share(now, key, d, s);
+}
+
 void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out,
                       const Note& note) {
   const Place& link = places.at(from);
@@ -310,10 +323,7 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
   const bool belongs = (d.source & 0xffffff00) == link.network;
   require(belongs || (open && !modes_.inner_link_is_checked_always),
           Invariant::source_belongs_to_its_link, [&] { return std::string(text_of(d.source)); });
-  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
-  Session& s = sessions_[key];
-  if (s.external != source_of(out)) s = Session{source_of(out)};
-  extend(now, s, key, note, true);
+  passed_out(now, d, out, note);
   note_first(now, d, true, source_of(out), key);
 }
 
@@ -321,11 +331,7 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
 // first makes a session, whatever the second says.
 void Ledger::turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note) {
   if (d.offset != 0 || is_icmp_error(d)) return;
-  const Key key{d.protocol, source_of(d), destination_of(d)};
-  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
-  Session& s = sessions_[key];
-  if (s.external != source_of(out)) s = Session{source_of(out)};
-  extend(now, s, key, note, true);
+  passed_out(now, d, out, note);
 }
 
 void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
@@ -356,7 +362,10 @@ void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Data
           Invariant::nothing_inward_without_flow,
           [&] { return std::string("hairpin to " + text_of(other.near)); });
   const auto at = sessions_.find(other);
-  if (at != sessions_.end()) extend(now, at->second, other, note, false);
+  if (at != sessions_.end()) {
+    at->second.only_syn = false;
+    extend(now, at->second, other, note, false);
+  }
   note_first(now, d, true, source_of(out), Key{d.protocol, source_of(d), destination_of(d)});
   const auto first = firsts_.find(FragmentKey{d.source, d.destination, d.id, d.protocol, true});
   if (first != firsts_.end()) first->second.to = other.near;
@@ -383,6 +392,7 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
   bool right = false, ignored = false;
   const bool sound = decode(in, d, right);
   if (p.action == Action::icmp_error) check_error(from, in, p);
+  if (sound && is_inner(d.source)) check_limits(now, d, p);
   if (p.action == Action::drop || p.action == Action::icmp_error) {
     Key key{d.protocol, source_of(d), destination_of(d)};
     if (is_icmp_error(d)) quoted_ends(d, true, key.protocol, key.near, key.remote);
@@ -443,7 +453,10 @@ void Ledger::passed_in(Nanos now, const Datagram& d, const Datagram& out, const 
           [&] { return std::string(text_of(outside.remote) + " > " + text_of(inside.near)); });
   if (is_icmp_error(d)) return;
   const auto at = sessions_.find(inside);
-  if (at != sessions_.end()) extend(now, at->second, inside, note, false);
+  if (at != sessions_.end()) {
+    at->second.only_syn = false;
+    extend(now, at->second, inside, note, false);
+  }
   note_first(now, d, false, destination_of(out), inside);
 }
 

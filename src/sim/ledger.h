@@ -52,6 +52,7 @@ class Ledger {
   std::map<u32, Place> places;              // by interface
   std::map<u32, bool> outer;                // addresses that are or were the gateway's, and if live
   std::vector<std::pair<u8, u16>> sockets;  // of the gateway: protocol, port
+  u32 hosts = 0;                            // inner hosts that there are at most
 
   // Came from inside, came from outside, was sent by the gateway itself.
   void judge_outward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p);
@@ -74,6 +75,18 @@ class Ledger {
   struct Session {
     Endpoint external;
     Nanos floor = 0, ceiling = 0;
+    bool only_syn = false;  // TCP: nothing but its SYN has passed
+    bool was_open = false;  // TCP: an honest end has taken it for open
+  };
+  // What an inner host has: at least, at most.
+  struct Share {
+    u32 flows[2] = {}, ports[2] = {}, opening[2] = {};
+  };
+  // Its new sessions, each a second's worth of nanoseconds, less what the limit allows: those that
+  // are certain, and those that are possible.
+  struct Begun {
+    u64 owed = 0, may_owe = 0;
+    Nanos at = 0, looked = 0;
   };
   struct MappingKey {
     u8 protocol = 0;
@@ -107,6 +120,10 @@ class Ledger {
   void check_error(u32 from, const Data& in, const Passage& p) const;
   void check_stack(const Datagram& d, bool inward) const;
   void sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out, const Note& note);
+  void passed_out(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
+  Share share_of(Nanos now, u32 host) const;
+  void check_share(Nanos now, const Key& key, const Datagram& d, Session& s);
+  void check_limits(Nanos now, const Datagram& d, const Passage& p);
   void turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
   void hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
                   const Note& note, const Passage& p);
@@ -127,6 +144,7 @@ class Ledger {
   std::map<MappingKey, Endpoint> mappings_;
   std::map<std::pair<u8, Endpoint>, Endpoint> holders_;  // protocol, external -> internal
   std::map<FragmentKey, First> firsts_;
+  std::map<u32, Begun> begun_;  // by inner host
 };
 
 }  // namespace masq::sim

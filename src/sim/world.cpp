@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kLastPackets = 16;
 constexpr u32 kSweepsPerAudit = 40;
+constexpr u32 kHosts = 7;
 
 constexpr const char* kReasonNames[] = {"none",
 #define X(name, sentence) #name,
@@ -69,6 +70,14 @@ Shape shape_of(u64 seed) {
   s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
   s.addresses_change = dice.chance(400);
   s.attacks = dice.between(0, 600);
+  if (dice.chance(500)) {  // limits that one host reaches, and all together do not
+    const auto maybe = [&](u32 limit) { return dice.chance(700) ? limit : 0; };
+    s.gateway.host_flows = maybe(s.gateway.flows_max / (kHosts + 1) - 4);
+    s.gateway.host_ports = maybe(dice.between(10, 80));
+    s.gateway.host_opening = maybe(dice.between(8, 60));
+    s.gateway.host_new_per_s = maybe(dice.between(1, 20));
+    s.gateway.host_new_burst = s.gateway.host_new_per_s * dice.between(2, 8);
+  }
   return s;
 }
 
@@ -80,7 +89,8 @@ World::World(u64 seed, const Modes& modes)
       outer_link_(events_, random_, shape_.outer),
       traffic_(std::make_unique<Traffic>(*this)),
       attack_(std::make_unique<Attack>(*this)) {
-  for (u32 i = 0; i < 7; ++i) {
+  gateway_.ledger().hosts = kHosts;
+  for (u32 i = 0; i < kHosts; ++i) {
     Host host;
     host.link = i < 4 ? kLan : kLan2;
     host.address = (i < 4 ? address(192, 168, 2, 10) : address(192, 168, 3, 10)) + i;
@@ -198,9 +208,7 @@ void World::at_gateway_from_inner(u32 link, const Data& packet, const Note& note
   } else if (p.action == Action::forward) {
     inner_link_.carry([this, out = p.packet] { at_inner(out); });
   }
-  if (p.reason != Reason::flow_table_full && p.reason != Reason::ports_exhausted &&
-      p.reason != Reason::no_external_address)
-    return;
+  if (p.reason < Reason::no_external_address || p.reason > Reason::host_rate) return;
   Datagram d;
   bool right = false;
   if (!decode(packet, d, right) || d.protocol != kTcp) return;
