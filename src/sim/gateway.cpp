@@ -23,6 +23,8 @@ constexpr LinkPlan kLinks[] = {{kLan, address(192, 168, 2, 1), Zone::inside, kEx
                                {kWan2, address(192, 0, 2, 2), Zone::outside, 1},
                                {kVpn, address(10, 9, 0, 1), Zone::other, kExternalsMax}};
 
+constexpr u32 kMoreExternals = 2;  // places from which on those lie
+
 Settings settings_of(const GatewayPlan& plan) {
   Settings s{};
   s.secret[0] = plan.secret;
@@ -85,8 +87,8 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
     engine_->add_route({own, 32, RouteKind::local, 0, Ipv4{0}});
     engine_->add_route({ipv4_from_host(network | 255), 32, RouteKind::local, 0, Ipv4{0}});
     const bool outside = link.zone == Zone::outside;
-    ledger_.places[link.ifindex] = {link.ifindex, link.zone, network, link.own,
-                                    outside ? link.own : 0};
+    ledger_.places[link.ifindex] = {link.ifindex,           link.zone, network, link.own,
+                                    outside ? link.own : 0, {}};
     if (link.zone == Zone::other) continue;
     const u32 mtu = link.ifindex == kWan ? plan.mtu_wan : 1500;
     engine_->set_interface(
@@ -94,6 +96,11 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
     if (!outside) continue;
     engine_->add_outer_address(own);
     ledger_.outer[link.own] = true;
+  }
+  for (u32 i = 0; i + 1 < plan.externals_wan; ++i) {
+    engine_->add_outer_address(ipv4_from_host(more_of_wan(i)));
+    engine_->add_route({ipv4_from_host(more_of_wan(i)), 32, RouteKind::local, 0, Ipv4{0}});
+    change_more(i, true, true);
   }
   engine_->add_route(
       {Ipv4{0}, 0, RouteKind::forward, kWan, ipv4_from_host(address(203, 0, 113, 1))});
@@ -179,10 +186,19 @@ void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
     require(flows() * 10 >= settings().flows_max * 9, Invariant::refused_for_cause,
             [&] { return std::string(std::to_string(flows()) + " flows: " + text_of(packet)); });
   if (p.reason != Reason::ports_exhausted) return;
+  const bool wan2 = packet[16] == 100 && packet[17] == 64;
+  bool is_full = false;
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    is_full |= settings().externals[i].state == kExternalLive &&
+               settings().externals[i].ifindex == (wan2 ? kWan2 : kWan) && has_no_port(packet, i);
+  require(is_full, Invariant::refused_for_cause,
+          [&] { return std::string("there are ports: " + text_of(packet)); });
+}
+
+// Are nearly all ports of this external address taken that the packet's source could get?
+bool GatewayNode::has_no_port(const Data& packet, u32 external) const {
   u32 taken = 0, all = 0;
   const u32 pool = pool_protocol(packet[9]);
-  const bool wan2 = packet[16] == 100 && packet[17] == 64;
-  const u32 external = find_interface(settings(), wan2 ? kWan2 : kWan)->external;
   // A port from 1024 on never becomes a low one (RFC 4787 REQ-3a). Of the other parity only some
   // are tried, and a socket may have just those.
   const bool icmp = packet[9] == kIcmp, low = icmp || packet[20] < 4;
@@ -193,9 +209,7 @@ void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
     taken += port_is_used(engine_->tables().ports[external * kPoolProtocols + pool],
                           static_cast<u16>(port));
   }
-  require(taken * 10 >= all * 9, Invariant::refused_for_cause, [&] {
-    return std::string(std::to_string(taken) + " of " + std::to_string(all) + " ports taken");
-  });
+  return taken * 10 >= all * 9;
 }
 
 Passage GatewayNode::inside(u32 ifindex, const Data& packet, const Note& note) {
@@ -245,13 +259,12 @@ void GatewayNode::audit() {
 void GatewayNode::change_external(u32 ifindex, u32 to) {
   Settings& s = engine_->settings();
   Place& place = ledger_.places.at(ifindex);
-  Interface interface = *find_interface(s, ifindex);
   if (place.external != 0) {
-    s.externals[interface.external].state = kExternalGone;
+    s.externals[masq::external_of(s, ipv4_from_host(place.external), ifindex)].state =
+        kExternalGone;
     ledger_.outer[place.external] = false;
     ledger_.external_gone(place.external);
   }
-  interface.external = kExternalsMax;
   place.external = 0;
   const Ipv4 wanted = ipv4_from_host(to);
   u32 slot = kExternalsMax;
@@ -268,7 +281,6 @@ void GatewayNode::change_external(u32 ifindex, u32 to) {
       slot = i;
   if (slot != kExternalsMax) {
     s.externals[slot] = {wanted, ifindex, kExternalLive, 1};
-    interface.external = slot;
     place.external = to;
     if (ledger_.outer.count(to) == 0) {
       engine_->add_outer_address(wanted);
@@ -276,6 +288,37 @@ void GatewayNode::change_external(u32 ifindex, u32 to) {
     }
     ledger_.outer[to] = true;
   }
+  choose_external(ifindex, slot);
+}
+
+u32 GatewayNode::more_of_wan(u32 which) {
+  return address(203, 0, 113, 20 + which);
+}
+
+void GatewayNode::change_more(u32 which, bool live, bool serves) {
+  const u32 address = more_of_wan(which), slot = kMoreExternals + which;
+  Place& place = ledger_.places.at(kWan);
+  std::erase(place.more, address);
+  if (live) place.more.push_back(address);
+  if (!live) ledger_.external_gone(address);
+  ledger_.outer[address] = live;
+  engine_->settings().externals[slot] = {ipv4_from_host(address), kWan,
+                                         live ? kExternalLive : kExternalGone, serves};
+  choose_external(kWan, kExternalsMax);
+}
+
+// One that serves stands for all of them; `wanted` if it does.
+void GatewayNode::choose_external(u32 ifindex, u32 wanted) {
+  const Settings& s = engine_->settings();
+  Interface interface = *find_interface(s, ifindex);
+  const auto serves = [&](u32 i) {
+    return i < kExternalsMax && s.externals[i].state == kExternalLive && s.externals[i].serves &&
+           s.externals[i].ifindex == ifindex;
+  };
+  if (serves(wanted)) interface.external = wanted;
+  for (u32 i = 0; i < kExternalsMax && !serves(interface.external); ++i)
+    if (serves(i)) interface.external = i;
+  if (!serves(interface.external)) interface.external = kExternalsMax;
   engine_->set_interface(interface);
 }
 

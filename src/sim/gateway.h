@@ -27,6 +27,7 @@ struct GatewayPlan {
   PortRange pool[2] = {{600, 1023}, {30000, 65535}};
   u32 refresh_s = 0;
   u32 mtu_wan = 1500;
+  u32 externals_wan = 1;
   u32 link_header_length = 14;
   u64 clock_ns = 0;  // what the clock shows at the beginning
   u8 udp_refresh_inbound = 0;
@@ -50,11 +51,14 @@ class GatewayNode {
   // The external address of a link goes away, or changes to another one; 0 for none.
   void change_external(u32 ifindex, u32 address);
   u32 external_of(u32 ifindex) const { return ledger_.places.at(ifindex).external; }
+  // The others of wan: one after another comes, goes, or serves no new hosts for a while.
+  void change_more(u32 which, bool live, bool serves);
   void open_socket(u8 protocol, u16 port);
 
   // What is known of a session, byte for byte.
   std::optional<Record> record_of(u8 protocol, Endpoint internal, Endpoint remote) const;
   u32 flows() const;
+  static u32 more_of_wan(u32 which);
   u64 refused() const { return refused_; }
   u64 passed() const { return forwarded_ + to_stack_; }
 
@@ -66,6 +70,8 @@ class GatewayNode {
   Passage pass(const Data& packet, Action action);
   void check_legs(const Data& packet, Passage& p, const EngineCounters& before) const;
   void check_counts(const Passage& p) const;
+  bool has_no_port(const Data& packet, u32 external) const;
+  void choose_external(u32 ifindex, u32 wanted);
   void check_cause(const Data& packet, const Passage& p, u32 from) const;
 
   std::unique_ptr<Engine> engine_;

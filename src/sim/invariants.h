@@ -17,6 +17,7 @@ namespace masq::sim {
   X(source_belongs_to_its_link, "an inner host cannot send as one of another link")                \
   X(nothing_inward_without_flow, "inwards goes only what answers a packet sent within its timer")  \
   X(mapping_is_endpoint_independent, "one internal endpoint, one external one (RFC 4787 REQ-1)")   \
+  X(mappings_are_paired, "all mappings of a host are at one external address of a link (REQ-2)")   \
   X(no_port_shared, "two internal endpoints never have one external endpoint (REQ-3)")             \
   X(port_may_be_mapped, "external ports are of the pool and no socket has them")                   \
   X(inner_hosts_meet, "two that write to each other's external endpoints do (RFC 4787 REQ-9)")     \

@@ -1,8 +1,6 @@
 // Judging one passage after another.
 #include "sim/ledger.h"
 
-#include <algorithm>
-
 namespace masq::sim {
 
 namespace {
@@ -81,7 +79,10 @@ Endpoint Ledger::external_of(Nanos now, u8 protocol, Endpoint internal, Endpoint
 
 void Ledger::external_gone(u32 address) {
   for (auto& [key, session] : sessions_)
-    if (session.external.address == address) session.floor = 0;
+    if (session.external.address == address) {
+      session.floor = 0;
+      session.revived = true;
+    }
 }
 
 void Ledger::forget(Nanos now) {
@@ -195,6 +196,8 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
     key = first->session;
   }
   const auto at = sessions_.find(key);
+  const auto to = outer.find(d.destination);
+  if (outward && to != outer.end() && !to->second) return;  // an address that has gone
   if (at == sessions_.end() || p.turned) return;  // the other half has refused it: check_meeting
   require(at->second.floor <= now, Invariant::established_survives, [&] {
     return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)) +
@@ -297,7 +300,9 @@ void Ledger::passed_out(Nanos now, const Datagram& d, const Datagram& out, const
   s.only_syn &= d.flags == kSyn;
   s.was_open |= note.honest && note.established;
   extend(now, s, key, note, true);
-  if (is_new) check_share(now, key, d, s);
+  if (!is_new) return;
+  check_paired(now, key.near.address, s.external.address);
+  check_share(now, key, d, s);
 }
 
 void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out,
@@ -410,7 +415,7 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
       return outer.count(d.destination) != 0 ? hairpinned(now, in, d, out, note, p)
                                              : check_routed(in, p);
     check_no_inner(out, p.packet);
-    require(out.source == to.external && to.external != 0, Invariant::source_is_external,
+    require(to.has_external(out.source), Invariant::source_is_external,
             [&] { return std::string(story(in, p)); });
     Endpoint near = source_of(out);
     u8 protocol = 0;
@@ -505,7 +510,7 @@ void Ledger::judge_leaving(u32 to, const Data& in, const Passage& p) {
   bool right = false;
   if (!decode(p.packet, out, right)) return;
   check_no_inner(out, p.packet);
-  require(out.source == places.at(to).external, Invariant::source_is_external,
+  require(places.at(to).has_external(out.source), Invariant::source_is_external,
           [&] { return std::string(story(in, p)); });
 }
 

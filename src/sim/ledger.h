@@ -10,6 +10,7 @@
 // differential test's.
 #pragma once
 
+#include <algorithm>
 #include <map>
 
 #include "core/verdict.h"
@@ -41,8 +42,14 @@ struct Passage {
 struct Place {
   u32 ifindex;
   Zone zone;
-  u32 network, own;  // a /24 each; the gateway's address there
-  u32 external = 0;  // outside: its live external address, 0 if none
+  u32 network, own;       // a /24 each; the gateway's address there
+  u32 external = 0;       // outside: its live external address, 0 if none
+  std::vector<u32> more;  // and others that are live
+
+  bool has_external(u32 address) const {
+    return address != 0 &&
+           (address == external || std::find(more.begin(), more.end(), address) != more.end());
+  }
 };
 
 class Ledger {
@@ -75,6 +82,7 @@ class Ledger {
   struct Session {
     Endpoint external;
     Nanos floor = 0, ceiling = 0;
+    bool revived = false;   // its external address has been away
     bool only_syn = false;  // TCP: nothing but its SYN has passed
     bool was_open = false;  // TCP: an honest end has taken it for open
   };
@@ -122,6 +130,7 @@ class Ledger {
   void sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out, const Note& note);
   void passed_out(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
   Share share_of(Nanos now, u32 host) const;
+  void check_paired(Nanos now, u32 host, u32 external) const;
   void check_share(Nanos now, const Key& key, const Datagram& d, Session& s);
   void check_limits(Nanos now, const Datagram& d, const Passage& p);
   void turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note);

@@ -1,4 +1,5 @@
-// What each inner host has and may have (RFC 6888 REQ-4): its share, and nobody else's.
+// What each inner host has and may have (RFC 6888 REQ-4): its share, and nobody else's; and that it
+// shows one external address (RFC 4787 REQ-2).
 //
 // What a host has is known between two numbers. Sessions within their floor the gateway has for
 // certain; all that the ledger has not forgotten it may have. So a host has too much if what is
@@ -47,6 +48,27 @@ Ledger::Share Ledger::share_of(Nanos now, u32 host) const {
     for (u32 i : {0u, 1u}) share.ports[i] += static_cast<u32>(mappings[i].size());
   }
   return share;
+}
+
+// A host has begun a session at this external address. None that it has already may be at another
+// of the same link; but for those that were left when an address went, and came back with it.
+void Ledger::check_paired(Nanos now, u32 host, u32 external) const {
+  for (const auto& [ifindex, place] : places) {
+    if (place.more.empty() || !place.has_external(external)) continue;
+    for (const u8 protocol : {kIcmp, kTcp, kUdp})
+      for (auto it = sessions_.lower_bound(Key{protocol, {host, 0}, {}});
+           it != sessions_.end() && it->first.protocol == protocol &&
+           it->first.near.address == host;
+           ++it) {
+        const Session& s = it->second;
+        require(s.floor <= now || s.revived || s.external.address == external ||
+                    !place.has_external(s.external.address),
+                Invariant::mappings_are_paired, [&] {
+                  return std::string(text_of(host) + " is " + text_of(s.external) + " and " +
+                                     text_of(external));
+                });
+      }
+  }
 }
 
 // A session that the gateway did not have a moment ago.

@@ -204,7 +204,7 @@ void Traffic::between_inner_hosts() {
   d.destination_port = static_cast<u16>(random.between(5000, 5007));
   d.payload = Data(20, 1);
   if (random.chance(500)) {
-    d.destination = w_.gateway_.external_of(kWan);
+    d.destination = w_.some_external(kWan);
     if (d.destination == 0) return;
     const Exchange* x = w_.exchanges_.empty()
                             ? nullptr
@@ -242,7 +242,7 @@ void Traffic::error_from_inside() {
 
 // The gateway asks a name server, from a port that mappings could have.
 void Traffic::by_gateway() {
-  const u32 external = w_.gateway_.external_of(kWan);
+  const u32 external = w_.some_external(kWan);
   if (external == 0) return;
   Datagram d;
   d.source = external;

@@ -70,6 +70,7 @@ Shape shape_of(u64 seed) {
   s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
   s.addresses_change = dice.chance(400);
   s.attacks = dice.between(0, 600);
+  if (dice.chance(400)) s.gateway.externals_wan = dice.between(2, 4);
   if (dice.chance(500)) {  // limits that one host reaches, and all together do not
     const auto maybe = [&](u32 limit) { return dice.chance(700) ? limit : 0; };
     s.gateway.host_flows = maybe(s.gateway.flows_max / (kHosts + 1) - 4);
@@ -114,6 +115,7 @@ void World::run(u32 time_s) {
   events_.after(0, [this] { burst(); });
   events_.after(kSecond, [this] { sweep_later(); });
   if (shape_.addresses_change) events_.after(30 * kSecond, [this] { change_address(); });
+  if (shape_.gateway.externals_wan > 1) events_.after(60 * kSecond, [this] { change_more(); });
   events_.run_until(end_);
   gateway_.set_time(events_.now());
   gateway_.sweep();
@@ -160,6 +162,23 @@ void World::change_address() {
     for (Talk& talk : talks_) talk.connection.may_fail = true;
   }
   events_.after(random_.between(20, to == 0 ? 40 : 4000) * kSecond, [this] { change_address(); });
+}
+
+void World::change_more() {
+  gateway_.set_time(events_.now());
+  const u32 which = random_.below(shape_.gateway.externals_wan - 1);
+  const bool live = random_.chance(800);
+  gateway_.change_more(which, live, random_.chance(700));
+  if (!live)
+    for (Talk& talk : talks_) talk.connection.may_fail = true;
+  events_.after(random_.between(20, 1500) * kSecond, [this] { change_more(); });
+}
+
+// One of the external addresses of a link, 0 if it has none.
+u32 World::some_external(u32 link) {
+  const Place& place = gateway_.ledger().places.at(link);
+  if (place.more.empty() || random_.chance(500)) return place.external;
+  return random_.one_of(place.more);
 }
 
 void World::check_ends() {

@@ -93,6 +93,8 @@ class World {
   void act();
   void sweep_later();
   void change_address();
+  void change_more();
+  u32 some_external(u32 link);
 
   // Ways for a packet.
   void from_inner(u32 link, const Data& packet, const Note& note);
