@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/blocks.h"
 #include "core/flows.h"
 #include "engine/engine.h"
 
@@ -23,7 +24,7 @@ constexpr LinkPlan kLinks[] = {{kLan, address(192, 168, 2, 1), Zone::inside, kEx
                                {kWan2, address(192, 0, 2, 2), Zone::outside, 1},
                                {kVpn, address(10, 9, 0, 1), Zone::other, kExternalsMax}};
 
-constexpr u32 kMoreExternals = 2;  // places from which on those lie
+constexpr u32 kBlockHosts = 32;  // the first addresses of a network
 
 Settings settings_of(const GatewayPlan& plan) {
   Settings s{};
@@ -50,6 +51,13 @@ Settings settings_of(const GatewayPlan& plan) {
   for (const LinkPlan& link : kLinks)
     if (link.zone == Zone::outside)
       s.externals[link.external] = {ipv4_from_host(link.own), link.ifindex, kExternalLive, 1};
+  for (u32 i : {0u, 1u})
+    s.port_blocks[i] = {ipv4_from_host(kLinks[i].own & ~255u),
+                        ipv4_from_host(~(kBlockHosts - 1)),
+                        static_cast<u16>(plan.block_words[i]),
+                        0,
+                        {}};
+  lay_blocks(s);
   return s;
 }
 
@@ -96,6 +104,12 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
     if (!outside) continue;
     engine_->add_outer_address(own);
     ledger_.outer[link.own] = true;
+  }
+  u32 port = (plan.pool[1].first + 127u) / 128 * 128;
+  for (u32 i : {0u, 1u}) {
+    if (plan.block_words[i] == 0) continue;
+    ledger_.blocks.push_back({kLinks[i].own & ~255u, kBlockHosts, port, plan.block_words[i] * 128});
+    port = ledger_.blocks.back().end();
   }
   for (u32 i = 0; i + 1 < plan.externals_wan; ++i) {
     engine_->add_outer_address(ipv4_from_host(more_of_wan(i)));
@@ -203,7 +217,9 @@ bool GatewayNode::has_no_port(const Data& packet, u32 external) const {
   // are tried, and a socket may have just those.
   const bool icmp = packet[9] == kIcmp, low = icmp || packet[20] < 4;
   const u32 wanted = packet[icmp ? 25 : 21];
+  const u32 host = address(packet[12], packet[13], packet[14], packet[15]);
   for (u32 port = low ? 0 : 1024; port < 65536; ++port) {
+    if (!ledger_.may_have_port(host, static_cast<u16>(port))) continue;
     if ((port & 1) != (wanted & 1) || !is_mappable(settings(), pool, port)) continue;
     all += 1;
     taken += port_is_used(engine_->tables().ports[external * kPoolProtocols + pool],
@@ -256,6 +272,23 @@ void GatewayNode::audit() {
   require(found.empty(), Invariant::table_is_sound, [&] { return std::string(describe(found)); });
 }
 
+// The place of an external address: its old one if it had one, else one without records.
+u32 GatewayNode::place_for(u32 external) const {
+  const Settings& s = settings();
+  const Tables& t = engine_->tables();
+  u32 place = kExternalsMax;
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    if (s.externals[i].state != kExternalFree &&
+        same(s.externals[i].address, ipv4_from_host(external)))
+      return i;
+    bool in_use = s.externals[i].state == kExternalLive || place != kExternalsMax;
+    for (u32 r = 1; r < t.records_max && !in_use; ++r)
+      in_use = t.records[r].state >= State::mapping && t.records[r].external == i;
+    if (!in_use) place = i;
+  }
+  return place;
+}
+
 void GatewayNode::change_external(u32 ifindex, u32 to) {
   Settings& s = engine_->settings();
   Place& place = ledger_.places.at(ifindex);
@@ -266,25 +299,13 @@ void GatewayNode::change_external(u32 ifindex, u32 to) {
     ledger_.external_gone(place.external);
   }
   place.external = 0;
-  const Ipv4 wanted = ipv4_from_host(to);
-  u32 slot = kExternalsMax;
-  for (u32 i = kExternalsMax; to != 0 && i-- > 0;) {
-    const External& e = s.externals[i];
-    bool in_use = e.state == kExternalLive;
-    for (u32 r = 1; r < engine_->tables().records_max && !in_use; ++r)
-      in_use = engine_->tables().records[r].state >= State::mapping &&
-               engine_->tables().records[r].external == i;
-    if (!in_use) slot = i;
-  }
-  for (u32 i = 0; i < kExternalsMax; ++i)  // an address that comes back has its place
-    if (to != 0 && s.externals[i].state != kExternalFree && same(s.externals[i].address, wanted))
-      slot = i;
+  const u32 slot = to == 0 ? kExternalsMax : place_for(to);
   if (slot != kExternalsMax) {
-    s.externals[slot] = {wanted, ifindex, kExternalLive, 1};
+    s.externals[slot] = {ipv4_from_host(to), ifindex, kExternalLive, 1};
     place.external = to;
     if (ledger_.outer.count(to) == 0) {
-      engine_->add_outer_address(wanted);
-      engine_->add_route({wanted, 32, RouteKind::local, 0, Ipv4{0}});
+      engine_->add_outer_address(ipv4_from_host(to));
+      engine_->add_route({ipv4_from_host(to), 32, RouteKind::local, 0, Ipv4{0}});
     }
     ledger_.outer[to] = true;
   }
@@ -296,7 +317,8 @@ u32 GatewayNode::more_of_wan(u32 which) {
 }
 
 void GatewayNode::change_more(u32 which, bool live, bool serves) {
-  const u32 address = more_of_wan(which), slot = kMoreExternals + which;
+  const u32 address = more_of_wan(which), slot = place_for(address);
+  if (slot == kExternalsMax) return;
   Place& place = ledger_.places.at(kWan);
   std::erase(place.more, address);
   if (live) place.more.push_back(address);

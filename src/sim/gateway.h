@@ -26,6 +26,7 @@ struct GatewayPlan {
   u32 flows_max = 2000;
   PortRange pool[2] = {{600, 1023}, {30000, 65535}};
   u32 refresh_s = 0;
+  u32 block_words[2] = {};  // of 128 ports, for each host of lan and lan2
   u32 mtu_wan = 1500;
   u32 externals_wan = 1;
   u32 link_header_length = 14;
@@ -71,6 +72,7 @@ class GatewayNode {
   void check_legs(const Data& packet, Passage& p, const EngineCounters& before) const;
   void check_counts(const Passage& p) const;
   bool has_no_port(const Data& packet, u32 external) const;
+  u32 place_for(u32 external) const;
   void choose_external(u32 ifindex, u32 wanted);
   void check_cause(const Data& packet, const Passage& p, u32 from) const;
 

@@ -21,6 +21,7 @@ namespace masq::sim {
   X(no_port_shared, "two internal endpoints never have one external endpoint (REQ-3)")             \
   X(port_may_be_mapped, "external ports are of the pool and no socket has them")                   \
   X(inner_hosts_meet, "two that write to each other's external endpoints do (RFC 4787 REQ-9)")     \
+  X(port_says_whose_it_is, "a port of a host's block is that host's, and it has no others")        \
   X(reply_reaches_its_host, "an answer reaches the endpoint that asked, with its bytes unchanged") \
   X(only_endpoints_change, "translation changes the near endpoint and nothing else")               \
   X(checksums_right, "right checksums stay right, wrong ones stay wrong")                          \

@@ -237,6 +237,8 @@ void Ledger::check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint r
   for (const auto& [its_protocol, port] : sockets)
     if (its_protocol == protocol && port == external.port) in_pool = false;
   require(in_pool, Invariant::port_may_be_mapped, [&] { return std::string(text_of(external)); });
+  require(may_have_port(internal.address, external.port), Invariant::port_says_whose_it_is,
+          [&] { return std::string(text_of(internal) + " is " + text_of(external)); });
   const bool shared = protocol == kTcp && modes_.tcp_ports_shared;
   Endpoint& known = mappings_[MappingKey{protocol, internal, external.address}];
   require(shared || known == external || known == Endpoint{} ||
@@ -512,6 +514,10 @@ void Ledger::judge_leaving(u32 to, const Data& in, const Passage& p) {
   check_no_inner(out, p.packet);
   require(places.at(to).has_external(out.source), Invariant::source_is_external,
           [&] { return std::string(story(in, p)); });
+  for (const auto& [protocol, port] : sockets)
+    if (protocol == out.protocol && port == out.source_port) return;
+  require(out.offset != 0 || may_have_port(out.source, source_of(out).port),
+          Invariant::port_says_whose_it_is, [&] { return std::string(story(in, p)); });
 }
 
 }  // namespace masq::sim

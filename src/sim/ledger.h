@@ -52,6 +52,14 @@ struct Place {
   }
 };
 
+// The external ports of the hosts of a network: `ports` of them for each, one host after another.
+struct Blocks {
+  u32 network = 0, hosts = 0;  // addresses from `network` on
+  u32 first = 0, ports = 0;
+
+  u32 end() const { return first + hosts * ports; }
+};
+
 class Ledger {
  public:
   Ledger(const Settings& settings, const Modes& modes) : settings_(settings), modes_(modes) {}
@@ -59,7 +67,8 @@ class Ledger {
   std::map<u32, Place> places;              // by interface
   std::map<u32, bool> outer;                // addresses that are or were the gateway's, and if live
   std::vector<std::pair<u8, u16>> sockets;  // of the gateway: protocol, port
-  u32 hosts = 0;                            // inner hosts that there are at most
+  std::vector<Blocks> blocks;
+  u32 hosts = 0;  // inner hosts that there are at most
 
   // Came from inside, came from outside, was sent by the gateway itself.
   void judge_outward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p);
@@ -68,6 +77,11 @@ class Ledger {
 
   void external_gone(u32 address);
   void forget(Nanos now);  // what is past its ceiling
+
+  // Could this host have this external port, as far as blocks are concerned?
+  bool may_have_port(u32 host, u16 port) const;
+  // How many are its own, 0 if it has no block.
+  u32 block_of(u32 host) const;
 
   std::size_t sessions() const { return sessions_.size(); }
   // Where the session of an internal endpoint shows outside; port 0 if there is none in force.

@@ -50,6 +50,21 @@ Ledger::Share Ledger::share_of(Nanos now, u32 host) const {
   return share;
 }
 
+bool Ledger::may_have_port(u32 host, u16 port) const {
+  for (const Blocks& b : blocks) {
+    const u32 its = b.first + (host - b.network) * b.ports;
+    if (host - b.network < b.hosts) return port >= its && port < its + b.ports;
+  }
+  return std::none_of(blocks.begin(), blocks.end(),
+                      [&](const Blocks& b) { return port >= b.first && port < b.end(); });
+}
+
+u32 Ledger::block_of(u32 host) const {
+  for (const Blocks& b : blocks)
+    if (host - b.network < b.hosts) return b.ports;
+  return 0;
+}
+
 // A host has begun a session at this external address. None that it has already may be at another
 // of the same link; but for those that were left when an address went, and came back with it.
 void Ledger::check_paired(Nanos now, u32 host, u32 external) const {
@@ -118,6 +133,8 @@ void Ledger::check_limits(Nanos now, const Datagram& d, const Passage& p) {
     reaches(begun.may_owe + rate * kRateSlack + each, each * settings_.host_new_burst, " ns owed");
   else if (p.reason != Reason::host_flows && p.reason != Reason::host_opening)
     begun.may_owe += each;
+  if (p.reason == Reason::ports_exhausted && block_of(host) != 0)  // half are of each parity
+    reaches(share_of(now, host).ports[1], block_of(host) / 2 - blocks.size(), " ports");
   const bool full = p.reason == Reason::flow_table_full || p.reason == Reason::hosts_full;
   require(!full || settings_.host_flows == 0 ||
               (hosts + 1) * settings_.host_flows > settings_.flows_max,

@@ -70,6 +70,8 @@ Shape shape_of(u64 seed) {
   s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
   s.addresses_change = dice.chance(400);
   s.attacks = dice.between(0, 600);
+  if (s.gateway.pool[1].first == 30000 && dice.chance(300))
+    for (u32& words : s.gateway.block_words) words = dice.below(3);
   if (dice.chance(400)) s.gateway.externals_wan = dice.between(2, 4);
   if (dice.chance(500)) {  // limits that one host reaches, and all together do not
     const auto maybe = [&](u32 limit) { return dice.chance(700) ? limit : 0; };
