@@ -46,6 +46,7 @@ Settings settings_of(const GatewayPlan& plan) {
   s.host_opening = plan.host_opening;
   s.host_new_per_s = plan.host_new_per_s;
   s.host_new_burst = plan.host_new_burst;
+  s.mss_clamp = plan.mss_clamp;
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = plan.udp_refresh_inbound;
   for (const LinkPlan& link : kLinks)
@@ -95,10 +96,12 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
     engine_->add_route({own, 32, RouteKind::local, 0, Ipv4{0}});
     engine_->add_route({ipv4_from_host(network | 255), 32, RouteKind::local, 0, Ipv4{0}});
     const bool outside = link.zone == Zone::outside;
-    ledger_.places[link.ifindex] = {link.ifindex,           link.zone, network, link.own,
+    const u32 mtu = link.ifindex == kWan   ? plan.mtu_wan
+                    : link.ifindex == kLan ? plan.mtu_lan
+                                           : 1500;
+    ledger_.places[link.ifindex] = {link.ifindex,           link.zone, network, link.own, mtu,
                                     outside ? link.own : 0, {}};
     if (link.zone == Zone::other) continue;
-    const u32 mtu = link.ifindex == kWan ? plan.mtu_wan : 1500;
     engine_->set_interface(
         {link.ifindex, link.zone, static_cast<u8>(l3_), {0, 0}, link.external, own, mtu});
     if (!outside) continue;

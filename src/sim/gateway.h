@@ -27,7 +27,8 @@ struct GatewayPlan {
   PortRange pool[2] = {{600, 1023}, {30000, 65535}};
   u32 refresh_s = 0;
   u32 block_words[2] = {};  // of 128 ports, for each host of lan and lan2
-  u32 mtu_wan = 1500;
+  u32 mtu_wan = 1500, mtu_lan = 1500;
+  u16 mss_clamp = 0;
   u32 externals_wan = 1;
   u32 link_header_length = 14;
   u64 clock_ns = 0;  // what the clock shows at the beginning

@@ -25,6 +25,7 @@ namespace masq::sim {
   X(reply_reaches_its_host, "an answer reaches the endpoint that asked, with its bytes unchanged") \
   X(only_endpoints_change, "translation changes the near endpoint and nothing else")               \
   X(checksums_right, "right checksums stay right, wrong ones stay wrong")                          \
+  X(mss_fits, "what two ends tell each other of their segments fits the links, and is not raised") \
   X(ttl_decremented_once, "forwarding takes one hop, whatever else happens")                       \
   X(established_survives, "a flow within its timer is never refused, whatever attackers do")       \
   X(attack_changes_nothing, "a forged RST, SYN or FIN leaves the record as it was")                \

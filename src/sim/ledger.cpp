@@ -107,10 +107,26 @@ void Ledger::check_no_inner(const Datagram& out, const Data& packet) const {
 }
 
 // Against the twin: everything as it came, but for what translation must change.
-void Ledger::check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const {
+void Ledger::check_change(u32 from, const Data& in, bool outward, Endpoint near,
+                          const Passage& p) const {
   std::vector<u32> unsure;
   Data wanted = translated(in, outward, near, unsure);
+  Datagram d, out;
+  bool ignored = false;
+  if (decode(in, d, ignored) && decode(p.packet, out, ignored) && (d.flags & kSyn) && d.mss >= 0) {
+    require(out.mss == mss_within(from, p.ifindex, d.mss), Invariant::mss_fits,
+            [&] { return std::string(story(in, p)); });
+    set_mss(wanted, out.mss);
+  }
   check_change(in, std::move(wanted), std::move(unsure), outward, p);
+}
+
+// RFC 9293 section 3.7.1: what the smaller of the two links carries, unless it is set otherwise.
+int Ledger::mss_within(u32 from, u32 to, int mss) const {
+  if (settings_.mss_clamp == kMssLeft) return mss;
+  const u32 mtu = std::min(places.at(from).mtu, places.at(to).mtu);
+  const u32 most = settings_.mss_clamp == kMssByMtu ? mtu - 40 : settings_.mss_clamp;
+  return std::min(mss, static_cast<int>(most));
 }
 
 void Ledger::check_change(const Data& in, Data wanted, std::vector<u32> unsure, bool outward,
@@ -188,6 +204,8 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
   require(!is_bad(p.reason), Invariant::honest_is_not_called_bad, [&] {
     return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)));
   });
+  require(p.reason != Reason::too_big || !note.fits || settings_.mss_clamp != kMssByMtu,
+          Invariant::mss_fits, [&] { return std::string("a segment was too large"); });
   if (p.reason == Reason::too_big || p.reason == Reason::fragment_table_full) return;
   Key key = inner;
   if (d.offset != 0) {
@@ -423,7 +441,7 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
     u8 protocol = 0;
     Endpoint remote;
     if (is_icmp_error(out)) quoted_ends(out, true, protocol, near, remote);
-    check_change(in, true, {out.source, near.port}, p);
+    check_change(from, in, true, {out.source, near.port}, p);
     sent_out(now, from, d, out, note);
   }
 }
@@ -488,7 +506,7 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
     u8 protocol = 0;
     if (is_icmp_error(out)) quoted_ends(out, false, protocol, near, remote);
     passed_in(now, d, out, note);
-    return check_change(in, false, {out.destination, near.port}, p);
+    return check_change(from, in, false, {out.destination, near.port}, p);
   } else if (p.action == Action::icmp_error) {
     check_error(from, in, p);
   }

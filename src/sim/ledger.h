@@ -23,6 +23,7 @@ namespace masq::sim {
 // What a sender says of its packet. Travels beside it.
 struct Note {
   bool honest = false;
+  bool fits = false;            // honest TCP: its sender was told how large it may be
   bool established = false;     // honest TCP: its sender takes the connection for open
   const bool* ended = nullptr;  // honest TCP: both ends have closed by now, or one has given up
 };
@@ -42,7 +43,8 @@ struct Passage {
 struct Place {
   u32 ifindex;
   Zone zone;
-  u32 network, own;       // a /24 each; the gateway's address there
+  u32 network, own;  // a /24 each; the gateway's address there
+  u32 mtu;
   u32 external = 0;       // outside: its live external address, 0 if none
   std::vector<u32> more;  // and others that are live
 
@@ -133,7 +135,8 @@ class Ledger {
   bool is_inner(u32 address) const;
   const Place* place_of(u32 address) const;
   void check_no_inner(const Datagram& out, const Data& packet) const;
-  void check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const;
+  void check_change(u32 from, const Data& in, bool outward, Endpoint near, const Passage& p) const;
+  int mss_within(u32 from, u32 to, int mss) const;
   void check_change(const Data& in, Data wanted, std::vector<u32> unsure, bool outward,
                     const Passage& p) const;
   void check_routed(const Data& in, const Passage& p) const;

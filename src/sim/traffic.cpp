@@ -55,11 +55,12 @@ void Traffic::connect() {
     return;
   }
   const auto send = [this, &host](const Datagram& d, const Note& note) {
-    w_.send_from_host(host, d, note, 1500);
+    w_.send_from_host(host, d, note, 9000);
   };
   talk.client = std::make_unique<TcpEnd>(w_.events_, c, true, c.server, send);
   talk.client->set_window(random.between(4000, 200000),
                           random.chance(700) ? static_cast<int>(random.below(8)) : -1);
+  talk.client->set_link(host.link == kLan ? w_.shape_.gateway.mtu_lan : 1500, random.chance(800));
   w_.by_client_[{c.client, c.server}] = &talk;
   w_.by_start_[{c.server, c.client_start}] = &talk;
   talk.client->connect();

@@ -70,6 +70,8 @@ Shape shape_of(u64 seed) {
   s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
   s.addresses_change = dice.chance(400);
   s.attacks = dice.between(0, 600);
+  s.gateway.mtu_lan = dice.chance(200) ? 9000 : 1500;
+  if (dice.chance(200)) s.gateway.mss_clamp = dice.chance(500) ? kMssLeft : u16{1200};
   if (s.gateway.pool[1].first == 30000 && dice.chance(300))
     for (u32& words : s.gateway.block_words) words = dice.below(3);
   if (dice.chance(400)) s.gateway.externals_wan = dice.between(2, 4);
@@ -385,6 +387,7 @@ void World::tcp_to_server(const Datagram& d) {
       };
       talk.server = std::make_unique<TcpEnd>(events_, talk.connection, false, far, send);
       talk.server->set_window(random_.between(4000, 200000), static_cast<int>(random_.below(8)));
+      talk.server->set_link(1500, random_.chance(900));
       talk.server->set_segment_max(std::min(shape_.path_mtu, shape_.gateway.mtu_wan) - 40);
       at = by_server_.insert_or_assign({server, far}, &talk).first;
     }
