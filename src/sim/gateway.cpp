@@ -7,6 +7,7 @@
 #include "core/blocks.h"
 #include "core/flows.h"
 #include "engine/engine.h"
+#include "slow/slow_path.h"
 
 namespace masq::sim {
 
@@ -47,6 +48,7 @@ Settings settings_of(const GatewayPlan& plan) {
   s.host_new_per_s = plan.host_new_per_s;
   s.host_new_burst = plan.host_new_burst;
   s.mss_clamp = plan.mss_clamp;
+  s.slow_ifindex = plan.slow ? kSlowWithin : 0;
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = plan.udp_refresh_inbound;
   for (const LinkPlan& link : kLinks)
@@ -123,6 +125,10 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
       {Ipv4{0}, 0, RouteKind::forward, kWan, ipv4_from_host(address(203, 0, 113, 1))});
   engine_->add_route({ipv4_from_host(address(100, 64, 0, 0)), 16, RouteKind::forward, kWan2,
                       ipv4_from_host(address(192, 0, 2, 1))});
+  if (!plan.slow) return;
+  ledger_.cuts = true;
+  slow_state_ = Slow::serves;
+  start_slow();
 }
 
 GatewayNode::~GatewayNode() = default;
@@ -134,28 +140,38 @@ const Settings& GatewayNode::settings() const {
 void GatewayNode::set_time(Nanos now) {
   now_ = now;
   engine_->set_time(clock_ns_ + now);
+  look_after_slow();
 }
 
-// One frame; what comes out, and whether it was counted exactly once.
-template <class Action>
-Passage GatewayNode::pass(const Data& packet, Action action) {
+Data GatewayNode::framed(const Data& packet) const {
   Data buffer(l3_);
   if (l3_ != 0) buffer[l3_ - 2] = 8;  // IPv4
   buffer.insert(buffer.end(), packet.begin(), packet.end());
+  return buffer;
+}
+
+// One frame; what comes out, and whether it was counted exactly once.
+Passage GatewayNode::pass(Data buffer, u32 l3, const Data& packet,
+                          const std::function<Outcome(Frame&)>& action) {
   const u32 length = static_cast<u32>(buffer.size());
   buffer.resize(length + 64);
   Frame frame{buffer.data(), length, length + 64};
   const EngineCounters before = engine_->counters();
   const Outcome o = action(frame);
   const u64 counted = sum_of(engine_->counters()) - sum_of(before);
+  const bool slow = o.action == masq::Action::slow || o.action == masq::Action::stack_and_slow;
+  if (slow) slow_frame_.assign(buffer.begin(), buffer.begin() + frame.length);
   Passage p{o.action, o.reason, o.ifindex,
-            Data(buffer.begin() + l3_, buffer.begin() + frame.length), false};
+            slow ? packet : Data(buffer.begin() + l3, buffer.begin() + frame.length), false};
   const bool refused = o.action == masq::Action::drop || o.action == masq::Action::icmp_error;
   require(!refused || o.reason != Reason::none, Invariant::refused_has_reason,
           [&] { return std::string("none is given"); });
   require(counted == (refused ? 1 : 0), Invariant::refused_has_reason,
           [&] { return std::string("counted " + std::to_string(counted) + " times"); });
-  (refused ? refused_ : o.action == masq::Action::forward ? forwarded_ : to_stack_) += 1;
+  (refused                             ? refused_
+   : slow                              ? to_slow_
+   : o.action == masq::Action::forward ? forwarded_
+                                       : to_stack_) += 1;
   check_counts(p);
   check_legs(packet, p, before);
   return p;
@@ -199,6 +215,9 @@ void GatewayNode::check_counts(const Passage& p) const {
 
 // Nothing is said to be full that is not: RFC 6888 REQ-13 in reverse.
 void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
+  if (p.reason == Reason::slow_path_down)
+    require(slow_state_ != Slow::serves && slow_since_ + kSecond - 3 * kMillisecond < now_,
+            Invariant::refused_for_cause, [&] { return std::string("the slow path is there"); });
   if (p.reason == Reason::flow_table_full)
     require(flows() * 10 >= settings().flows_max * 9, Invariant::refused_for_cause,
             [&] { return std::string(std::to_string(flows()) + " flows: " + text_of(packet)); });
@@ -232,20 +251,26 @@ bool GatewayNode::has_no_port(const Data& packet, u32 external) const {
 }
 
 Passage GatewayNode::inside(u32 ifindex, const Data& packet, const Note& note) {
-  const Passage p = pass(packet, [&](Frame& frame) { return engine_->inside(frame, ifindex); });
+  const Passage p =
+      pass(framed(packet), l3_, packet, [&](Frame& f) { return engine_->inside(f, ifindex); });
   ledger_.judge_outward(now_, ifindex, packet, note, p);
   check_cause(packet, p, ifindex);
+  check_overtaking(packet, p);
   return p;
 }
 
 Passage GatewayNode::outside(u32 ifindex, const Data& packet, const Note& note) {
-  const Passage p = pass(packet, [&](Frame& frame) { return engine_->outside(frame, ifindex); });
+  const Passage p =
+      pass(framed(packet), l3_, packet, [&](Frame& f) { return engine_->outside(f, ifindex); });
   ledger_.judge_inward(now_, ifindex, packet, note, p);
+  check_cause(packet, p, ifindex);
+  check_overtaking(packet, p);
   return p;
 }
 
 Passage GatewayNode::leaving(u32 ifindex, const Data& packet) {
-  const Passage p = pass(packet, [&](Frame& frame) { return engine_->leaving(frame, ifindex, 0); });
+  const Passage p =
+      pass(framed(packet), l3_, packet, [&](Frame& f) { return engine_->leaving(f, ifindex, 0); });
   ledger_.judge_leaving(ifindex, packet, p);
   return p;
 }
@@ -254,6 +279,8 @@ Passage GatewayNode::leaving(u32 ifindex, const Data& packet) {
 void GatewayNode::sweep() {
   engine_->sweep_all();
   ledger_.forget(now_);
+  std::erase_if(held_since_, [&](const auto& h) { return waiting_.count(h.first) == 0; });
+  std::erase_if(firsts_seen_, [&](const auto& f) { return f.second + 60 * kSecond < now_; });
   const Ticks now = engine_->now();
   const Tables& t = engine_->tables();
   const Ticks overdue = ticks_from_ns(now_ - sweep_before_) + 2;

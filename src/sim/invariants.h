@@ -26,6 +26,11 @@ namespace masq::sim {
   X(only_endpoints_change, "translation changes the near endpoint and nothing else")               \
   X(checksums_right, "right checksums stay right, wrong ones stay wrong")                          \
   X(mss_fits, "what two ends tell each other of their segments fits the links, and is not raised") \
+  X(fits_its_link, "nothing leaves that is larger than its link carries")                          \
+  X(cut_if_it_may_be, "too large is only what may not be cut, while the slow path is there")       \
+  X(slow_for_cause, "to the slow path goes what needs it, while it is there")                      \
+  X(pieces_are_the_whole, "the pieces of a datagram are those that RFC 791 makes of it")           \
+  X(fragments_are_ordered, "fragments wait for their first one, and follow it at once")            \
   X(ttl_decremented_once, "forwarding takes one hop, whatever else happens")                       \
   X(established_survives, "a flow within its timer is never refused, whatever attackers do")       \
   X(attack_changes_nothing, "a forged RST, SYN or FIN leaves the record as it was")                \

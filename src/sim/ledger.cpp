@@ -206,7 +206,11 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
   });
   require(p.reason != Reason::too_big || !note.fits || settings_.mss_clamp != kMssByMtu,
           Invariant::mss_fits, [&] { return std::string("a segment was too large"); });
-  if (p.reason == Reason::too_big || p.reason == Reason::fragment_table_full) return;
+  require(p.reason != Reason::too_big || d.dont_fragment || p.turned || !cuts,
+          Invariant::cut_if_it_may_be, [&] { return std::string("a datagram was too large"); });
+  if ((p.reason >= Reason::slow_path_down && p.reason <= Reason::slow_path_full) ||
+      p.reason == Reason::too_big || p.reason == Reason::fragment_table_full)
+    return;
   Key key = inner;
   if (d.offset != 0) {
     const First* first = first_of(now, d, outward);
@@ -286,9 +290,10 @@ void Ledger::check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint r
 }
 
 void Ledger::note_first(Nanos now, const Datagram& d, bool outward, Endpoint near,
-                        const Key& session) {
+                        const Key& session, u16 new_id) {
   if (d.more && d.offset == 0)
-    firsts_[FragmentKey{d.source, d.destination, d.id, d.protocol, outward}] = {now, near, session};
+    firsts_[FragmentKey{d.source, d.destination, d.id, d.protocol, outward}] = {
+        now, near, session, new_id, {}};
 }
 
 // --- from inside ---------------------------------------------------------------------------------
@@ -333,6 +338,8 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
     const First* first = first_of(now, d, true);
     require(first != nullptr && first->near.address == out.source, Invariant::only_endpoints_change,
             [&] { return std::string("a fragment left and its first one did not"); });
+    require(first->new_id == out.id, Invariant::fragments_are_ordered,
+            [&] { return std::string("a fragment has another identification"); });
     return;
   }
   if (is_icmp_error(d)) {
@@ -349,7 +356,7 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
   require(belongs || (open && !modes_.inner_link_is_checked_always),
           Invariant::source_belongs_to_its_link, [&] { return std::string(text_of(d.source)); });
   passed_out(now, d, out, note);
-  note_first(now, d, true, source_of(out), key);
+  note_first(now, d, true, source_of(out), key, out.id);
 }
 
 // From inside to inside by the external address (RFC 4787 REQ-9): two translations in one. The
@@ -377,7 +384,7 @@ void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Data
   if (d.offset != 0) {
     const First* first = first_of(now, d, true);
     require(first != nullptr && first->near.address == out.source &&
-                first->to.address == out.destination,
+                first->to.address == out.destination && first->new_id == out.id,
             Invariant::reply_reaches_its_host, [&] { return std::string(story(in, p)); });
     return;
   }
@@ -391,7 +398,8 @@ void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Data
     at->second.only_syn = false;
     extend(now, at->second, other, note, false);
   }
-  note_first(now, d, true, source_of(out), Key{d.protocol, source_of(d), destination_of(d)});
+  note_first(now, d, true, source_of(out), Key{d.protocol, source_of(d), destination_of(d)},
+             out.id);
   const auto first = firsts_.find(FragmentKey{d.source, d.destination, d.id, d.protocol, true});
   if (first != firsts_.end()) first->second.to = other.near;
 }
@@ -416,6 +424,7 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
   Datagram d, out;
   bool right = false, ignored = false;
   const bool sound = decode(in, d, right);
+  if (p.action == Action::slow) return;
   if (p.action == Action::icmp_error) check_error(from, in, p);
   if (sound && is_inner(d.source)) check_limits(now, d, p);
   if (p.action == Action::drop || p.action == Action::icmp_error) {
@@ -425,12 +434,14 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
     if (turned_back) check_meeting(now, in, d, out, note, p);
     check_refused(now, key, d, note, p, true);
     if (turned_back) turned(now, d, out, note);
-  } else if (p.action == Action::to_stack) {
+  } else if (p.action == Action::to_stack || p.action == Action::stack_and_slow) {
     if (sound) check_stack(d, false);
   } else {
     require(sound && decode(p.packet, out, ignored), Invariant::only_endpoints_change,
             [&] { return std::string("a broken packet was passed on" + story(in, p)); });
     const Place& to = places.at(p.ifindex);
+    require(p.packet.size() <= to.mtu, Invariant::fits_its_link,
+            [&] { return std::string(story(in, p)); });
     if (to.zone == Zone::inside)
       return outer.count(d.destination) != 0 ? hairpinned(now, in, d, out, note, p)
                                              : check_routed(in, p);
@@ -482,7 +493,7 @@ void Ledger::passed_in(Nanos now, const Datagram& d, const Datagram& out, const 
     at->second.only_syn = false;
     extend(now, at->second, inside, note, false);
   }
-  note_first(now, d, false, destination_of(out), inside);
+  note_first(now, d, false, destination_of(out), inside, out.id);
 }
 
 void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p) {
@@ -491,9 +502,11 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
   const bool sound = decode(in, d, right);
   Key outside{d.protocol, destination_of(d), source_of(d)};
   if (is_icmp_error(d)) quoted_ends(d, false, outside.protocol, outside.near, outside.remote);
-  if (p.action == Action::to_stack) {
+  if (p.action == Action::slow) return;
+  if (p.action == Action::to_stack || p.action == Action::stack_and_slow) {
     if (!sound) return;
     check_stack(d, true);
+    if (is_slow(p)) return;
     if (!note.honest) return;
   } else if (p.action == Action::forward) {
     require(sound && decode(p.packet, out, ignored), Invariant::only_endpoints_change,
@@ -502,6 +515,8 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
     require(to != nullptr && to->zone == Zone::inside && to->ifindex == p.ifindex,
             Invariant::reply_reaches_its_host,
             [&] { return std::string("it left by a wrong link" + story(in, p)); });
+    require(p.packet.size() <= to->mtu, Invariant::fits_its_link,
+            [&] { return std::string(story(in, p)); });
     Endpoint near = destination_of(out), remote;
     u8 protocol = 0;
     if (is_icmp_error(out)) quoted_ends(out, false, protocol, near, remote);

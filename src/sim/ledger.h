@@ -39,6 +39,10 @@ struct Passage {
   bool turned = false;
 };
 
+inline bool is_slow(const Passage& p) {
+  return p.action == Action::slow || p.action == Action::stack_and_slow;
+}
+
 // The links and addresses round the gateway, as the oracle sees them.
 struct Place {
   u32 ifindex;
@@ -70,7 +74,8 @@ class Ledger {
   std::map<u32, bool> outer;                // addresses that are or were the gateway's, and if live
   std::vector<std::pair<u8, u16>> sockets;  // of the gateway: protocol, port
   std::vector<Blocks> blocks;
-  u32 hosts = 0;  // inner hosts that there are at most
+  bool cuts = false;  // there is a slow path
+  u32 hosts = 0;      // inner hosts that there are at most
 
   // Came from inside, came from outside, was sent by the gateway itself.
   void judge_outward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p);
@@ -129,7 +134,8 @@ class Ledger {
     Nanos seen = 0;
     Endpoint near;  // as the packet showed it on the other side
     Key session;
-    Endpoint to{};  // of a hairpin: the inner host that it reached
+    u16 new_id = 0;  // as it was sent outside
+    Endpoint to{};   // of a hairpin: the inner host that it reached
   };
 
   bool is_inner(u32 address) const;
@@ -159,7 +165,8 @@ class Ledger {
   void extend(Nanos now, Session& s, const Key& key, const Note& note, bool outward);
   const Session* allowed_in(Nanos now, const Key& key, Endpoint external) const;
   Nanos floor_of(u8 protocol, Endpoint internal, Endpoint external) const;
-  void note_first(Nanos now, const Datagram& d, bool outward, Endpoint near, const Key& session);
+  void note_first(Nanos now, const Datagram& d, bool outward, Endpoint near, const Key& session,
+                  u16 new_id);
   void passed_in(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
   const First* first_of(Nanos now, const Datagram& d, bool outward) const;
 

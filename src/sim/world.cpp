@@ -70,6 +70,7 @@ Shape shape_of(u64 seed) {
   s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
   s.addresses_change = dice.chance(400);
   s.attacks = dice.between(0, 600);
+  s.gateway.slow = dice.chance(700);
   s.gateway.mtu_lan = dice.chance(200) ? 9000 : 1500;
   if (dice.chance(200)) s.gateway.mss_clamp = dice.chance(500) ? kMssLeft : u16{1200};
   if (s.gateway.pool[1].first == 30000 && dice.chance(300))
@@ -95,6 +96,11 @@ World::World(u64 seed, const Modes& modes)
       traffic_(std::make_unique<Traffic>(*this)),
       attack_(std::make_unique<Attack>(*this)) {
   gateway_.ledger().hosts = kHosts;
+  gateway_.arriving = [this](const char* where, const Data& packet) { coming(where, packet); };
+  gateway_.leaving_slow = [this](bool from_inside, const Passage& p) {
+    gone(p);
+    deliver(from_inside, p);
+  };
   for (u32 i = 0; i < kHosts; ++i) {
     Host host;
     host.link = i < 4 ? kLan : kLan2;
@@ -119,6 +125,7 @@ void World::run(u32 time_s) {
   events_.after(0, [this] { burst(); });
   events_.after(kSecond, [this] { sweep_later(); });
   if (shape_.addresses_change) events_.after(30 * kSecond, [this] { change_address(); });
+  if (shape_.gateway.slow) events_.after(40 * kSecond, [this] { change_slow(false); });
   if (shape_.gateway.externals_wan > 1) events_.after(60 * kSecond, [this] { change_more(); });
   events_.run_until(end_);
   gateway_.set_time(events_.now());
@@ -185,6 +192,14 @@ u32 World::some_external(u32 link) {
   return random_.one_of(place.more);
 }
 
+// The slow path is killed or hangs, and is there again.
+void World::change_slow(bool well) {
+  gateway_.set_time(events_.now());
+  gateway_.set_slow(well ? Slow::serves : random_.chance(500) ? Slow::hangs : Slow::dead);
+  const Nanos pause = (well ? random_.between(20, 900) : random_.between(0, 20)) * kSecond;
+  events_.after(pause + random_.below(1000) * kMillisecond, [this, well] { change_slow(!well); });
+}
+
 void World::check_ends() {
   for (const Talk& talk : talks_) {
     const Connection& c = talk.connection;
@@ -224,19 +239,27 @@ void World::at_gateway_from_inner(u32 link, const Data& packet, const Note& note
   coming("inside", packet);
   const Passage p = gateway_.inside(link, packet, note);
   gone(p);
-  if (p.action == Action::icmp_error) {
-    at_inner(p.packet);
-  } else if (p.action == Action::forward && (p.ifindex == kWan || p.ifindex == kWan2)) {
-    outer_link_.carry([this, out = p.packet] { over_path(out); });
-  } else if (p.action == Action::forward) {
-    inner_link_.carry([this, out = p.packet] { at_inner(out); });
-  }
+  deliver(true, p);
+  if (is_slow(p)) gateway_.to_slow(packet, note);
   if (p.reason < Reason::no_external_address || p.reason > Reason::host_rate) return;
   Datagram d;
   bool right = false;
   if (!decode(packet, d, right) || d.protocol != kTcp) return;
   const auto at = by_client_.find({source_of(d), destination_of(d)});
   if (at != by_client_.end()) at->second->connection.may_fail = true;
+}
+
+// What has left the gateway.
+void World::deliver(bool from_inside, const Passage& p) {
+  if (!from_inside) {
+    if (p.action == Action::forward) inner_link_.carry([this, out = p.packet] { at_inner(out); });
+  } else if (p.action == Action::icmp_error) {
+    at_inner(p.packet);
+  } else if (p.action == Action::forward && (p.ifindex == kWan || p.ifindex == kWan2)) {
+    outer_link_.carry([this, out = p.packet] { over_path(out); });
+  } else if (p.action == Action::forward) {
+    inner_link_.carry([this, out = p.packet] { at_inner(out); });
+  }
 }
 
 void World::at_gateway_from_outer(const Data& packet, const Note& note) {
@@ -246,7 +269,8 @@ void World::at_gateway_from_outer(const Data& packet, const Note& note) {
       packet.size() >= 20 && (word_of(packet, 16) & 0xffffff00) == address(192, 0, 2, 0);
   const Passage p = gateway_.outside(second ? kWan2 : kWan, packet, note);
   gone(p);
-  if (p.action == Action::forward) inner_link_.carry([this, out = p.packet] { at_inner(out); });
+  deliver(false, p);
+  if (is_slow(p)) gateway_.to_slow(packet, note);
 }
 
 // Somewhere outside the packets must be smaller.
@@ -415,6 +439,7 @@ std::string World::text_of(const Seen& s) {
   std::snprintf(head, sizeof(head), "  %10.3f %-8s", static_cast<double>(s.at) / 1e9, s.where);
   std::string text = head + sim::text_of(s.packet) + "\n             ";
   if (!s.done) return text + "here\n";
+  if (is_slow(s.out)) return text + "-> slow path\n";
   if (s.out.reason == Reason::none) return text + "-> " + sim::text_of(s.out.packet) + "\n";
   return text + "refused: " + kReasonNames[static_cast<u32>(s.out.reason)] + "\n";
 }

@@ -94,6 +94,7 @@ class World {
   void sweep_later();
   void change_address();
   void change_more();
+  void change_slow(bool well);
   u32 some_external(u32 link);
 
   // Ways for a packet.
@@ -101,6 +102,7 @@ class World {
   void from_outer(const Data& packet, const Note& note);
   void at_gateway_from_inner(u32 link, const Data& packet, const Note& note);
   void at_gateway_from_outer(const Data& packet, const Note& note);
+  void deliver(bool from_inside, const Passage& p);
   void at_inner(const Data& packet);
   void at_outer(const Data& packet);
   void over_path(const Data& packet);
