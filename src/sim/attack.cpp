@@ -119,7 +119,7 @@ void Attack::forge_error() {
 
 void Attack::scan_from_outside() {
   Random& random = w_.random_;
-  const u32 external = w_.gateway_.external_of(random.chance(800) ? kWan : kWan2);
+  const u32 external = w_.some_external(random.chance(800) ? kWan : kWan2);
   static const std::vector<u8> kProtocols = {kTcp, kTcp, kUdp, kUdp, kIcmp, 47};
   const u32 n = random.between(1, 20);
   for (u32 i = 0; i < n; ++i) {
@@ -170,7 +170,7 @@ void Attack::fragments() {
   d.protocol = random.chance(800) ? x.protocol : kTcp;
   d.source = x.server.address;
   d.source_port = x.server.port;
-  d.destination = external.port != 0 ? external.address : w_.gateway_.external_of(kWan);
+  d.destination = external.port != 0 ? external.address : w_.some_external(kWan);
   d.destination_port = external.port;
   d.query = external.port;
   d.id = static_cast<u16>(0x8000 | random.below(64));
@@ -243,7 +243,7 @@ void Attack::damage() {
   const std::vector<u8> protocols = {kTcp, kUdp, kIcmp};
   d.protocol = random.one_of(protocols);
   d.source = outward ? w_.hosts_[0].address : random.one_of(w_.servers_);
-  d.destination = outward ? random.one_of(w_.servers_) : w_.gateway_.external_of(kWan);
+  d.destination = outward ? random.one_of(w_.servers_) : w_.some_external(kWan);
   d.source_port = static_cast<u16>(random.between(20000, 20003));
   d.destination_port = 80;
   d.flags = static_cast<u8>(random.next());

@@ -84,10 +84,11 @@ void put_transport(Data& out, const Datagram& d) {
     put16(out, d.destination_port);
     put32(out, d.sequence);
     put32(out, d.acknowledgment);
-    out.push_back(d.scale < 0 ? 5 << 4 : 6 << 4);
+    out.push_back(static_cast<u8>((5 + (d.mss >= 0) + (d.scale >= 0)) << 4));
     out.push_back(d.flags);
     put16(out, d.window);
     put32(out, 0);
+    if (d.mss >= 0) put32(out, 0x02040000u | static_cast<u32>(d.mss));
     if (d.scale >= 0) put32(out, 0x01030300u | static_cast<u32>(d.scale));
   } else if (d.protocol == kUdp) {
     put16(out, d.source_port);
@@ -103,19 +104,21 @@ void put_transport(Data& out, const Datagram& d) {
   }
 }
 
-// The shift that the options from `at` to `end` offer, or -1 (RFC 9293 section 3.1, RFC 7323 2.2).
-int window_scale(const Data& b, std::size_t at, std::size_t end) {
-  while (at + 2 < end && b[at] != 0) {
+// Where the value of this TCP option lies between `at` and `end`, 0 if it is not there or has not
+// this length (RFC 9293 section 3.1).
+std::size_t option_at(const Data& b, std::size_t at, std::size_t end, u8 kind, u8 length) {
+  while (at + 1 < end && b[at] != 0) {
     if (b[at] == 1) {
       at += 1;
       continue;
     }
-    if (b[at + 1] < 2) return -1;
-    if (b[at] == 3) return b[at + 1] == 3 ? b[at + 2] : -1;
+    if (b[at + 1] < 2) return 0;
+    if (b[at] == kind) return b[at + 1] == length && at + length <= end ? at + 2 : 0;
     at += b[at + 1];
   }
-  return -1;
+  return 0;
 }
+constexpr u8 kMss = 2, kScale = 3;
 
 void read_transport(const Data& b, std::size_t l4, Datagram& d) {
   std::size_t body = l4;
@@ -130,7 +133,11 @@ void read_transport(const Data& b, std::size_t l4, Datagram& d) {
     d.flags = b[l4 + 13];
     d.window = static_cast<u16>(get16(b, l4 + 14));
     body = l4 + (b[l4 + 12] >> 4) * 4u;
-    if (body <= b.size()) d.scale = window_scale(b, l4 + 20, body);
+    if (body > b.size()) return;
+    const std::size_t scale = option_at(b, l4 + 20, body, kScale, 3);
+    const std::size_t mss = option_at(b, l4 + 20, body, kMss, 4);
+    if (scale != 0) d.scale = b[scale];
+    if (mss != 0) d.mss = static_cast<int>(get16(b, mss));
   } else if (d.protocol == kIcmp && l4 + 8 <= b.size()) {
     d.type = b[l4];
     d.code = b[l4 + 1];
@@ -284,6 +291,15 @@ Data translated(const Data& packet, bool outward, Endpoint near, std::vector<u32
   return out;
 }
 
+void set_mss(Data& packet, int mss) {
+  Datagram d;
+  bool sums_right = false;
+  if (!decode(packet, d, sums_right) || d.protocol != kTcp || d.mss < 0) return;
+  const std::size_t l4 = header_length(packet), end = l4 + (packet[l4 + 12] >> 4) * 4u;
+  set16(packet, option_at(packet, l4 + 20, end, kMss, 4), static_cast<u32>(mss));
+  if (sums_right) fill_transport_checksum(packet);
+}
+
 std::string text_of(u32 a) {
   char text[16];
   std::snprintf(text, sizeof(text), "%u.%u.%u.%u", a >> 24, a >> 16 & 255, a >> 8 & 255, a & 255);
@@ -309,8 +325,8 @@ std::string text_of(const Data& packet) {
     std::string flags;
     for (u32 i = 0; i < 6; ++i)
       if (d.flags >> i & 1) flags += "FSRPAU"[i];
-    std::snprintf(more, sizeof(more), " flags %s seq %u ack %u win %u wscale %d", flags.c_str(),
-                  d.sequence, d.acknowledgment, d.window, d.scale);
+    std::snprintf(more, sizeof(more), " flags %s seq %u ack %u win %u wscale %d mss %d",
+                  flags.c_str(), d.sequence, d.acknowledgment, d.window, d.scale, d.mss);
   } else if (d.protocol == kIcmp) {
     std::snprintf(more, sizeof(more), " type %u code %u query %u", d.type, d.code, d.query);
   }

@@ -2,8 +2,8 @@
 // form, so that what the core does is judged by something else than the core. Everything is in host
 // order; checksums are always computed over the whole (RFC 1071), never updated.
 //
-// IPv4 (RFC 791) without options unless given raw, TCP (RFC 9293) with the window scale as the only
-// option, UDP (RFC 768), ICMP queries and errors (RFC 792).
+// IPv4 (RFC 791) without options unless given raw, TCP (RFC 9293) with MSS and window scale as the
+// only options, UDP (RFC 768), ICMP queries and errors (RFC 792).
 #pragma once
 
 #include <compare>
@@ -36,7 +36,7 @@ struct Datagram {
   u32 sequence = 0, acknowledgment = 0;       // TCP
   u8 flags = 0;                               //
   u16 window = 0;                             //
-  int scale = -1;                             // of a SYN; -1: not offered
+  int scale = -1, mss = -1;                   // of a SYN; -1: not offered
   u8 type = 0, code = 0;                      // ICMP
   u16 query = 0, tail = 0;                    // identifier and sequence number; MTU
   Data payload;                               // of an ICMP error: the quoted packet
@@ -65,6 +65,9 @@ std::vector<Data> cut(const Data& packet, u32 mtu);
 // destination on the way in; in the packet that an error quotes the opposite), one hop less, every
 // checksum computed anew. `unsure` gets the offsets of checksums that cannot be known from here.
 Data translated(const Data& packet, bool outward, Endpoint near, std::vector<u32>& unsure);
+
+// Sets the MSS option of a TCP segment that has one, and a checksum that was right.
+void set_mss(Data& packet, int mss);
 
 std::string text_of(u32 address);
 std::string text_of(Endpoint e);

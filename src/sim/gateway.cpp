@@ -4,8 +4,10 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/blocks.h"
 #include "core/flows.h"
 #include "engine/engine.h"
+#include "slow/slow_path.h"
 
 namespace masq::sim {
 
@@ -23,6 +25,8 @@ constexpr LinkPlan kLinks[] = {{kLan, address(192, 168, 2, 1), Zone::inside, kEx
                                {kWan2, address(192, 0, 2, 2), Zone::outside, 1},
                                {kVpn, address(10, 9, 0, 1), Zone::other, kExternalsMax}};
 
+constexpr u32 kBlockHosts = 32;  // the first addresses of a network
+
 Settings settings_of(const GatewayPlan& plan) {
   Settings s{};
   s.secret[0] = plan.secret;
@@ -38,11 +42,25 @@ Settings settings_of(const GatewayPlan& plan) {
   for (PortRange& r : s.pool) r = {1, 0};
   s.pool[0] = plan.pool[0];
   s.pool[1] = plan.pool[1];
+  s.host_flows = plan.host_flows;
+  s.host_ports = plan.host_ports;
+  s.host_opening = plan.host_opening;
+  s.host_new_per_s = plan.host_new_per_s;
+  s.host_new_burst = plan.host_new_burst;
+  s.mss_clamp = plan.mss_clamp;
+  s.slow_ifindex = plan.slow ? kSlowWithin : 0;
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = plan.udp_refresh_inbound;
   for (const LinkPlan& link : kLinks)
     if (link.zone == Zone::outside)
       s.externals[link.external] = {ipv4_from_host(link.own), link.ifindex, kExternalLive, 1};
+  for (u32 i : {0u, 1u})
+    s.port_blocks[i] = {ipv4_from_host(kLinks[i].own & ~255u),
+                        ipv4_from_host(~(kBlockHosts - 1)),
+                        static_cast<u16>(plan.block_words[i]),
+                        0,
+                        {}};
+  lay_blocks(s);
   return s;
 }
 
@@ -80,20 +98,37 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
     engine_->add_route({own, 32, RouteKind::local, 0, Ipv4{0}});
     engine_->add_route({ipv4_from_host(network | 255), 32, RouteKind::local, 0, Ipv4{0}});
     const bool outside = link.zone == Zone::outside;
-    ledger_.places[link.ifindex] = {link.ifindex, link.zone, network, link.own,
-                                    outside ? link.own : 0};
+    const u32 mtu = link.ifindex == kWan   ? plan.mtu_wan
+                    : link.ifindex == kLan ? plan.mtu_lan
+                                           : 1500;
+    ledger_.places[link.ifindex] = {link.ifindex,           link.zone, network, link.own, mtu,
+                                    outside ? link.own : 0, {}};
     if (link.zone == Zone::other) continue;
-    const u32 mtu = link.ifindex == kWan ? plan.mtu_wan : 1500;
     engine_->set_interface(
         {link.ifindex, link.zone, static_cast<u8>(l3_), {0, 0}, link.external, own, mtu});
     if (!outside) continue;
     engine_->add_outer_address(own);
     ledger_.outer[link.own] = true;
   }
+  u32 port = (plan.pool[1].first + 127u) / 128 * 128;
+  for (u32 i : {0u, 1u}) {
+    if (plan.block_words[i] == 0) continue;
+    ledger_.blocks.push_back({kLinks[i].own & ~255u, kBlockHosts, port, plan.block_words[i] * 128});
+    port = ledger_.blocks.back().end();
+  }
+  for (u32 i = 0; i + 1 < plan.externals_wan; ++i) {
+    engine_->add_outer_address(ipv4_from_host(more_of_wan(i)));
+    engine_->add_route({ipv4_from_host(more_of_wan(i)), 32, RouteKind::local, 0, Ipv4{0}});
+    change_more(i, true, true);
+  }
   engine_->add_route(
       {Ipv4{0}, 0, RouteKind::forward, kWan, ipv4_from_host(address(203, 0, 113, 1))});
   engine_->add_route({ipv4_from_host(address(100, 64, 0, 0)), 16, RouteKind::forward, kWan2,
                       ipv4_from_host(address(192, 0, 2, 1))});
+  if (!plan.slow) return;
+  ledger_.cuts = true;
+  slow_state_ = Slow::serves;
+  start_slow();
 }
 
 GatewayNode::~GatewayNode() = default;
@@ -105,28 +140,38 @@ const Settings& GatewayNode::settings() const {
 void GatewayNode::set_time(Nanos now) {
   now_ = now;
   engine_->set_time(clock_ns_ + now);
+  look_after_slow();
 }
 
-// One frame; what comes out, and whether it was counted exactly once.
-template <class Action>
-Passage GatewayNode::pass(const Data& packet, Action action) {
+Data GatewayNode::framed(const Data& packet) const {
   Data buffer(l3_);
   if (l3_ != 0) buffer[l3_ - 2] = 8;  // IPv4
   buffer.insert(buffer.end(), packet.begin(), packet.end());
+  return buffer;
+}
+
+// One frame; what comes out, and whether it was counted exactly once.
+Passage GatewayNode::pass(Data buffer, u32 l3, const Data& packet,
+                          const std::function<Outcome(Frame&)>& action) {
   const u32 length = static_cast<u32>(buffer.size());
   buffer.resize(length + 64);
   Frame frame{buffer.data(), length, length + 64};
   const EngineCounters before = engine_->counters();
   const Outcome o = action(frame);
   const u64 counted = sum_of(engine_->counters()) - sum_of(before);
+  const bool slow = o.action == masq::Action::slow || o.action == masq::Action::stack_and_slow;
+  if (slow) slow_frame_.assign(buffer.begin(), buffer.begin() + frame.length);
   Passage p{o.action, o.reason, o.ifindex,
-            Data(buffer.begin() + l3_, buffer.begin() + frame.length)};
+            slow ? packet : Data(buffer.begin() + l3, buffer.begin() + frame.length), false};
   const bool refused = o.action == masq::Action::drop || o.action == masq::Action::icmp_error;
   require(!refused || o.reason != Reason::none, Invariant::refused_has_reason,
           [&] { return std::string("none is given"); });
   require(counted == (refused ? 1 : 0), Invariant::refused_has_reason,
           [&] { return std::string("counted " + std::to_string(counted) + " times"); });
-  (refused ? refused_ : o.action == masq::Action::forward ? forwarded_ : to_stack_) += 1;
+  (refused                             ? refused_
+   : slow                              ? to_slow_
+   : o.action == masq::Action::forward ? forwarded_
+                                       : to_stack_) += 1;
   check_counts(p);
   check_legs(packet, p, before);
   return p;
@@ -139,8 +184,7 @@ static u64 carried_in(const EngineCounters& c) {
 
 // Every packet that goes on is counted once; a hairpin, and the gateway's error about one, on both
 // of its legs.
-void GatewayNode::check_legs(const Data& packet, const Passage& p,
-                             const EngineCounters& before) const {
+void GatewayNode::check_legs(const Data& packet, Passage& p, const EngineCounters& before) const {
   const EngineCounters c = engine_->counters();
   Ipv4 destination{};
   if (packet.size() >= sizeof(Ipv4Header))
@@ -148,6 +192,7 @@ void GatewayNode::check_legs(const Data& packet, const Passage& p,
   const bool hairpin =
       traffic_of(c, Traffic::translated_out) != traffic_of(before, Traffic::translated_out) &&
       masq::external_of(settings(), destination, 0) < kExternalsMax;
+  p.turned = hairpin;
   const bool second_leg =
       p.action == masq::Action::forward || (hairpin && p.action == masq::Action::icmp_error);
   const u64 legs = (hairpin ? 1 : 0) + (second_leg ? 1 : 0);
@@ -170,44 +215,62 @@ void GatewayNode::check_counts(const Passage& p) const {
 
 // Nothing is said to be full that is not: RFC 6888 REQ-13 in reverse.
 void GatewayNode::check_cause(const Data& packet, const Passage& p, u32) const {
+  if (p.reason == Reason::slow_path_down)
+    require(slow_state_ != Slow::serves && slow_since_ + kSecond - 3 * kMillisecond < now_,
+            Invariant::refused_for_cause, [&] { return std::string("the slow path is there"); });
   if (p.reason == Reason::flow_table_full)
     require(flows() * 10 >= settings().flows_max * 9, Invariant::refused_for_cause,
             [&] { return std::string(std::to_string(flows()) + " flows: " + text_of(packet)); });
   if (p.reason != Reason::ports_exhausted) return;
+  const bool wan2 = packet[16] == 100 && packet[17] == 64;
+  bool is_full = false;
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    is_full |= settings().externals[i].state == kExternalLive &&
+               settings().externals[i].ifindex == (wan2 ? kWan2 : kWan) && has_no_port(packet, i);
+  require(is_full, Invariant::refused_for_cause,
+          [&] { return std::string("there are ports: " + text_of(packet)); });
+}
+
+// Are nearly all ports of this external address taken that the packet's source could get?
+bool GatewayNode::has_no_port(const Data& packet, u32 external) const {
   u32 taken = 0, all = 0;
   const u32 pool = pool_protocol(packet[9]);
-  const bool wan2 = packet[16] == 100 && packet[17] == 64;
-  const u32 external = find_interface(settings(), wan2 ? kWan2 : kWan)->external;
   // A port from 1024 on never becomes a low one (RFC 4787 REQ-3a). Of the other parity only some
   // are tried, and a socket may have just those.
   const bool icmp = packet[9] == kIcmp, low = icmp || packet[20] < 4;
   const u32 wanted = packet[icmp ? 25 : 21];
+  const u32 host = address(packet[12], packet[13], packet[14], packet[15]);
   for (u32 port = low ? 0 : 1024; port < 65536; ++port) {
+    if (!ledger_.may_have_port(host, static_cast<u16>(port))) continue;
     if ((port & 1) != (wanted & 1) || !is_mappable(settings(), pool, port)) continue;
     all += 1;
     taken += port_is_used(engine_->tables().ports[external * kPoolProtocols + pool],
                           static_cast<u16>(port));
   }
-  require(taken * 10 >= all * 9, Invariant::refused_for_cause, [&] {
-    return std::string(std::to_string(taken) + " of " + std::to_string(all) + " ports taken");
-  });
+  return taken * 10 >= all * 9;
 }
 
 Passage GatewayNode::inside(u32 ifindex, const Data& packet, const Note& note) {
-  const Passage p = pass(packet, [&](Frame& frame) { return engine_->inside(frame, ifindex); });
+  const Passage p =
+      pass(framed(packet), l3_, packet, [&](Frame& f) { return engine_->inside(f, ifindex); });
   ledger_.judge_outward(now_, ifindex, packet, note, p);
   check_cause(packet, p, ifindex);
+  check_overtaking(packet, p);
   return p;
 }
 
 Passage GatewayNode::outside(u32 ifindex, const Data& packet, const Note& note) {
-  const Passage p = pass(packet, [&](Frame& frame) { return engine_->outside(frame, ifindex); });
+  const Passage p =
+      pass(framed(packet), l3_, packet, [&](Frame& f) { return engine_->outside(f, ifindex); });
   ledger_.judge_inward(now_, ifindex, packet, note, p);
+  check_cause(packet, p, ifindex);
+  check_overtaking(packet, p);
   return p;
 }
 
 Passage GatewayNode::leaving(u32 ifindex, const Data& packet) {
-  const Passage p = pass(packet, [&](Frame& frame) { return engine_->leaving(frame, ifindex, 0); });
+  const Passage p =
+      pass(framed(packet), l3_, packet, [&](Frame& f) { return engine_->leaving(f, ifindex, 0); });
   ledger_.judge_leaving(ifindex, packet, p);
   return p;
 }
@@ -216,6 +279,8 @@ Passage GatewayNode::leaving(u32 ifindex, const Data& packet) {
 void GatewayNode::sweep() {
   engine_->sweep_all();
   ledger_.forget(now_);
+  std::erase_if(held_since_, [&](const auto& h) { return waiting_.count(h.first) == 0; });
+  std::erase_if(firsts_seen_, [&](const auto& f) { return f.second + 60 * kSecond < now_; });
   const Ticks now = engine_->now();
   const Tables& t = engine_->tables();
   const Ticks overdue = ticks_from_ns(now_ - sweep_before_) + 2;
@@ -237,40 +302,75 @@ void GatewayNode::audit() {
   require(found.empty(), Invariant::table_is_sound, [&] { return std::string(describe(found)); });
 }
 
+// The place of an external address: its old one if it had one, else one without records.
+u32 GatewayNode::place_for(u32 external) const {
+  const Settings& s = settings();
+  const Tables& t = engine_->tables();
+  u32 place = kExternalsMax;
+  for (u32 i = 0; i < kExternalsMax; ++i) {
+    if (s.externals[i].state != kExternalFree &&
+        same(s.externals[i].address, ipv4_from_host(external)))
+      return i;
+    bool in_use = s.externals[i].state == kExternalLive || place != kExternalsMax;
+    for (u32 r = 1; r < t.records_max && !in_use; ++r)
+      in_use = t.records[r].state >= State::mapping && t.records[r].external == i;
+    if (!in_use) place = i;
+  }
+  return place;
+}
+
 void GatewayNode::change_external(u32 ifindex, u32 to) {
   Settings& s = engine_->settings();
   Place& place = ledger_.places.at(ifindex);
-  Interface interface = *find_interface(s, ifindex);
   if (place.external != 0) {
-    s.externals[interface.external].state = kExternalGone;
+    s.externals[masq::external_of(s, ipv4_from_host(place.external), ifindex)].state =
+        kExternalGone;
     ledger_.outer[place.external] = false;
     ledger_.external_gone(place.external);
   }
-  interface.external = kExternalsMax;
   place.external = 0;
-  const Ipv4 wanted = ipv4_from_host(to);
-  u32 slot = kExternalsMax;
-  for (u32 i = kExternalsMax; to != 0 && i-- > 0;) {
-    const External& e = s.externals[i];
-    bool in_use = e.state == kExternalLive;
-    for (u32 r = 1; r < engine_->tables().records_max && !in_use; ++r)
-      in_use = engine_->tables().records[r].state >= State::mapping &&
-               engine_->tables().records[r].external == i;
-    if (!in_use) slot = i;
-  }
-  for (u32 i = 0; i < kExternalsMax; ++i)  // an address that comes back has its place
-    if (to != 0 && s.externals[i].state != kExternalFree && same(s.externals[i].address, wanted))
-      slot = i;
+  const u32 slot = to == 0 ? kExternalsMax : place_for(to);
   if (slot != kExternalsMax) {
-    s.externals[slot] = {wanted, ifindex, kExternalLive, 1};
-    interface.external = slot;
+    s.externals[slot] = {ipv4_from_host(to), ifindex, kExternalLive, 1};
     place.external = to;
     if (ledger_.outer.count(to) == 0) {
-      engine_->add_outer_address(wanted);
-      engine_->add_route({wanted, 32, RouteKind::local, 0, Ipv4{0}});
+      engine_->add_outer_address(ipv4_from_host(to));
+      engine_->add_route({ipv4_from_host(to), 32, RouteKind::local, 0, Ipv4{0}});
     }
     ledger_.outer[to] = true;
   }
+  choose_external(ifindex, slot);
+}
+
+u32 GatewayNode::more_of_wan(u32 which) {
+  return address(203, 0, 113, 20 + which);
+}
+
+void GatewayNode::change_more(u32 which, bool live, bool serves) {
+  const u32 address = more_of_wan(which), slot = place_for(address);
+  if (slot == kExternalsMax) return;
+  Place& place = ledger_.places.at(kWan);
+  std::erase(place.more, address);
+  if (live) place.more.push_back(address);
+  if (!live) ledger_.external_gone(address);
+  ledger_.outer[address] = live;
+  engine_->settings().externals[slot] = {ipv4_from_host(address), kWan,
+                                         live ? kExternalLive : kExternalGone, serves};
+  choose_external(kWan, kExternalsMax);
+}
+
+// One that serves stands for all of them; `wanted` if it does.
+void GatewayNode::choose_external(u32 ifindex, u32 wanted) {
+  const Settings& s = engine_->settings();
+  Interface interface = *find_interface(s, ifindex);
+  const auto serves = [&](u32 i) {
+    return i < kExternalsMax && s.externals[i].state == kExternalLive && s.externals[i].serves &&
+           s.externals[i].ifindex == ifindex;
+  };
+  if (serves(wanted)) interface.external = wanted;
+  for (u32 i = 0; i < kExternalsMax && !serves(interface.external); ++i)
+    if (serves(i)) interface.external = i;
+  if (!serves(interface.external)) interface.external = kExternalsMax;
   engine_->set_interface(interface);
 }
 

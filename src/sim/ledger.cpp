@@ -1,8 +1,6 @@
 // Judging one passage after another.
 #include "sim/ledger.h"
 
-#include <algorithm>
-
 namespace masq::sim {
 
 namespace {
@@ -81,7 +79,10 @@ Endpoint Ledger::external_of(Nanos now, u8 protocol, Endpoint internal, Endpoint
 
 void Ledger::external_gone(u32 address) {
   for (auto& [key, session] : sessions_)
-    if (session.external.address == address) session.floor = 0;
+    if (session.external.address == address) {
+      session.floor = 0;
+      session.revived = true;
+    }
 }
 
 void Ledger::forget(Nanos now) {
@@ -106,13 +107,34 @@ void Ledger::check_no_inner(const Datagram& out, const Data& packet) const {
 }
 
 // Against the twin: everything as it came, but for what translation must change.
-void Ledger::check_change(const Data& in, bool outward, Endpoint near, const Passage& p) const {
+void Ledger::check_change(u32 from, const Data& in, bool outward, Endpoint near,
+                          const Passage& p) const {
+  std::vector<u32> unsure;
+  Data wanted = translated(in, outward, near, unsure);
+  Datagram d, out;
+  bool ignored = false;
+  if (decode(in, d, ignored) && decode(p.packet, out, ignored) && (d.flags & kSyn) && d.mss >= 0) {
+    require(out.mss == mss_within(from, p.ifindex, d.mss), Invariant::mss_fits,
+            [&] { return std::string(story(in, p)); });
+    set_mss(wanted, out.mss);
+  }
+  check_change(in, std::move(wanted), std::move(unsure), outward, p);
+}
+
+// RFC 9293 section 3.7.1: what the smaller of the two links carries, unless it is set otherwise.
+int Ledger::mss_within(u32 from, u32 to, int mss) const {
+  if (settings_.mss_clamp == kMssLeft) return mss;
+  const u32 mtu = std::min(places.at(from).mtu, places.at(to).mtu);
+  const u32 most = settings_.mss_clamp == kMssByMtu ? mtu - 40 : settings_.mss_clamp;
+  return std::min(mss, static_cast<int>(most));
+}
+
+void Ledger::check_change(const Data& in, Data wanted, std::vector<u32> unsure, bool outward,
+                          const Passage& p) const {
   require(p.packet.size() == in.size(), Invariant::only_endpoints_change,
           [&] { return std::string("the length has changed" + story(in, p)); });
   require(p.packet[8] + 1 == in[8], Invariant::ttl_decremented_once,
           [&] { return std::string(story(in, p)); });
-  std::vector<u32> unsure;
-  Data wanted = translated(in, outward, near, unsure);
   const bool atomic = (in[6] & 0x60) == 0x40 && (in[6] & 0x1f) == 0 && in[7] == 0;
   if (modes_.ids_rewritten && outward && !atomic)
     for (u32 at : {4u, 5u, 10u, 11u}) wanted[at] = p.packet[at];
@@ -182,7 +204,13 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
   require(!is_bad(p.reason), Invariant::honest_is_not_called_bad, [&] {
     return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)));
   });
-  if (p.reason == Reason::too_big || p.reason == Reason::fragment_table_full) return;
+  require(p.reason != Reason::too_big || !note.fits || settings_.mss_clamp != kMssByMtu,
+          Invariant::mss_fits, [&] { return std::string("a segment was too large"); });
+  require(p.reason != Reason::too_big || d.dont_fragment || p.turned || !cuts,
+          Invariant::cut_if_it_may_be, [&] { return std::string("a datagram was too large"); });
+  if ((p.reason >= Reason::slow_path_down && p.reason <= Reason::slow_path_full) ||
+      p.reason == Reason::too_big || p.reason == Reason::fragment_table_full)
+    return;
   Key key = inner;
   if (d.offset != 0) {
     const First* first = first_of(now, d, outward);
@@ -190,7 +218,9 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
     key = first->session;
   }
   const auto at = sessions_.find(key);
-  if (at == sessions_.end()) return;
+  const auto to = outer.find(d.destination);
+  if (outward && to != outer.end() && !to->second) return;  // an address that has gone
+  if (at == sessions_.end() || p.turned) return;  // the other half has refused it: check_meeting
   require(at->second.floor <= now, Invariant::established_survives, [&] {
     return std::string("refused for reason " + std::to_string(static_cast<u32>(p.reason)) +
                        " within its timer: " + text_of(key.near) + " <-> " + text_of(key.remote));
@@ -229,6 +259,8 @@ void Ledger::check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint r
   for (const auto& [its_protocol, port] : sockets)
     if (its_protocol == protocol && port == external.port) in_pool = false;
   require(in_pool, Invariant::port_may_be_mapped, [&] { return std::string(text_of(external)); });
+  require(may_have_port(internal.address, external.port), Invariant::port_says_whose_it_is,
+          [&] { return std::string(text_of(internal) + " is " + text_of(external)); });
   const bool shared = protocol == kTcp && modes_.tcp_ports_shared;
   Endpoint& known = mappings_[MappingKey{protocol, internal, external.address}];
   require(shared || known == external || known == Endpoint{} ||
@@ -258,9 +290,10 @@ void Ledger::check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint r
 }
 
 void Ledger::note_first(Nanos now, const Datagram& d, bool outward, Endpoint near,
-                        const Key& session) {
+                        const Key& session, u16 new_id) {
   if (d.more && d.offset == 0)
-    firsts_[FragmentKey{d.source, d.destination, d.id, d.protocol, outward}] = {now, near, session};
+    firsts_[FragmentKey{d.source, d.destination, d.id, d.protocol, outward}] = {
+        now, near, session, new_id, {}};
 }
 
 // --- from inside ---------------------------------------------------------------------------------
@@ -282,6 +315,21 @@ bool quoted_ends(const Datagram& d, bool outward, u8& protocol, Endpoint& near, 
 
 }  // namespace
 
+// What belongs to a session, or begins one.
+void Ledger::passed_out(Nanos now, const Datagram& d, const Datagram& out, const Note& note) {
+  const Key key{d.protocol, source_of(d), destination_of(d)};
+  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
+  Session& s = sessions_[key];
+  const bool is_new = s.ceiling <= now || s.external != source_of(out);
+  if (is_new) s = Session{source_of(out)};
+  s.only_syn &= d.flags == kSyn;
+  s.was_open |= note.honest && note.established;
+  extend(now, s, key, note, true);
+  if (!is_new) return;
+  check_paired(now, key.near.address, s.external.address);
+  check_share(now, key, d, s);
+}
+
 void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& out,
                       const Note& note) {
   const Place& link = places.at(from);
@@ -290,6 +338,8 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
     const First* first = first_of(now, d, true);
     require(first != nullptr && first->near.address == out.source, Invariant::only_endpoints_change,
             [&] { return std::string("a fragment left and its first one did not"); });
+    require(first->new_id == out.id, Invariant::fragments_are_ordered,
+            [&] { return std::string("a fragment has another identification"); });
     return;
   }
   if (is_icmp_error(d)) {
@@ -305,31 +355,68 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
   const bool belongs = (d.source & 0xffffff00) == link.network;
   require(belongs || (open && !modes_.inner_link_is_checked_always),
           Invariant::source_belongs_to_its_link, [&] { return std::string(text_of(d.source)); });
-  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
-  Session& s = sessions_[key];
-  if (s.external != source_of(out)) s = Session{source_of(out)};
-  extend(now, s, key, note, true);
-  note_first(now, d, true, source_of(out), key);
+  passed_out(now, d, out, note);
+  note_first(now, d, true, source_of(out), key, out.id);
 }
 
-// From inside to inside by the external address (RFC 4787 REQ-9): two translations in one.
-void Ledger::hairpinned(Nanos now, const Datagram& d, const Datagram& out) {
+// From inside to inside by the external address (RFC 4787 REQ-9): two translations in one. The
+// first makes a session, whatever the second says.
+void Ledger::turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note) {
+  if (d.offset != 0 || is_icmp_error(d)) return;
+  passed_out(now, d, out, note);
+}
+
+void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+                        const Note& note, const Passage& p) {
   const auto live = outer.find(out.source);
   require(live != outer.end() && live->second && is_inner(out.destination),
           Invariant::source_is_external,
           [&] { return std::string("hairpin from " + text_of(out.source)); });
   require(out.ttl + 1 == d.ttl, Invariant::ttl_decremented_once,
           [&] { return std::string("hairpin"); });
-  if (d.offset != 0 || is_icmp_error(d)) return;
-  const Key key{d.protocol, source_of(d), destination_of(d)};
+  if (is_icmp_error(d)) return;
+  std::vector<u32> unsure;
+  Data wanted = translated(in, true, source_of(out), unsure);
+  wanted = translated(wanted, false, destination_of(out), unsure);
+  wanted[8] = p.packet[8];  // one hop, of which the twin takes two
+  for (u32 at : {10u, 11u}) wanted[at] = p.packet[at];
+  check_change(in, std::move(wanted), std::move(unsure), true, p);
+  if (d.offset != 0) {
+    const First* first = first_of(now, d, true);
+    require(first != nullptr && first->near.address == out.source &&
+                first->to.address == out.destination && first->new_id == out.id,
+            Invariant::reply_reaches_its_host, [&] { return std::string(story(in, p)); });
+    return;
+  }
+  turned(now, d, out, note);
   const Key other{d.protocol, destination_of(out), source_of(out)};
   require(!modes_.hairpin_is_filtered || allowed_in(now, other, destination_of(d)) != nullptr,
           Invariant::nothing_inward_without_flow,
           [&] { return std::string("hairpin to " + text_of(other.near)); });
-  check_mapping(now, d.protocol, key.near, key.remote, source_of(out));
-  Session& s = sessions_[key];
-  if (s.external != source_of(out)) s = Session{source_of(out)};
-  extend(now, s, key, Note{}, true);
+  const auto at = sessions_.find(other);
+  if (at != sessions_.end()) {
+    at->second.only_syn = false;
+    extend(now, at->second, other, note, false);
+  }
+  note_first(now, d, true, source_of(out), Key{d.protocol, source_of(d), destination_of(d)},
+             out.id);
+  const auto first = firsts_.find(FragmentKey{d.source, d.destination, d.id, d.protocol, true});
+  if (first != firsts_.end()) first->second.to = other.near;
+}
+
+// A packet that was turned and then refused: did the other one expect it?
+void Ledger::check_meeting(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+                           const Note& note, const Passage& p) const {
+  if (!note.honest || d.offset != 0) return;
+  const auto owner = by_external_.find(Key{d.protocol, destination_of(d), source_of(out)});
+  if (owner == by_external_.end()) return;
+  const auto other = sessions_.find(Key{d.protocol, owner->second, source_of(out)});
+  require(p.reason == Reason::fragment_table_full || other == sessions_.end() ||
+              other->second.external != destination_of(d) || other->second.floor <= now,
+          Invariant::inner_hosts_meet, [&] {
+            return std::string(text_of(owner->second) + " was not reached, reason " +
+                               std::to_string(static_cast<u32>(p.reason)) + story(in, p));
+          });
 }
 
 void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note,
@@ -337,27 +424,35 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
   Datagram d, out;
   bool right = false, ignored = false;
   const bool sound = decode(in, d, right);
+  if (p.action == Action::slow) return;
   if (p.action == Action::icmp_error) check_error(from, in, p);
+  if (sound && is_inner(d.source)) check_limits(now, d, p);
   if (p.action == Action::drop || p.action == Action::icmp_error) {
     Key key{d.protocol, source_of(d), destination_of(d)};
     if (is_icmp_error(d)) quoted_ends(d, true, key.protocol, key.near, key.remote);
+    const bool turned_back = p.turned && p.action == Action::drop && decode(p.packet, out, ignored);
+    if (turned_back) check_meeting(now, in, d, out, note, p);
     check_refused(now, key, d, note, p, true);
-  } else if (p.action == Action::to_stack) {
+    if (turned_back) turned(now, d, out, note);
+  } else if (p.action == Action::to_stack || p.action == Action::stack_and_slow) {
     if (sound) check_stack(d, false);
   } else {
     require(sound && decode(p.packet, out, ignored), Invariant::only_endpoints_change,
             [&] { return std::string("a broken packet was passed on" + story(in, p)); });
     const Place& to = places.at(p.ifindex);
+    require(p.packet.size() <= to.mtu, Invariant::fits_its_link,
+            [&] { return std::string(story(in, p)); });
     if (to.zone == Zone::inside)
-      return outer.count(d.destination) != 0 ? hairpinned(now, d, out) : check_routed(in, p);
+      return outer.count(d.destination) != 0 ? hairpinned(now, in, d, out, note, p)
+                                             : check_routed(in, p);
     check_no_inner(out, p.packet);
-    require(out.source == to.external && to.external != 0, Invariant::source_is_external,
+    require(to.has_external(out.source), Invariant::source_is_external,
             [&] { return std::string(story(in, p)); });
     Endpoint near = source_of(out);
     u8 protocol = 0;
     Endpoint remote;
     if (is_icmp_error(out)) quoted_ends(out, true, protocol, near, remote);
-    check_change(in, true, {out.source, near.port}, p);
+    check_change(from, in, true, {out.source, near.port}, p);
     sent_out(now, from, d, out, note);
   }
 }
@@ -394,8 +489,11 @@ void Ledger::passed_in(Nanos now, const Datagram& d, const Datagram& out, const 
           [&] { return std::string(text_of(outside.remote) + " > " + text_of(inside.near)); });
   if (is_icmp_error(d)) return;
   const auto at = sessions_.find(inside);
-  if (at != sessions_.end()) extend(now, at->second, inside, note, false);
-  note_first(now, d, false, destination_of(out), inside);
+  if (at != sessions_.end()) {
+    at->second.only_syn = false;
+    extend(now, at->second, inside, note, false);
+  }
+  note_first(now, d, false, destination_of(out), inside, out.id);
 }
 
 void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note, const Passage& p) {
@@ -404,9 +502,11 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
   const bool sound = decode(in, d, right);
   Key outside{d.protocol, destination_of(d), source_of(d)};
   if (is_icmp_error(d)) quoted_ends(d, false, outside.protocol, outside.near, outside.remote);
-  if (p.action == Action::to_stack) {
+  if (p.action == Action::slow) return;
+  if (p.action == Action::to_stack || p.action == Action::stack_and_slow) {
     if (!sound) return;
     check_stack(d, true);
+    if (is_slow(p)) return;
     if (!note.honest) return;
   } else if (p.action == Action::forward) {
     require(sound && decode(p.packet, out, ignored), Invariant::only_endpoints_change,
@@ -415,11 +515,13 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
     require(to != nullptr && to->zone == Zone::inside && to->ifindex == p.ifindex,
             Invariant::reply_reaches_its_host,
             [&] { return std::string("it left by a wrong link" + story(in, p)); });
+    require(p.packet.size() <= to->mtu, Invariant::fits_its_link,
+            [&] { return std::string(story(in, p)); });
     Endpoint near = destination_of(out), remote;
     u8 protocol = 0;
     if (is_icmp_error(out)) quoted_ends(out, false, protocol, near, remote);
     passed_in(now, d, out, note);
-    return check_change(in, false, {out.destination, near.port}, p);
+    return check_change(from, in, false, {out.destination, near.port}, p);
   } else if (p.action == Action::icmp_error) {
     check_error(from, in, p);
   }
@@ -443,8 +545,12 @@ void Ledger::judge_leaving(u32 to, const Data& in, const Passage& p) {
   bool right = false;
   if (!decode(p.packet, out, right)) return;
   check_no_inner(out, p.packet);
-  require(out.source == places.at(to).external, Invariant::source_is_external,
+  require(places.at(to).has_external(out.source), Invariant::source_is_external,
           [&] { return std::string(story(in, p)); });
+  for (const auto& [protocol, port] : sockets)
+    if (protocol == out.protocol && port == out.source_port) return;
+  require(out.offset != 0 || may_have_port(out.source, source_of(out).port),
+          Invariant::port_says_whose_it_is, [&] { return std::string(story(in, p)); });
 }
 
 }  // namespace masq::sim

@@ -34,6 +34,11 @@ void TcpEnd::set_window(u32 window, int scale) {
   scale_ = scale;
 }
 
+void TcpEnd::set_link(u32 mtu, bool offers) {
+  segment_max_ = mtu - 40;
+  mss_ = offers ? static_cast<int>(segment_max_) : -1;
+}
+
 void TcpEnd::connect() {
   pump();
 }
@@ -68,6 +73,7 @@ void TcpEnd::send_segment(u64 from, u32 length, u8 flags) {
   d.flags = flags;
   const bool scaled = scale_ >= 0 && (far_scale_ >= 0) && !(flags & kSyn);
   d.window = static_cast<u16>(std::min(window_ >> (scaled ? scale_ : 0), 65535u));
+  if (flags & kSyn) d.mss = mss_;
   if (flags & kSyn) d.scale = is_client_ || far_scale_ >= 0 ? scale_ : -1;
   d.payload.resize(length);
   for (u32 i = 0; i < length; ++i) d.payload[i] = byte_of(c_.number, is_client_, from - 1 + i);
@@ -75,6 +81,7 @@ void TcpEnd::send_segment(u64 from, u32 length, u8 flags) {
   note.honest = true;
   note.established = open_;
   note.ended = &c_.ended;
+  note.fits = told_;
   send_(d, note);
 }
 
@@ -142,6 +149,8 @@ void TcpEnd::receive(const Datagram& d) {
     if (d.sequence != far_start_ || (is_client_ && !(d.flags & kAck))) return;
     seen_far_ = true;
     far_scale_ = d.scale;
+    told_ = d.mss >= 0;
+    if (told_) set_segment_max(static_cast<u32>(d.mss));
     if (!is_client_) {
       sent_ = 0;  // again, if this one came again
       far_window_ = d.window;

@@ -36,6 +36,7 @@ class TcpEnd {
   TcpEnd(Events& events, Connection& c, bool is_client, Endpoint far, Send send);
 
   void set_window(u32 window, int scale);
+  void set_link(u32 mtu, bool offers);  // and whether it tells the other end so
   void connect();
   void give(u32 bytes);  // to be sent
   void finish();         // then a FIN
@@ -72,6 +73,8 @@ class TcpEnd {
   u64 queued_ = 0, sent_ = 0, sent_max_ = 0, acknowledged_ = 0;
   u64 received_ = 0;
   u32 window_ = 65535, segment_max_ = 1460;
+  int mss_ = -1;
+  bool told_ = false;  // how large the segments may be that the other end gets
   u64 far_window_ = 1000;
   int scale_ = -1, far_scale_ = -1;
   u32 tries_ = 0;

@@ -14,8 +14,10 @@ void Traffic::act() {
   const u32 dice = w_.random_.below(100);
   if (dice < 40)
     connect();
-  else if (dice < 80)
+  else if (dice < 74)
     datagrams();
+  else if (dice < 80)
+    meet();
   else if (dice < 88)
     between_inner_hosts();
   else if (dice < 94)
@@ -42,8 +44,10 @@ void Traffic::connect() {
   c.client = {host.address, port};
   c.server = some_server();
   c.link = host.link;
-  c.client_start =
-      random.chance(100) ? 0xffffff00u + random.below(256) : static_cast<u32>(random.next());
+  do
+    c.client_start =
+        random.chance(100) ? 0xffffff00u + random.below(256) : static_cast<u32>(random.next());
+  while (w_.by_start_.count({c.server, c.client_start}) != 0);  // the server knows it by that
   c.server_start = static_cast<u32>(random.next());
   c.started = w_.events_.now();
   if (w_.by_client_.count({c.client, c.server}) != 0) {
@@ -51,11 +55,12 @@ void Traffic::connect() {
     return;
   }
   const auto send = [this, &host](const Datagram& d, const Note& note) {
-    w_.send_from_host(host, d, note, 1500);
+    w_.send_from_host(host, d, note, 9000);
   };
   talk.client = std::make_unique<TcpEnd>(w_.events_, c, true, c.server, send);
   talk.client->set_window(random.between(4000, 200000),
                           random.chance(700) ? static_cast<int>(random.below(8)) : -1);
+  talk.client->set_link(host.link == kLan ? w_.shape_.gateway.mtu_lan : 1500, random.chance(800));
   w_.by_client_[{c.client, c.server}] = &talk;
   w_.by_start_[{c.server, c.client_start}] = &talk;
   talk.client->connect();
@@ -137,6 +142,55 @@ void Traffic::ask(Exchange& x, u32 times, u32 sequence) {
   w_.events_.after(gap, [this, &x, times, sequence] { ask(x, times - 1, sequence + 1); });
 }
 
+// --- from one inner host to another's external endpoint
+// -------------------------------------------
+
+// Both ask a server first, which tells each the other's external endpoint (RFC 5389, RFC 8445).
+void Traffic::meet() {
+  Random& random = w_.random_;
+  Meeting& m = w_.meetings_.emplace_back();
+  m.number = static_cast<u32>(w_.meetings_.size() - 1);
+  const Endpoint server = some_server();
+  const u32 n = static_cast<u32>(w_.hosts_.size());
+  const u32 first = random.below(n), second = (first + random.between(1, n - 1)) % n;
+  for (u32 i : {0u, 1u}) {
+    const Host& host = w_.hosts_[i == 0 ? first : second];
+    m.host[i] = {host.address, static_cast<u16>(random.between(5000, 5007))};
+    Exchange& x = w_.exchanges_.emplace_back();
+    x.number = static_cast<u32>(w_.exchanges_.size() - 1);
+    x.link = host.link;
+    x.client = m.host[i];
+    x.server = server;
+    ask(x, 0, 0);
+  }
+  w_.events_.after(kSecond, [this, &m, server] {
+    for (u32 i : {0u, 1u})
+      m.external[i] = w_.gateway_.ledger().external_of(w_.events_.now(), kUdp, m.host[i], server);
+    if (m.external[0].port != 0 && m.external[1].port != 0) converse(m, w_.random_.between(2, 8));
+  });
+}
+
+void Traffic::converse(Meeting& m, u32 times) {
+  Random& random = w_.random_;
+  const u32 from = random.below(2);
+  Datagram d;
+  d.source = m.host[from].address;
+  d.source_port = m.host[from].port;
+  d.destination = m.external[from ^ 1].address;
+  d.destination_port = m.external[from ^ 1].port;
+  d.payload.resize(random.chance(100) ? random.between(1400, 4000) : random.between(9, 300));
+  const u32 words[2] = {m.number | kOfMeeting, from};
+  for (u32 i = 0; i < 8; ++i) d.payload[i] = static_cast<u8>(words[i / 4] >> (24 - i % 4 * 8));
+  for (u32 i = 8; i < d.payload.size(); ++i) d.payload[i] = byte_of(m.number, from == 0, i);
+  Note note;
+  note.honest = true;
+  w_.send_from_host(w_.host_of(m.host[from].address), d, note, 1500);
+  if (times == 0) return;
+  static constexpr Nanos kGaps[] = {100 * kMillisecond, 5 * kSecond, 290 * kSecond, 302 * kSecond};
+  w_.events_.after(kGaps[random.chance(700) ? random.below(2) : random.below(4)],
+                   [this, &m, times] { converse(m, times - 1); });
+}
+
 // --- the rest ------------------------------------------------------------------------------------
 
 // To another inner network, and to an inner host by the external address (RFC 4787 REQ-9).
@@ -151,7 +205,7 @@ void Traffic::between_inner_hosts() {
   d.destination_port = static_cast<u16>(random.between(5000, 5007));
   d.payload = Data(20, 1);
   if (random.chance(500)) {
-    d.destination = w_.gateway_.external_of(kWan);
+    d.destination = w_.some_external(kWan);
     if (d.destination == 0) return;
     const Exchange* x = w_.exchanges_.empty()
                             ? nullptr
@@ -189,7 +243,7 @@ void Traffic::error_from_inside() {
 
 // The gateway asks a name server, from a port that mappings could have.
 void Traffic::by_gateway() {
-  const u32 external = w_.gateway_.external_of(kWan);
+  const u32 external = w_.some_external(kWan);
   if (external == 0) return;
   Datagram d;
   d.source = external;

@@ -19,6 +19,8 @@ class Traffic {
   void end(Talk& talk);
   void datagrams();
   void ask(Exchange& exchange, u32 times, u32 sequence);
+  void meet();
+  void converse(Meeting& meeting, u32 times);
   void between_inner_hosts();
   void error_from_inside();
   void by_gateway();

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kLastPackets = 16;
 constexpr u32 kSweepsPerAudit = 40;
+constexpr u32 kHosts = 7;
 
 constexpr const char* kReasonNames[] = {"none",
 #define X(name, sentence) #name,
@@ -69,6 +70,20 @@ Shape shape_of(u64 seed) {
   s.path_mtu = dice.chance(400) ? dice.between(600, 1499) : 1500;
   s.addresses_change = dice.chance(400);
   s.attacks = dice.between(0, 600);
+  s.gateway.slow = dice.chance(700);
+  s.gateway.mtu_lan = dice.chance(200) ? 9000 : 1500;
+  if (dice.chance(200)) s.gateway.mss_clamp = dice.chance(500) ? kMssLeft : u16{1200};
+  if (s.gateway.pool[1].first == 30000 && dice.chance(300))
+    for (u32& words : s.gateway.block_words) words = dice.below(3);
+  if (dice.chance(400)) s.gateway.externals_wan = dice.between(2, 4);
+  if (dice.chance(500)) {  // limits that one host reaches, and all together do not
+    const auto maybe = [&](u32 limit) { return dice.chance(700) ? limit : 0; };
+    s.gateway.host_flows = maybe(s.gateway.flows_max / (kHosts + 1) - 4);
+    s.gateway.host_ports = maybe(dice.between(10, 80));
+    s.gateway.host_opening = maybe(dice.between(8, 60));
+    s.gateway.host_new_per_s = maybe(dice.between(1, 20));
+    s.gateway.host_new_burst = s.gateway.host_new_per_s * dice.between(2, 8);
+  }
   return s;
 }
 
@@ -80,7 +95,13 @@ World::World(u64 seed, const Modes& modes)
       outer_link_(events_, random_, shape_.outer),
       traffic_(std::make_unique<Traffic>(*this)),
       attack_(std::make_unique<Attack>(*this)) {
-  for (u32 i = 0; i < 7; ++i) {
+  gateway_.ledger().hosts = kHosts;
+  gateway_.arriving = [this](const char* where, const Data& packet) { coming(where, packet); };
+  gateway_.leaving_slow = [this](bool from_inside, const Passage& p) {
+    gone(p);
+    deliver(from_inside, p);
+  };
+  for (u32 i = 0; i < kHosts; ++i) {
     Host host;
     host.link = i < 4 ? kLan : kLan2;
     host.address = (i < 4 ? address(192, 168, 2, 10) : address(192, 168, 3, 10)) + i;
@@ -104,6 +125,8 @@ void World::run(u32 time_s) {
   events_.after(0, [this] { burst(); });
   events_.after(kSecond, [this] { sweep_later(); });
   if (shape_.addresses_change) events_.after(30 * kSecond, [this] { change_address(); });
+  if (shape_.gateway.slow) events_.after(40 * kSecond, [this] { change_slow(false); });
+  if (shape_.gateway.externals_wan > 1) events_.after(60 * kSecond, [this] { change_more(); });
   events_.run_until(end_);
   gateway_.set_time(events_.now());
   gateway_.sweep();
@@ -152,6 +175,31 @@ void World::change_address() {
   events_.after(random_.between(20, to == 0 ? 40 : 4000) * kSecond, [this] { change_address(); });
 }
 
+void World::change_more() {
+  gateway_.set_time(events_.now());
+  const u32 which = random_.below(shape_.gateway.externals_wan - 1);
+  const bool live = random_.chance(800);
+  gateway_.change_more(which, live, random_.chance(700));
+  if (!live)
+    for (Talk& talk : talks_) talk.connection.may_fail = true;
+  events_.after(random_.between(20, 1500) * kSecond, [this] { change_more(); });
+}
+
+// One of the external addresses of a link, 0 if it has none.
+u32 World::some_external(u32 link) {
+  const Place& place = gateway_.ledger().places.at(link);
+  if (place.more.empty() || random_.chance(500)) return place.external;
+  return random_.one_of(place.more);
+}
+
+// The slow path is killed or hangs, and is there again.
+void World::change_slow(bool well) {
+  gateway_.set_time(events_.now());
+  gateway_.set_slow(well ? Slow::serves : random_.chance(500) ? Slow::hangs : Slow::dead);
+  const Nanos pause = (well ? random_.between(20, 900) : random_.between(0, 20)) * kSecond;
+  events_.after(pause + random_.below(1000) * kMillisecond, [this, well] { change_slow(!well); });
+}
+
 void World::check_ends() {
   for (const Talk& talk : talks_) {
     const Connection& c = talk.connection;
@@ -191,21 +239,27 @@ void World::at_gateway_from_inner(u32 link, const Data& packet, const Note& note
   coming("inside", packet);
   const Passage p = gateway_.inside(link, packet, note);
   gone(p);
-  if (p.action == Action::icmp_error) {
+  deliver(true, p);
+  if (is_slow(p)) gateway_.to_slow(packet, note);
+  if (p.reason < Reason::no_external_address || p.reason > Reason::host_rate) return;
+  Datagram d;
+  bool right = false;
+  if (!decode(packet, d, right) || d.protocol != kTcp) return;
+  const auto at = by_client_.find({source_of(d), destination_of(d)});
+  if (at != by_client_.end()) at->second->connection.may_fail = true;
+}
+
+// What has left the gateway.
+void World::deliver(bool from_inside, const Passage& p) {
+  if (!from_inside) {
+    if (p.action == Action::forward) inner_link_.carry([this, out = p.packet] { at_inner(out); });
+  } else if (p.action == Action::icmp_error) {
     at_inner(p.packet);
   } else if (p.action == Action::forward && (p.ifindex == kWan || p.ifindex == kWan2)) {
     outer_link_.carry([this, out = p.packet] { over_path(out); });
   } else if (p.action == Action::forward) {
     inner_link_.carry([this, out = p.packet] { at_inner(out); });
   }
-  if (p.reason != Reason::flow_table_full && p.reason != Reason::ports_exhausted &&
-      p.reason != Reason::no_external_address)
-    return;
-  Datagram d;
-  bool right = false;
-  if (!decode(packet, d, right) || d.protocol != kTcp) return;
-  const auto at = by_client_.find({source_of(d), destination_of(d)});
-  if (at != by_client_.end()) at->second->connection.may_fail = true;
 }
 
 void World::at_gateway_from_outer(const Data& packet, const Note& note) {
@@ -215,7 +269,8 @@ void World::at_gateway_from_outer(const Data& packet, const Note& note) {
       packet.size() >= 20 && (word_of(packet, 16) & 0xffffff00) == address(192, 0, 2, 0);
   const Passage p = gateway_.outside(second ? kWan2 : kWan, packet, note);
   gone(p);
-  if (p.action == Action::forward) inner_link_.carry([this, out = p.packet] { at_inner(out); });
+  deliver(false, p);
+  if (is_slow(p)) gateway_.to_slow(packet, note);
 }
 
 // Somewhere outside the packets must be smaller.
@@ -295,6 +350,8 @@ void World::inner_receives(const Datagram& d) {
     if (at != by_client_.end()) at->second->client->receive(d);
   } else if (is_icmp_error(d)) {
     error_to_inner(d);
+  } else if (d.payload.size() >= 8 && (word_of(d.payload, 0) & kOfMeeting) != 0) {
+    meeting_receives(d);
   } else if (d.payload.size() >= 8 && word_of(d.payload, 0) < exchanges_.size()) {
     Exchange& x = exchanges_[word_of(d.payload, 0)];
     if (x.protocol != d.protocol) return;
@@ -309,6 +366,24 @@ void World::inner_receives(const Datagram& d) {
     x.answered += 1;
     answers_ += 1;
   }
+}
+
+// What one inner host has written to the external endpoint of another.
+void World::meeting_receives(const Datagram& d) {
+  const u32 number = word_of(d.payload, 0) & ~kOfMeeting, from = word_of(d.payload, 4) & 1;
+  if (number >= meetings_.size()) return;
+  Meeting& m = meetings_[number];
+  bool intact = true;
+  for (std::size_t i = 8; i < d.payload.size(); ++i)
+    intact &= d.payload[i] == byte_of(m.number, from == 0, i);
+  require(destination_of(d) == m.host[from ^ 1] && source_of(d) == m.external[from] && intact,
+          Invariant::reply_reaches_its_host, [&] {
+            return std::string(sim::text_of(m.host[from]) + " wrote to " +
+                               sim::text_of(m.external[from ^ 1]) + ", it came to " +
+                               sim::text_of(destination_of(d)) + " from " +
+                               sim::text_of(source_of(d)));
+          });
+  m.received += 1;
 }
 
 void World::error_to_inner(const Datagram& d) {
@@ -336,6 +411,7 @@ void World::tcp_to_server(const Datagram& d) {
       };
       talk.server = std::make_unique<TcpEnd>(events_, talk.connection, false, far, send);
       talk.server->set_window(random_.between(4000, 200000), static_cast<int>(random_.below(8)));
+      talk.server->set_link(1500, random_.chance(900));
       talk.server->set_segment_max(std::min(shape_.path_mtu, shape_.gateway.mtu_wan) - 40);
       at = by_server_.insert_or_assign({server, far}, &talk).first;
     }
@@ -363,6 +439,7 @@ std::string World::text_of(const Seen& s) {
   std::snprintf(head, sizeof(head), "  %10.3f %-8s", static_cast<double>(s.at) / 1e9, s.where);
   std::string text = head + sim::text_of(s.packet) + "\n             ";
   if (!s.done) return text + "here\n";
+  if (is_slow(s.out)) return text + "-> slow path\n";
   if (s.out.reason == Reason::none) return text + "-> " + sim::text_of(s.out.packet) + "\n";
   return text + "refused: " + kReasonNames[static_cast<u32>(s.out.reason)] + "\n";
 }
@@ -377,12 +454,14 @@ std::string World::summary() const {
   u32 completed = 0;
   for (const Talk& talk : talks_)
     completed += talk.connection.fin[0] && talk.connection.fin[1] && !talk.connection.given_up;
+  u32 met = 0;
+  for (const Meeting& m : meetings_) met += m.received != 0;
   char text[256];
   std::snprintf(text, sizeof(text),
                 "%llu events, %llu packets, %llu passed, %llu refused, %zu connections, %u closed "
-                "by both ends, %llu answers",
+                "by both ends, %llu answers, %u of %zu meetings",
                 events_.steps(), packets_, gateway_.passed(), gateway_.refused(), talks_.size(),
-                completed, answers_);
+                completed, answers_, met, meetings_.size());
   return text;
 }
 

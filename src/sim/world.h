@@ -38,6 +38,8 @@ struct Host {
   u16 next_port = 40000;
 };
 
+inline constexpr u32 kOfMeeting = 1u << 31;  // in the first word of a datagram's payload
+
 // An exchange of datagrams, or of ICMP queries if the server's port is 0.
 struct Exchange {
   u32 number = 0;
@@ -45,6 +47,13 @@ struct Exchange {
   u32 link = 0;
   Endpoint client, server;
   u32 answered = 0;
+};
+
+// Two inner hosts that know each other's external endpoint from a server, and write there.
+struct Meeting {
+  u32 number = 0;
+  Endpoint host[2], external[2];
+  u32 received = 0;
 };
 
 struct Talk {
@@ -84,12 +93,16 @@ class World {
   void act();
   void sweep_later();
   void change_address();
+  void change_more();
+  void change_slow(bool well);
+  u32 some_external(u32 link);
 
   // Ways for a packet.
   void from_inner(u32 link, const Data& packet, const Note& note);
   void from_outer(const Data& packet, const Note& note);
   void at_gateway_from_inner(u32 link, const Data& packet, const Note& note);
   void at_gateway_from_outer(const Data& packet, const Note& note);
+  void deliver(bool from_inside, const Passage& p);
   void at_inner(const Data& packet);
   void at_outer(const Data& packet);
   void over_path(const Data& packet);
@@ -100,6 +113,7 @@ class World {
 
   // Ends.
   void inner_receives(const Datagram& d);
+  void meeting_receives(const Datagram& d);
   void outer_receives(const Datagram& d);
   void tcp_to_server(const Datagram& d);
   void error_to_inner(const Datagram& d);
@@ -119,6 +133,7 @@ class World {
   std::vector<u32> servers_;
   std::deque<Talk> talks_;
   std::deque<Exchange> exchanges_;
+  std::deque<Meeting> meetings_;
   std::map<std::pair<Endpoint, Endpoint>, Talk*> by_client_, by_server_;  // near, far
   std::map<std::pair<Endpoint, u32>, Talk*> by_start_;  // server, the client's first number
   std::map<std::array<u32, 3>, std::map<u32, Data>> inner_pieces_, outer_pieces_;
