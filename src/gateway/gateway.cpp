@@ -439,6 +439,8 @@ Status Gateway::keep_guard(const NetworkState& network) {
     Zone zone = zone_of(network, link);
     if (zone == Zone::inside) guard.inside.push_back(link.name);
     if (zone == Zone::outside) guard.outside.push_back(link.name);
+    if ((zone == Zone::inside || zone == Zone::outside) && link.kind == "bridge")
+      guard.bridges.emplace_back(link.name, link.hardware_address);
   }
   for (const Address& address : network.addresses) {
     const Link* link = network.link_at(address.ifindex);

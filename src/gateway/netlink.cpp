@@ -3,6 +3,7 @@
 
 #include <libmnl/libmnl.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
@@ -44,6 +45,13 @@ std::string link_kind(const nlattr* info) {
   return kind;
 }
 
+std::string hardware_address(const nlattr* attribute) {
+  if (mnl_attr_get_payload_len(attribute) != ETH_ALEN) return "";
+  const u8* a = static_cast<const u8*>(mnl_attr_get_payload(attribute));
+  return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", a[0], a[1], a[2], a[3], a[4],
+                     a[5]);
+}
+
 int on_link(const nlmsghdr* header, void* out) {
   const auto* message = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header));
   Link link;
@@ -62,6 +70,9 @@ int on_link(const nlmsghdr* header, void* out) {
         break;
       case IFLA_MASTER:
         link.master = mnl_attr_get_u32(attribute);
+        break;
+      case IFLA_ADDRESS:
+        link.hardware_address = hardware_address(attribute);
         break;
       case IFLA_LINKINFO:
         link.kind = link_kind(attribute);

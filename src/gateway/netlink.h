@@ -20,7 +20,8 @@ struct Link {
   bool up = false;
   bool running = false;  // up, and what it is plugged into is there
   bool loopback = false;
-  u32 master = 0;  // the bridge or bond that it belongs to
+  u32 master = 0;                // the bridge or bond that it belongs to
+  std::string hardware_address;  // in text; empty if it is none of Ethernet's
 };
 
 struct Address {

@@ -139,35 +139,73 @@ std::string set_of(const std::vector<Ipv4>& addresses) {
 
 // The rules of `inet masq_user`. Before the kernel puts fragments together (-450), so that what is
 // not for it costs it nothing.
+//
+// Linux may show these hooks what its bridges carry (br_netfilter, which Docker switches on). It
+// does so before the bridge itself has the frame, and not again after. Then a frame that is not for
+// the bridge's own address is only carried from port to port and none of our business, and one that
+// is dropped there never reaches our socket. So what masq waits for from a bridge is stopped only
+// at the input and the forward hook. Limit: where the machine forwards, the kernel tells the inside
+// of a time to live that has run out as well as masq does.
 std::string guard_rules(const Guard& guard, const std::string& outer, const std::string& ports) {
   std::vector<std::string> ours = guard.inside;
   ours.insert(ours.end(), guard.outside.begin(), guard.outside.end());
-  std::string rules = fmt::format(
-      "add chain inet masq_user prerouting {{ type filter hook prerouting priority -450; }}\n"
-      "add rule inet masq_user prerouting iifname != {0} accept\n"
-      "add rule inet masq_user prerouting meta nfproto != ipv4 accept\n"
-      "add rule inet masq_user prerouting ip daddr {{ 224.0.0.0/4, 255.255.255.255 }} accept\n"
-      "add rule inet masq_user prerouting iifname {1} ip daddr != {2} fib daddr type local drop\n"
-      "add rule inet masq_user prerouting iifname {1} udp sport 67 udp dport 68 accept\n"
-      "add rule inet masq_user prerouting iifname {1} ip daddr != {2} drop\n"
-      "add rule inet masq_user prerouting ip daddr {2} meta l4proto {{ tcp, udp }} th dport {3} "
-      "socket transparent 0 accept\n"
-      "add rule inet masq_user prerouting ip daddr {2} meta l4proto {{ tcp, udp }} th dport {3} "
-      "socket transparent 1 accept\n"
-      "add rule inet masq_user prerouting ip daddr {2} meta l4proto {{ tcp, udp }} th dport {3} "
-      "drop\n"
-      "add rule inet masq_user prerouting fib daddr type local accept\n"
-      "add rule inet masq_user prerouting fib daddr oifname {0} fib daddr type unicast drop\n"
-      "add chain inet masq_user forward {{ type filter hook forward priority -300; }}\n"
-      "add rule inet masq_user forward meta nfproto ipv4 iifname {0} oifname {0} drop\n"
-      "add chain inet masq_user output {{ type filter hook output priority -300; }}\n"
-      "add rule inet masq_user output meta nfproto ipv4 oifname {1} ip saddr != {2} drop\n",
-      set_of(ours), set_of(guard.outside), outer, ports);
-  if (guard.block_ipv6)
-    rules += fmt::format(
-        "add rule inet masq_user forward meta nfproto ipv6 iifname {0} oifname {1} drop\n"
-        "add rule inet masq_user forward meta nfproto ipv6 iifname {1} oifname {0} drop\n",
-        set_of(guard.inside), set_of(guard.outside));
+  auto add = [](const char* chain, const std::string& rule) {
+    return fmt::format("add rule inet masq_user {} {}\n", chain, rule);
+  };
+  auto chain = [](const char* name, int priority) {
+    return fmt::format("add chain inet masq_user {0} {{ type filter hook {0} priority {1}; }}\n",
+                       name, priority);
+  };
+  std::string all = set_of(ours), outside = set_of(guard.outside);
+  std::string rules = chain("prerouting", -450) + chain("forward", -300) + chain("output", -300);
+  auto begin = [&](const char* where, const std::string& interfaces) {
+    rules += add(where, fmt::format("iifname != {} accept", interfaces)) +
+             add(where, "meta nfproto != ipv4 accept") +
+             add(where, "ip daddr { 224.0.0.0/4, 255.255.255.255 } accept");
+  };
+  auto not_for_others = [&](const char* where) {
+    rules += add(where, fmt::format("iifname {} ip daddr != {} fib daddr type local drop", outside,
+                                    outer)) +
+             add(where, fmt::format("iifname {} udp sport 67 udp dport 68 accept", outside)) +
+             add(where, fmt::format("iifname {} ip daddr != {} drop", outside, outer));
+  };
+  auto not_for_mappings = [&](const char* where) {
+    std::string mapped =
+        fmt::format("ip daddr {} meta l4proto {{ tcp, udp }} th dport {} ", outer, ports);
+    rules += add(where, mapped + "socket transparent 0 accept") +
+             add(where, mapped + "socket transparent 1 accept") + add(where, mapped + "drop");
+  };
+  begin("prerouting", all);
+  std::vector<std::string> bridges;
+  for (const auto& [name, address] : guard.bridges) {
+    bridges.push_back(name);
+    rules +=
+        add("prerouting", fmt::format("iifname \"{}\" ether daddr != {} accept", name, address)) +
+        add("forward", fmt::format("meta nfproto ipv4 iifname \"{0}\" oifname \"{0}\" "
+                                   "ether daddr != {1} accept",
+                                   name, address));
+  }
+  not_for_others("prerouting");
+  if (!bridges.empty()) {
+    rules +=
+        add("prerouting", fmt::format("iifname {} accept", set_of(bridges))) + chain("input", -300);
+    begin("input", set_of(bridges));
+    not_for_others("input");
+    not_for_mappings("input");
+  }
+  not_for_mappings("prerouting");
+  rules += add("prerouting", "fib daddr type local accept") +
+           add("prerouting", fmt::format("fib daddr oifname {} fib daddr type unicast drop", all)) +
+           add("forward", fmt::format("meta nfproto ipv4 iifname {0} oifname {0} drop", all)) +
+           add("output",
+               fmt::format("meta nfproto ipv4 oifname {} ip saddr != {} drop", outside, outer));
+  if (guard.block_ipv6) {
+    std::string inside = set_of(guard.inside);
+    rules += add("forward",
+                 fmt::format("meta nfproto ipv6 iifname {} oifname {} drop", inside, outside)) +
+             add("forward",
+                 fmt::format("meta nfproto ipv6 iifname {} oifname {} drop", outside, inside));
+  }
   return rules;
 }
 
@@ -183,8 +221,9 @@ bool Guard::operator==(const Guard& other) const {
     }
     return all;
   };
-  return inside == other.inside && outside == other.outside && block_ipv6 == other.block_ipv6 &&
-         pool.size() == other.pool.size() && ranges(*this) == ranges(other);
+  return inside == other.inside && outside == other.outside && bridges == other.bridges &&
+         block_ipv6 == other.block_ipv6 && pool.size() == other.pool.size() &&
+         ranges(*this) == ranges(other);
 }
 
 Status put_on_guard(const Guard& guard) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/settings.h"
@@ -23,7 +24,9 @@ void take_off_belt();
 
 // What the kernel's stack must leave to the datapath in user space, of which it sees every frame.
 struct Guard {
-  std::vector<std::string> inside, outside;  // interfaces
+  std::vector<std::string> inside, outside;                  // interfaces
+  std::vector<std::pair<std::string, std::string>> bridges;  // those of them that are: names, and
+                                                             // hardware addresses
   std::vector<Ipv4> outer;   // addresses, and broadcast addresses, of the external ones
   std::vector<Ipv4> others;  // the gateway's other addresses
   std::vector<PortRange> pool;

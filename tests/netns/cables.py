@@ -1,11 +1,13 @@
-"""The network of lab.py with devices at the gateway B that have no link header.
+"""The network of lab.py with other devices at the gateway B.
 
 `DeviceLab(outside=KIND, inside=KIND)` builds each of B's two sides of one KIND:
 
-    eth   as in lab.py: Ethernet
-    tun   tun devices, and a program (`cables.py hub`, below) that carries packets between them,
-          large segments and unfinished checksums as they are
-    wg    WireGuard: the kernel's where it has it, else Debian's wireguard-go
+    eth     as in lab.py: Ethernet
+    bridge  a bridge of B's own; one port leads to the net of that side, and one straight to S6
+            or S3, as to a virtual machine of B's
+    tun     tun devices, and a program (`cables.py hub`, below) that carries packets between them,
+            large segments and unfinished checksums as they are
+    wg      WireGuard: the kernel's where it has it, else Debian's wireguard-go
 
 Outside, the line leads to A, which answers for B's address on the outer net (proxy ARP); the hosts
 S1 to S3 do not know the difference. Inside, every inner host has the device in place of its cable,
@@ -22,7 +24,8 @@ import struct
 import subprocess
 import sys
 
-from lab import ADDRESS, CLONE_NEWNET, GATEWAY_INNER, GATEWAY_OUTER, INNER_HOSTS, Lab, wait_until
+from lab import (ADDRESS, CLONE_NEWNET, GATEWAY_INNER, GATEWAY_OUTER, INNER_HOSTS, Lab, mac_of,
+                 wait_until)
 
 LINE = "line0"  # A's end of the outer line
 TUN_MTU, WG_MTU = 1400, 1420
@@ -103,11 +106,26 @@ class DeviceLab(Lab):
     # --- building
 
     def _build_inside(self):
-        if self.inside_kind == "eth":
+        if self.inside_kind in ("eth", "bridge"):
             super()._build_inside()
 
+    def plug_in(self, host, interface, address, net, port):
+        kind = {"out0": self.outside, "in0": self.inside_kind}.get(interface)
+        if kind != "bridge":
+            super().plug_in(host, interface, address, net, port)
+            return
+        name, neighbour = f"port-{interface}", {"out0": "s3", "in0": "s6"}[interface]
+        super().plug_in("B", name, "192.0.2.1/32", net, port)
+        if self.run(net, ["ip", "link", "show", neighbour]).returncode == 0:
+            self.ip(net, f"link set {neighbour} netns {self.ns('B')}")
+        self.ip("B", f"addr flush dev {name}",
+                f"link add {interface} address {mac_of(address.split('/')[0])} type bridge "
+                "forward_delay 0",
+                *(f"link set {each} master {interface} up" for each in (name, neighbour)),
+                f"addr add {address} dev {interface}", f"link set {interface} up")
+
     def plug_in_gateway_inside(self):
-        if self.inside_kind == "eth":
+        if self.inside_kind in ("eth", "bridge"):
             super().plug_in_gateway_inside()
             return
         if self.inside_kind == "tun":
@@ -127,7 +145,7 @@ class DeviceLab(Lab):
                     f"route add default via {GATEWAY_INNER} dev eth0")
 
     def plug_in_gateway_outside(self):
-        if self.outside == "eth":
+        if self.outside in ("eth", "bridge"):
             super().plug_in_gateway_outside()
             return
         self.run("A", ["ip", "neigh", "replace", "proxy", GATEWAY_OUTER, "dev", "eth0"],
@@ -200,8 +218,9 @@ class DeviceLab(Lab):
 
     def cut_line(self):
         """The outer line's device at B goes, as when a VPN or a modem hangs up."""
-        if self.outside == "eth":
-            self.unplug_gateway("out0")
+        if self.outside in ("eth", "bridge"):
+            for name in ("out0", *(["port-out0"] if self.outside == "bridge" else [])):
+                self.unplug_gateway(name)
             return
         for process in self._line:
             process.terminate()
@@ -230,7 +249,7 @@ class DeviceLab(Lab):
         return "link/none" in shown
 
     def capture_gateway_outside(self, filter_extra="", **options):
-        if self.outside == "eth":
+        if self.outside in ("eth", "bridge"):
             return super().capture_gateway_outside(filter_extra, **options)
         sent = (f"not dst host {GATEWAY_OUTER} and "
                 f"(src host {GATEWAY_OUTER} or not src net 192.168.1.0/24)")
