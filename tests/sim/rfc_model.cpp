@@ -304,7 +304,8 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
   if (d.destination == 0 || (key.protocol != kIcmp && key.remote.port == 0))
     return refuse("it goes nowhere");
   if (!local && !belongs(link, d)) return refuse("its source is forged");
-  if (sessions_.size() >= sessions_max + (local ? 64 : 0)) return refuse("there are too many sessions");
+  if (sessions_.size() >= sessions_max + (local ? 64 : 0))
+    return refuse("there are too many sessions");
   // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.
   const bool full = known == nullptr && best_rank(key, to.external) == kNoRank;
   if (full && key.protocol != kTcp) return refuse("all ports are given away");
