@@ -13,7 +13,9 @@ DATAPATHS = ["tc", "user"]
 
 @pytest.fixture(scope="module", autouse=True)
 def up(lab):
-    done = lab.masq("up", "--filtering-for", f"{ADDRESS['S4']}=eif",
+    """The network of both hosts has a rule too, and theirs count: they are longer."""
+    done = lab.masq("up", "--filtering-for", f"{ADDRESS['S4']}/31=apdf",
+                    "--filtering-for", f"{ADDRESS['S4']}=eif",
                     "--filtering-for", f"{ADDRESS['S5']}/32=adf")
     assert done.returncode == 0, done.stderr
 
@@ -93,7 +95,8 @@ def test_it_is_shown(lab):
     assert status["filtering"] == "address- and port-dependent"
     assert status["filtering_for"] == [
         {"network": f"{ADDRESS['S4']}/32", "filtering": "endpoint-independent"},
-        {"network": f"{ADDRESS['S5']}/32", "filtering": "address-dependent"}]
+        {"network": f"{ADDRESS['S5']}/32", "filtering": "address-dependent"},
+        {"network": f"{ADDRESS['S4']}/31", "filtering": "address- and port-dependent"}]
     client = lab.udp("S5", 8400)
     external_of(client, lab.udp("S2", 8400), (S2, 8400))
     [mapping] = [m for m in json.loads(lab.masq("mappings", "--json").stdout)
