@@ -37,9 +37,13 @@ using sim::kUdp;
 
 constexpr u32 kSessionsMax = 60;
 
-// Some seeds run with a pool that is soon empty, some with hosts whose filtering is another.
+// Some seeds run with a pool that is soon empty, some with hosts whose filtering is another, some
+// with limits for each inner host.
 bool has_narrow_pool(u64 seed) {
   return seed % 4 == 1;
+}
+bool has_limits(u64 seed) {
+  return seed % 5 == 2;
 }
 bool has_open_filters(u64 seed) {
   return seed % 3 == 1;
@@ -66,6 +70,14 @@ Settings settings_for(const Plan& plan, u64 seed) {
   s.pool[2] = s.pool[3] = {1, 0};
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = seed % 3 == 0;
+  if (has_limits(seed)) {
+    const u64 which = seed / 5 % 3;  // so that each of them is reached
+    s.host_flows = which == 0 ? 4 : 0;
+    s.host_ports = which == 1 ? 6 : 0;
+    s.host_opening = which == 1 ? 3 : 0;
+    s.host_new_per_s = which == 2 ? 1 : 0;
+    s.host_new_burst = 2;
+  }
   if (has_open_filters(seed)) {
     s.filters_open = 1;
     u32 i = 0;
@@ -101,6 +113,8 @@ class Run {
     model_.pool[0] = settings_.pool[0];
     model_.pool[1] = settings_.pool[1];
     model_.sessions_max = settings_.flows_max;
+    model_.limits = {settings_.host_flows, settings_.host_ports, settings_.host_opening,
+                     settings_.host_new_per_s, settings_.host_new_burst};
     if (has_open_filters(seed)) model_.filtering = kOpenHosts;
     model_.udp_refresh_inbound = settings_.udp_refresh_inbound != 0;
     model_.timers = {settings_.tcp_established,

@@ -289,6 +289,37 @@ bool RfcModel::is_forged(u32 source, bool inside) const {
   return is_nobodys(source) || (back != nullptr && back->inside != inside);
 }
 
+// RFC 6888 REQ-4: each host has its share. Every new session costs a second, of which as many pass
+// in one as may begin in it; a host without sessions owes nothing.
+bool RfcModel::may_begin(u64 now, const Key& key) {
+  u32 its = 0, opening = 0;
+  for (const auto& [other, s] : sessions_)
+    if (other.internal.address == key.internal.address && !s.local) {
+      its += 1;
+      opening += s.state == State::tcp_opening;
+    }
+  if (limits.sessions != 0 && its >= limits.sessions) return false;
+  if (limits.opening != 0 && key.protocol == kTcp && opening >= limits.opening) return false;
+  if (limits.new_per_s == 0) return true;
+  const u64 second = ticks_from_s(1);
+  auto& [owed, since] = owed_[key.internal.address];
+  const u64 paid = (now - since) * limits.new_per_s;
+  const u64 left = its == 0 || paid >= owed ? 0 : owed - paid;
+  if (left + second > second * limits.at_once) return false;
+  owed = left + second;
+  since = now;
+  return true;
+}
+
+bool RfcModel::may_map(const Key& key) const {
+  std::vector<u64> mappings;
+  for (const auto& [other, s] : sessions_)
+    if (other.internal.address == key.internal.address && !s.local && !s.shares &&
+        std::find(mappings.begin(), mappings.end(), s.mapping) == mappings.end())
+      mappings.push_back(s.mapping);
+  return limits.mappings == 0 || mappings.size() < limits.mappings;
+}
+
 // A new session (RFC 4787 REQ-1: with the external endpoint that the internal one has already).
 Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key,
                       bool local) {
@@ -304,8 +335,10 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
   if (d.destination == 0 || (key.protocol != kIcmp && key.remote.port == 0))
     return refuse("it goes nowhere");
   if (!local && !belongs(link, d)) return refuse("its source is forged");
+  if (!local && !may_begin(now, key)) return refuse("its host has its share");
   if (sessions_.size() >= sessions_max + (local ? 64 : 0))
     return refuse("there are too many sessions");
+  if (!local && known == nullptr && !may_map(key)) return refuse("its host has its ports");
   // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.
   const bool full = known == nullptr && best_rank(key, to.external) == kNoRank;
   if (full && key.protocol != kTcp) return refuse("all ports are given away");

@@ -7,6 +7,7 @@
 //             nothing
 //   RFC 5382  REQ-1, 4a, 5, 7, 10; RFC 7857 section 2: states and timers of TCP
 //   RFC 5961  what forged segments may not do: only what is in sequence counts
+//   RFC 6888  REQ-4: limits of an inner host
 //   RFC 5508  REQ-1, 2, 3, 4, 5, 6; RFC 1812 5.2.2, 5.3.1: sound headers, time to live
 //
 // The gateway's own packets from ports that mappings could have get mappings as well, so that no
@@ -53,6 +54,11 @@ struct RfcTimers {
   u64 established, opening, closing, udp, dns, icmp, fragment;
 };
 
+// Of one inner host; 0: no limit. `at_once`: new sessions that may begin at the same moment.
+struct RfcLimits {
+  u32 sessions = 0, mappings = 0, opening = 0, new_per_s = 0, at_once = 0;
+};
+
 class RfcModel {
  public:
   using Endpoint = sim::Endpoint;
@@ -88,6 +94,7 @@ class RfcModel {
   PortRange pool[2] = {};
   RfcTimers timers{};
   u32 sessions_max = 0;
+  RfcLimits limits;
   bool udp_refresh_inbound = false;
   std::map<u32, Filtering> filtering;  // of inner hosts; others: address- and port-dependent
 
@@ -128,6 +135,8 @@ class RfcModel {
   const RfcLink* hairpin_link(u64 now, const Datagram& d, bool& is_hairpin);
   const Session* let_in(const Key& outside, Key& inside) const;
   bool belongs(u32 link, const Datagram& d) const;
+  bool may_begin(u64 now, const Key& key);
+  bool may_map(const Key& key) const;
   Answer make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key, bool local);
   Answer unclaimed(const Datagram& d, const Key& outside) const;
   void touch(u64 now, const Key& key, Session& s, const Datagram& d, u32 direction);
@@ -139,6 +148,7 @@ class RfcModel {
 
   std::map<Key, Session> sessions_;
   std::map<std::vector<u32>, Fragment> fragments_;
+  std::map<u32, std::pair<u64, u64>> owed_;  // of an inner host: ticks for new sessions, and when
   u64 lives_ = 0;
   Key choosing_;
 };

@@ -16,7 +16,7 @@ RANK = {"wire": 0, "core": 1, "bpf": 2, "engine": 2, "slow": 2, "policy": 2,
         "helpers": 3, "gateway": 4,
         "cli": 5, "compat": 5}
 # The simulator is not part of the gateway: it sees what it drives, and nothing sees it.
-SIMULATOR_SEES = {"wire", "core", "engine", "policy", "helpers", "sim"}
+SIMULATOR_SEES = {"wire", "core", "engine", "slow", "policy", "helpers", "sim"}
 # Of the kernel's shell, user space shares the layout of the maps and nothing else.
 SHARED_OF_BPF = "bpf/layout.h"
 
