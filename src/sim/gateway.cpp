@@ -359,14 +359,22 @@ void GatewayNode::change_more(u32 which, bool live, bool serves) {
   choose_external(kWan, kExternalsMax);
 }
 
-// One that serves stands for all of them; `wanted` if it does.
+// One that serves stands for all of them; `wanted` if it does. If there are any, one serves.
 void GatewayNode::choose_external(u32 ifindex, u32 wanted) {
-  const Settings& s = engine_->settings();
+  Settings& s = engine_->settings();
   Interface interface = *find_interface(s, ifindex);
   const auto serves = [&](u32 i) {
     return i < kExternalsMax && s.externals[i].state == kExternalLive && s.externals[i].serves &&
            s.externals[i].ifindex == ifindex;
   };
+  External* first = nullptr;
+  bool any = false;
+  for (u32 i = kExternalsMax; i-- > 0;) {
+    any |= serves(i);
+    if (s.externals[i].state == kExternalLive && s.externals[i].ifindex == ifindex)
+      first = &s.externals[i];
+  }
+  if (!any && first != nullptr) first->serves = 1;
   if (serves(wanted)) interface.external = wanted;
   for (u32 i = 0; i < kExternalsMax && !serves(interface.external); ++i)
     if (serves(i)) interface.external = i;

@@ -218,6 +218,7 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
     key = first->session;
   }
   const auto at = sessions_.find(key);
+  if (d.protocol == kTcp && note.client != key.near) return;
   const auto to = outer.find(d.destination);
   if (outward && to != outer.end() && !to->second) return;  // an address that has gone
   if (at == sessions_.end() || p.turned) return;  // the other half has refused it: check_meeting
@@ -232,13 +233,15 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
 void Ledger::extend(Nanos now, Session& s, const Key& key, const Note& note, bool outward) {
   if (key.protocol == kTcp) {
     const Nanos closing = nanos_of(std::min(settings_.tcp_closing, settings_.tcp_opening));
-    const bool open = note.honest && note.established && !*note.ended;
+    // A late segment of an older connection may come to a session that has its port now.
+    const bool honest = note.honest && note.client == key.near;
+    const bool open = honest && note.established && !*note.ended;
     const Nanos timer = open ? nanos_of(settings_.tcp_established) : closing;
     const Nanos floor = now + timer - kSlackTcp;
     // What comes after the end may prolong nothing: a RST is no part of the stream.
-    if (note.honest && *note.ended)
+    if (honest && *note.ended)
       s.floor = std::min(s.floor, floor);
-    else if (note.honest || (outward && s.ceiling == 0))
+    else if (honest || (outward && s.ceiling == 0))
       s.floor = floor;
     s.ceiling = now + nanos_of(settings_.tcp_established) + kSlackTcp;
     return;

@@ -25,6 +25,7 @@ struct Note {
   bool honest = false;
   bool fits = false;            // honest TCP: its sender was told how large it may be
   bool established = false;     // honest TCP: its sender takes the connection for open
+  Endpoint client{};            // honest TCP: whose connection it is
   const bool* ended = nullptr;  // honest TCP: both ends have closed by now, or one has given up
 };
 
@@ -85,6 +86,8 @@ class Ledger {
   void external_gone(u32 address);
   void forget(Nanos now);  // what is past its ceiling
 
+  // Until when an internal endpoint keeps an external one for certain.
+  Nanos floor_of(u8 protocol, Endpoint internal, Endpoint external) const;
   // Could this host have this external port, as far as blocks are concerned?
   bool may_have_port(u32 host, u16 port) const;
   // How many are its own, 0 if it has no block.
@@ -164,7 +167,6 @@ class Ledger {
   void check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint remote, Endpoint external);
   void extend(Nanos now, Session& s, const Key& key, const Note& note, bool outward);
   const Session* allowed_in(Nanos now, const Key& key, Endpoint external) const;
-  Nanos floor_of(u8 protocol, Endpoint internal, Endpoint external) const;
   void note_first(Nanos now, const Datagram& d, bool outward, Endpoint near, const Key& session,
                   u16 new_id);
   void passed_in(Nanos now, const Datagram& d, const Datagram& out, const Note& note);

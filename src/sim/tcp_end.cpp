@@ -80,6 +80,7 @@ void TcpEnd::send_segment(u64 from, u32 length, u8 flags) {
   Note note;
   note.honest = true;
   note.established = open_;
+  note.client = c_.client;
   note.ended = &c_.ended;
   note.fits = told_;
   send_(d, note);

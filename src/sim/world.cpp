@@ -376,7 +376,13 @@ void World::meeting_receives(const Datagram& d) {
   bool intact = true;
   for (std::size_t i = 8; i < d.payload.size(); ++i)
     intact &= d.payload[i] == byte_of(m.number, from == 0, i);
-  require(destination_of(d) == m.host[from ^ 1] && source_of(d) == m.external[from] && intact,
+  // After a long pause its external endpoint may be another's.
+  const auto is = [&](u32 which, bool as_known) {
+    return as_known ||
+           gateway_.ledger().floor_of(kUdp, m.host[which], m.external[which]) <= events_.now();
+  };
+  require(is(from ^ 1, destination_of(d) == m.host[from ^ 1]) &&
+              is(from, source_of(d) == m.external[from]) && intact,
           Invariant::reply_reaches_its_host, [&] {
             return std::string(sim::text_of(m.host[from]) + " wrote to " +
                                sim::text_of(m.external[from ^ 1]) + ", it came to " +
