@@ -171,7 +171,8 @@ Result<nlohmann::json> run_replay(const Replay& replay, const Config& config) {
   settings->secret[0] = replay.seed * 0x9e3779b97f4a7c15ull;
   settings->secret[1] = ~replay.seed;
   u32 records = kRecordsMin;
-  while (records < kRecordsMax && records < settings->flows_max * 2ull + 1) records *= 2;
+  while (records < kRecordsMax && records < (settings->flows_max + kFlowsOwn) * 2ull + 1)
+    records *= 2;
   Result<CaptureReader> reader = CaptureReader::open(replay.in);
   if (!reader) return reader.error();
   Result<CaptureWriter> writer = CaptureWriter::open(replay.out);

@@ -433,11 +433,6 @@ MASQ_INLINE Reason take_port_for_host(World& w) {
   return Reason::ports_exhausted;
 }
 
-// The gateway itself has some beyond what is left to inner hosts, so that a table full of theirs
-// does not keep it from asking a name server. (They lie in the same records, of which there are two
-// for each flow: with a mapping for every flow there may be fewer.)
-inline constexpr u32 kFlowsOwn = 64;
-
 MASQ_INLINE u32 flows_allowed(const Settings& s, const NewFlow& n) {
   return s.flows_max + ((n.flags & kFlagLocal) ? kFlowsOwn : 0);
 }

@@ -3,14 +3,15 @@
 // The first fragment leaves an entry (source, destination, protocol, identification, direction)
 // that names the flow's record, and the identification that the datagram has outside; later ones
 // find it. Direct buckets of four, entries live kFragmentLife (RFC 1122 3.3.2 gives reassembly 60
-// to 120 s, Linux waits 30). Both reading and writing take the stripe lock of the key, so no entry
-// is ever seen half written; an entry whose record has been reused since (its version differs) is a
+// to 120 s, Linux waits 30). Both reading and writing take the lock of the bucket, so no entry is
+// ever seen half written; an entry whose record has been reused since (its version differs) is a
 // miss.
 //
-// A new datagram always finds a place. In a full bucket the source that has most entries there
+// A new datagram always finds a place. In a full bucket the source that then has most entries there
 // loses its oldest: so whoever floods pushes out what is its own, and a single source may have as
-// many datagrams under way as there are places. Only four sources in one bucket come to lose their
-// last one, the oldest first; and fragments of one datagram follow each other closely.
+// many datagrams under way as there are places. That throws out what is open, which masq does
+// nowhere else; but to refuse would let one source shut out all. Only a fifth source in one bucket
+// takes anybody's last one, the oldest; and fragments of one datagram follow each other closely.
 //
 // Fragments that overlap are passed on, for the receiver to judge (Linux drops the datagram). They
 // can not hide ports (core/packet.h refuses tiny ones, RFC 3128), and a second first fragment of
@@ -72,12 +73,12 @@ MASQ_INLINE u64 fragment_hash(const Settings& s, const Packet& p, u32 direction)
 }
 
 // How well an entry would do for a datagram: the highest of these bits, below them how many entries
-// of its bucket are of its source, and how old it is.
+// of its bucket are of its source, the datagram's own counted, and how old it is.
 inline constexpr u32 kFitOwn = 1u << 22;
 inline constexpr u32 kFitUnused = 1u << 21;  // or forgotten
 inline constexpr u32 kFitHeld = 1u << 20;    // waits for its first fragment: gives way
 inline constexpr u32 kFitShare = 1u << 16;
-static_assert(kFragmentLife < kFitShare && kFragmentBucket * kFitShare < kFitHeld);
+static_assert(kFragmentLife < kFitShare && (kFragmentBucket + 1) * kFitShare < kFitHeld);
 
 // 1 if `n` is 0, else 0; without a branch.
 MASQ_INLINE u32 is_zero(u32 n) {
@@ -94,10 +95,10 @@ MASQ_INLINE u32 fragment_fitness(const Fragment* bucket, u32 i, const Packet& p,
                 static_cast<u32>(f.id ^ p.id) | static_cast<u32>(f.protocol ^ p.protocol) |
                 (f.direction ^ direction);
   u32 age = now - f.seen;
-  age &= (age >> 31) - 1;  // the clock of another processor may have been a little ahead
+  age &= is_zero(~age >> 10) - 1;  // the clock of another processor may have been a second ahead
   u32 life = kFragmentLife - held * (kFragmentLife - kHeldLife);
-  u32 forgotten = 1 - ((age - life) >> 31);
-  u32 share = 0;
+  u32 forgotten = 1 - static_cast<u32>((static_cast<u64>(age) - life) >> 63);
+  u32 share = is_zero(p.source.be ^ f.source.be);
 #pragma clang loop unroll(full)
   for (u32 j = 0; j < kFragmentBucket; ++j) share += is_zero(bucket[j].source.be ^ f.source.be);
   return (is_zero(differs) & ~unused) * kFitOwn + (unused | forgotten) * kFitUnused +
@@ -118,12 +119,12 @@ MASQ_INLINE void fragment_fill(Fragment& f, const Packet& p, u32 direction, Tick
   f.used = use;
 }
 
-// The stripe of a datagram, and the first place of its bucket.
-MASQ_INLINE u32 fragment_stripe(u64 hash) {
-  return static_cast<u32>(hash >> 32) & (kStripes - 1);
-}
+// The first place of a datagram's bucket, and the stripe that locks the bucket.
 MASQ_INLINE u32 fragment_bucket(u64 hash) {
   return (static_cast<u32>(hash) & (kFragmentsMax / kFragmentBucket - 1)) * kFragmentBucket;
+}
+MASQ_INLINE u32 fragment_stripe(u64 hash) {
+  return fragment_bucket(hash) / kFragmentBucket & (kStripes - 1);
 }
 
 // Under the lock: the entry that would do best for this datagram, and how well (`fitness`).

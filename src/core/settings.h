@@ -97,21 +97,25 @@ struct FilterRule {
 };
 static_assert(sizeof(FilterRule) == 12);
 
+// The gateway itself may have some flows beyond flows_max, so that a table full of inner hosts'
+// does not keep it from asking a name server. The table has room for them, each with a mapping.
+inline constexpr u32 kFlowsOwn = 64;
+
 struct Settings {
-  u64 secret[2];                   // keys every hash that strangers can reach
-  u64 passed;                      // what the kernel programs write on packets that were checked
-  u64 clock_base_ns;               // makes the count of jiffies CLOCK_MONOTONIC
-  u64 time_offset_ns;              // added to the clock; zero but in tests
-  Ticks tcp_established;           // RFC 5382 REQ-5: at least 2 h 4 min
-  Ticks tcp_opening;               // RFC 5382 REQ-5, RFC 7857 section 2.1: at least 4 min
-  Ticks tcp_closing;               // likewise
-  Ticks udp;                       // RFC 4787 REQ-5: at least 2 min, 5 recommended
-  Ticks dns;                       // UDP to port 53: RFC 4787 REQ-5a allows it to be shorter
-  Ticks icmp;                      // RFC 5508 REQ-2: at least 60 s
-  Ticks refresh;                   // last_seen is written at most this often
-  u32 flows_max;                   // flows and mappings together never exceed twice this
-  u32 jiffy_ns;                    // length of a jiffy
-  u32 route_generation;            // changes when routes may have changed
+  u64 secret[2];          // keys every hash that strangers can reach
+  u64 passed;             // what the kernel programs write on packets that were checked
+  u64 clock_base_ns;      // makes the count of jiffies CLOCK_MONOTONIC
+  u64 time_offset_ns;     // added to the clock; zero but in tests
+  Ticks tcp_established;  // RFC 5382 REQ-5: at least 2 h 4 min
+  Ticks tcp_opening;      // RFC 5382 REQ-5, RFC 7857 section 2.1: at least 4 min
+  Ticks tcp_closing;      // likewise
+  Ticks udp;              // RFC 4787 REQ-5: at least 2 min, 5 recommended
+  Ticks dns;              // UDP to port 53: RFC 4787 REQ-5a allows it to be shorter
+  Ticks icmp;             // RFC 5508 REQ-2: at least 60 s
+  Ticks refresh;          // last_seen is written at most this often
+  u32 flows_max;          // flows that there may be, and kFlowsOwn more of the gateway's own
+  u32 jiffy_ns;           // length of a jiffy
+  u32 route_generation;   // changes when routes may have changed
   PortRange pool[kPoolRangesMax];  // external ports that may be given to mappings
   u8 udp_refresh_inbound;          // RFC 4787 REQ-6: inbound packets keep a UDP mapping alive
   u8 block_ipv6;                   // refuse IPv6 between inside and outside

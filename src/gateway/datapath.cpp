@@ -119,7 +119,7 @@ Status run_once(int program_fd, const char* what) {
 }  // namespace
 
 u32 records_for(u32 flows_max) {
-  u64 wanted = std::bit_ceil(static_cast<u64>(flows_max) * 2 + 1);
+  u64 wanted = std::bit_ceil((static_cast<u64>(flows_max) + kFlowsOwn) * 2 + 1);
   if (wanted < kRecordsMin) return kRecordsMin;
   return wanted > kRecordsMax ? kRecordsMax : static_cast<u32>(wanted);
 }

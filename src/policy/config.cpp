@@ -256,15 +256,16 @@ void set_filtering(Settings& s, const Config& config) {
   }
 }
 
-// As connection tracking in the kernel does: by memory, in steps. One less than a power of two, so
-// that as many mappings and the unused record 0 fit the next one.
+// As connection tracking in the kernel does: by memory, in steps. So many that they, the gateway's
+// own, as many mappings and the unused record 0 fit a power of two.
 u32 flows_for_memory() {
   struct sysinfo info {};
-  if (sysinfo(&info) != 0) return 8191;
-  u64 bytes = static_cast<u64>(info.totalram) * info.mem_unit;
-  if (bytes >= 3ull << 30) return 262143;
-  if (bytes >= 1ull << 30) return 65535;
-  return bytes >= 256ull << 20 ? 16383 : 8191;
+  u64 bytes = sysinfo(&info) == 0 ? static_cast<u64>(info.totalram) * info.mem_unit : 0;
+  u32 half = bytes >= 3ull << 30     ? 256 * 1024
+             : bytes >= 1ull << 30   ? 64 * 1024
+             : bytes >= 256ull << 20 ? 16 * 1024
+                                     : 8 * 1024;
+  return half - 1 - kFlowsOwn;
 }
 
 // Those of the pool from 1024 up.

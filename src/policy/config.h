@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/settings.h"
+#include "core/table.h"
 #include "policy/result.h"
 
 namespace masq {
@@ -116,7 +117,7 @@ inline constexpr u32 kHostNewPerS = 2000, kHostNewBurst = 10000;
 inline constexpr u32 kHostNewMax = 1000000;
 
 inline constexpr u32 kFlowsMin = 16;
-inline constexpr u32 kFlowsMax = 4u * 1024 * 1024 - 1;
+inline constexpr u32 kFlowsMax = kRecordsMax / 2 - 1 - kFlowsOwn;
 
 // The limits per inner host: their names, where they lie, and their ends.
 struct HostLimit {

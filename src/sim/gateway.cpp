@@ -209,7 +209,7 @@ void GatewayNode::check_counts(const Passage& p) const {
   });
   require(p.reason != Reason::internal_error, Invariant::refused_has_reason,
           [&] { return std::string("internal_error"); });
-  require(flows() <= settings().flows_max, Invariant::counts_agree,
+  require(flows() <= settings().flows_max + kFlowsOwn, Invariant::counts_agree,
           [&] { return std::string("more flows than allowed"); });
 }
 

@@ -274,7 +274,7 @@ def test_the_timers_are_those_of_the_documentation_or_of_the_configuration(lab):
 
 def test_the_table_is_sized_by_memory(lab):
     memory_kib = int(re.search(r"MemTotal: +(\d+)", open("/proc/meminfo").read())[1])
-    steps = [(3 << 20, 262143), (1 << 20, 65535), (1 << 18, 16383), (0, 8191)]
+    steps = [(3 << 20, 262079), (1 << 20, 65471), (1 << 18, 16319), (0, 8127)]
     assert lab.masq("up").returncode == 0
     try:
         largest = json.loads(lab.masq("status", "--json").stdout)["flows"]["max"]

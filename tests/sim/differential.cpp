@@ -113,6 +113,7 @@ class Run {
     model_.pool[0] = settings_.pool[0];
     model_.pool[1] = settings_.pool[1];
     model_.sessions_max = settings_.flows_max;
+    model_.own_sessions = kFlowsOwn;
     model_.limits = {settings_.host_flows, settings_.host_ports, settings_.host_opening,
                      settings_.host_new_per_s, settings_.host_new_burst};
     if (has_open_filters(seed)) model_.filtering = kOpenHosts;

@@ -336,7 +336,7 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
     return refuse("it goes nowhere");
   if (!local && !belongs(link, d)) return refuse("its source is forged");
   if (!local && !may_begin(now, key)) return refuse("its host has its share");
-  if (sessions_.size() >= sessions_max + (local ? 64 : 0))
+  if (sessions_.size() >= sessions_max + (local ? own_sessions : 0))
     return refuse("there are too many sessions");
   if (!local && known == nullptr && !may_map(key)) return refuse("its host has its ports");
   // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.

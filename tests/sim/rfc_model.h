@@ -94,6 +94,7 @@ class RfcModel {
   PortRange pool[2] = {};
   RfcTimers timers{};
   u32 sessions_max = 0;
+  u32 own_sessions = 0;  // beyond, for the gateway itself
   RfcLimits limits;
   bool udp_refresh_inbound = false;
   std::map<u32, Filtering> filtering;  // of inner hosts; others: address- and port-dependent

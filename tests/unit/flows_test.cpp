@@ -101,8 +101,9 @@ TEST_F(Flows, ExactlyFlowsMax) {
   audit();
 }
 
+// In the largest table of its kind, where inner hosts have a mapping for every flow.
 TEST_F(Flows, TheGatewayHasSomeBeyond) {
-  settings.flows_max = 7;
+  settings.flows_max = kRecordsMin / 2 - 1 - kFlowsOwn;
   start();
   const auto own = [this](u16 port) {
     Key key = key_of(1, port, 1, 9);
@@ -111,10 +112,10 @@ TEST_F(Flows, TheGatewayHasSomeBeyond) {
     world->making.hash = key_hash(settings, key, kOut);
     return make_flow(*world);
   };
-  for (u16 i = 0; i < 7; ++i) flow(key_of(i, 5000, 1, 9));
+  for (u16 i = 0; i < settings.flows_max; ++i) flow(key_of(i % 100, 5000 + i, 1, 9));
   for (u16 i = 0; i < kFlowsOwn; ++i) EXPECT_EQ(own(static_cast<u16>(40000 + i)), Reason::none);
   EXPECT_EQ(own(41000), Reason::flow_table_full);
-  EXPECT_EQ(refusal(key_of(8, 5000, 1, 9)), Reason::flow_table_full);
+  EXPECT_EQ(refusal(key_of(9999, 5000, 1, 9)), Reason::flow_table_full);
   audit();
 }
 
