@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from frames import assert_checksums_right, inner_address_in, inner_addresses_in
-from lab import ADDRESS, REPOSITORY, Lab, command, wait_until
+from lab import ADDRESS, GATEWAY_INNER, OUTER_HOSTS, REPOSITORY, Lab, command, wait_until
 from traffic import pings
 
 import pytest
@@ -37,6 +37,15 @@ def test_the_watch_sees_inner_addresses_that_leave(plain):
         assert any(" source: " in line for line in leaks), leaks
     finally:
         plain.sysctl("B", {"net.ipv4.ip_forward": 0})
+
+
+@pytest.mark.parametrize("host", OUTER_HOSTS)
+def test_without_masq_the_inner_leg_shows_outside(plain, host):
+    """The kernel answers for each of its addresses on any leg; so test_closed.py can fail."""
+    plain.routes_inwards()
+    assert pings(plain, host, GATEWAY_INNER)
+    arping = ["arping", "-q", "-c1", "-w2", "-I", "eth0", GATEWAY_INNER]
+    assert plain.run(host, arping).returncode == 0
 
 
 INNER, OUTER, GATEWAY = "192.168.2.6", "192.168.1.2", "192.168.1.254"
