@@ -174,7 +174,8 @@ was stopped; find out who sends it with `tcpdump` on the interfaces of the gatew
     "ipv6_blocked": """\
 IPv6 is not translated. If inner hosts could use it past masq they would be open to the world, so it
 is blocked unless the machine forwarded IPv6 before masq started. `--ipv6 leave` leaves it to the
-kernel and its filters.""",
+kernel and its filters. Where the kernel forwards IPv6, the nftables table `masq_belt` refuses it
+first and counts it: `nft list table inet masq_belt`.""",
     "arp_not_external": """\
 A host outside has asked by ARP for an address that the external interface does not have, perhaps
 the inner one, or this machine was about to speak of one there. A question for a neighbour's address

@@ -115,13 +115,12 @@ int run_daemon(const Config& config, int ready_fd) {
   if (Status status = make_run_folder(); !status) return give_up(ready_fd, status.error());
   Result<DaemonLock> lock = take_daemon_lock();
   if (!lock) return give_up(ready_fd, lock.error());
+  if (lock->owner != 0 && ready_fd == STDERR_FILENO)
+    return give_up(ready_fd, error("masq is running here already (masqd is process {}); nothing is "
+                                   "changed.",
+                                   lock->owner));
   if (lock->owner != 0) {
-    if (ready_fd != STDERR_FILENO)
-      say(ready_fd, kAlready);
-    else
-      say(ready_fd, fmt::format("masqd: masq is running here already (masqd is process {}); "
-                                "nothing is changed.",
-                                lock->owner));
+    say(ready_fd, kAlready);
     return 0;
   }
   Result<Fd> signals = open_signals();

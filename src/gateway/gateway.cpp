@@ -379,36 +379,41 @@ void Gateway::take_out_uplinks(const NetworkState& network, std::vector<std::str
         name));
 }
 
+// Where the kernel forwards. Once it is on it stays: whoever switches forwarding off may switch it
+// on again.
+Status Gateway::keep_belt(const NetworkState& network) {
+  Belt belt;
+  belt.block_ipv6 = datapath().settings().block_ipv6;
+  if (!machine_forwards() && !(belt.block_ipv6 && ipv6_is_forwarded()) && !state_.belt)
+    return Done{};
+  // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a default
+  // route is another way out, and closed.
+  for (const Link& link : network.links) {
+    Zone zone = zone_of(network, link);
+    bool uplink = network.is_uplink(link.ifindex);
+    if (zone == Zone::inside) belt.inside.push_back(link.name);
+    if (zone == Zone::other && !uplink && link.name != kSlowName) belt.others.push_back(link.name);
+  }
+  // Also what has gone: the kernel would forward for it in the moment when it comes back.
+  for (const std::string& name : interfaces_.internal)
+    if (our_link(network, name) == nullptr) belt.inside.push_back(name);
+  for (const std::string& name : interfaces_.closed) {
+    const Link* link = our_link(network, name);
+    belt.closed.push_back(link != nullptr ? link->name : name);
+  }
+  if (state_.belt && belt == belt_) return Done{};
+  state_.belt = true;
+  if (Status status = save_state(state_); !status) return status;
+  if (Status status = put_on_belt(belt); !status) return status;
+  belt_ = belt;
+  return Done{};
+}
+
 // Nothing between our interfaces by the kernel's own forwarding; the loopback interface is the one
 // that route look-ups are made for.
 Status Gateway::close_kernel_path(const NetworkState& network) {
-  bool forwards = machine_forwards();
-  if (forwards) {
-    // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a
-    // default route is another way out, and closed.
-    std::vector<std::string> inside, others, closed;
-    for (const Link& link : network.links) {
-      Zone zone = zone_of(network, link);
-      bool uplink = network.is_uplink(link.ifindex);
-      if (zone == Zone::inside) inside.push_back(link.name);
-      if (zone == Zone::other && !uplink && link.name != kSlowName) others.push_back(link.name);
-    }
-    // Also what has gone: the kernel would forward for it in the moment when it comes back.
-    for (const std::string& name : interfaces_.internal)
-      if (our_link(network, name) == nullptr) inside.push_back(name);
-    for (const std::string& name : interfaces_.closed) {
-      const Link* link = our_link(network, name);
-      closed.push_back(link != nullptr ? link->name : name);
-    }
-    if (inside != belted_inside_ || others != belted_others_ || closed != belted_closed_ ||
-        !state_.belt) {
-      if (Status status = put_on_belt(inside, others, closed); !status) return status;
-      belted_inside_ = inside;
-      belted_others_ = others;
-      belted_closed_ = closed;
-      state_.belt = true;
-    }
-  }
+  const bool forwards = machine_forwards();
+  if (Status status = keep_belt(network); !status) return status;
   for (const auto* names : {&interfaces_.internal, &interfaces_.external, &interfaces_.closed}) {
     for (const std::string& name : *names) {
       const Link* link = our_link(network, name);

@@ -62,6 +62,7 @@ class Gateway {
   const Link* our_link(const NetworkState& network, const std::string& name);
   Zone zone_of(const NetworkState& network, const Link& link);
   void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
+  Status keep_belt(const NetworkState& network);
   Status close_kernel_path(const NetworkState& network);
   Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
                          std::vector<std::string>& remarks);
@@ -85,8 +86,8 @@ class Gateway {
   OurInterfaces interfaces_;
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
-  std::vector<std::string> belted_inside_, belted_others_, belted_closed_;
-  Guard guard_;                    // as it was put on
+  Belt belt_;                      // as it was put on
+  Guard guard_;                    // likewise
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 

@@ -217,8 +217,8 @@ Result<Fd> open_network_monitor() {
   if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return error("Changes of interfaces and addresses cannot be followed ({}).", strerror(errno));
   // Somebody switching forwarding on is news too.
-  int group = RTNLGRP_IPV4_NETCONF;
-  setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group);
+  for (int group : {RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF})
+    setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group);
   return fd;
 }
 

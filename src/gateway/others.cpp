@@ -88,31 +88,27 @@ std::vector<std::string> remarks_on_other_filters() {
   return remarks;
 }
 
-Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others,
-                   const std::vector<std::string>& closed) {
+Status put_on_belt(const Belt& belt) {
   Nft nft = open_nft();
   if (!nft) return error("nftables cannot be spoken to.");
-  if (inside.empty() && closed.empty()) return Done{};
+  if (belt.inside.empty() && belt.closed.empty()) return Done{};
   auto set = [](const std::vector<std::string>& names) {
     return fmt::format("{{ \"{}\" }}", fmt::join(names, "\", \""));
   };
-  std::vector<std::string> open = inside;
-  open.insert(open.end(), others.begin(), others.end());
+  std::vector<std::string> open = belt.inside;
+  open.insert(open.end(), belt.others.begin(), belt.others.end());
+  const std::string drop = fmt::format("add rule inet masq_belt forward meta nfproto {} ",
+                                       belt.block_ipv6 ? "{ ipv4, ipv6 }" : "ipv4");
   std::string commands =
       "add table inet masq_belt\ndelete table inet masq_belt\nadd table inet masq_belt\n"
       "add chain inet masq_belt forward { type filter hook forward priority -300; }\n";
-  for (const std::string& name : closed)
+  for (const std::string& name : belt.closed)
+    commands += fmt::format("{0}iifname \"{1}\" counter drop\n{0}oifname \"{1}\" counter drop\n",
+                            drop, name);
+  if (!belt.inside.empty())
     commands += fmt::format(
-        "add rule inet masq_belt forward meta nfproto ipv4 iifname \"{0}\" counter drop\n"
-        "add rule inet masq_belt forward meta nfproto ipv4 oifname \"{0}\" counter drop\n",
-        name);
-  if (!inside.empty())
-    commands += fmt::format(
-        "add rule inet masq_belt forward meta nfproto ipv4 iifname {0} oifname != {1} counter "
-        "drop\n"
-        "add rule inet masq_belt forward meta nfproto ipv4 iifname != {1} oifname {0} counter "
-        "drop\n",
-        set(inside), set(open));
+        "{0}iifname {1} oifname != {2} counter drop\n{0}iifname != {2} oifname {1} counter drop\n",
+        drop, set(belt.inside), set(open));
   if (nft_run_cmd_from_buffer(nft.get(), commands.c_str()) != 0)
     return error(
         "The kernel forwards already, and the nftables rule that keeps inside and outside "

@@ -17,9 +17,16 @@ std::vector<std::string> remarks_on_other_filters();
 
 // The nftables table "inet masq_belt": by the kernel's own forwarding, nothing passes between the
 // inner interfaces and any that is not named here as one of the others, and nothing by those that
-// are closed. Replaces what was there.
-Status put_on_belt(const std::vector<std::string>& inside, const std::vector<std::string>& others,
-                   const std::vector<std::string>& closed);
+// are closed. It goes by names, so it holds also for an interface that has been made anew and has
+// no program yet.
+struct Belt {
+  std::vector<std::string> inside, others, closed;  // interfaces
+  bool block_ipv6 = true;                           // IPv4 is always
+
+  bool operator==(const Belt&) const = default;
+};
+// Replaces what was there.
+Status put_on_belt(const Belt& belt);
 void take_off_belt();
 
 // What the kernel's stack must leave to the datapath in user space, of which it sees every frame.

@@ -23,8 +23,9 @@ INNER_ADDRESSES = re.compile(b"|".join(
 ETHERNET_BYTES = 14
 TYPE_IPV4, TYPE_ARP, TYPE_IPV6 = 0x0800, 0x0806, 0x86dd
 RAW_LINK_TYPES = (12, 101)  # of captures on devices without a link header
-ICMP, TCP, UDP = 1, 6, 17
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 ICMP_ERRORS = (3, 4, 5, 11, 12)
+ICMPV6_NO_ROUTE = bytes([1, 0])  # type and code
 
 Frame = collections.namedtuple("Frame", "time_s data")
 
@@ -140,6 +141,19 @@ def inner_address_in_ipv4(packet):
     return "payload" if INNER_ADDRESSES.search(rest) else None
 
 
+def inner_address_in_ipv6(packet):
+    """How an IPv6 packet (bytes) names an inner host, or None.
+
+    While an inner interface is gone, a kernel that forwards IPv6 says "no route" to whoever has
+    sent something there. That quotes his own words, and is so for every address that is nowhere.
+    """
+    destination, rest = packet[24:40], packet[40:]
+    if packet[6] == ICMPV6 and rest[:2] == ICMPV6_NO_ROUTE and rest[16:32] == destination:
+        rest = b""
+    named = INNER_NET_IPV6 in packet[8:40] + rest or INNER_ADDRESSES.search(rest)
+    return "IPv6" if named else None
+
+
 def inner_address_in(frame):
     """How an Ethernet frame names an inner host, or None."""
     kind = struct.unpack("!H", frame[12:14])[0]
@@ -150,9 +164,9 @@ def inner_address_in(frame):
         if in_inner_net(rest[14:18]) or in_inner_net(rest[24:28]):
             return "ARP"
         return None
-    if INNER_NET_IPV6 in rest or INNER_ADDRESSES.search(rest):
-        return "IPv6" if kind == TYPE_IPV6 else "other protocol"
-    return None
+    if kind == TYPE_IPV6 and len(rest) >= 40:
+        return inner_address_in_ipv6(rest)
+    return "other protocol" if INNER_NET_IPV6 in rest or INNER_ADDRESSES.search(rest) else None
 
 
 def inner_addresses_in(capture):

@@ -102,11 +102,12 @@ class Services:
 
     def dnsmasq(self, host, *options):
         names = [f"--host-record={name},{address}" for name, address in DNS_NAMES.items()]
-        self._start(host, ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
-                           "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
-                           "--log-facility=-", *(options or names)], "dnsmasq")
-        if not options:
+        server = self._start(host, ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+                                    "--user=root", "--pid-file=", "--no-resolv", "--no-hosts",
+                                    "--log-facility=-", *(options or names)], "dnsmasq")
+        if "--port=0" not in options:
             self._wait_for_tcp(host, 53, "dnsmasq")
+        return server
 
     def iperf3(self, host):
         self._start(host, ["iperf3", "-s"], "iperf3")

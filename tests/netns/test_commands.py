@@ -11,6 +11,7 @@ import pytest
 
 from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, REPOSITORY, Lab, command,
                  wait_until)
+from services import curl_argv, sha256
 from traffic import pings, wait_until_it_flows
 
 S2 = ADDRESS["S2"]
@@ -405,3 +406,35 @@ def test_masqd_runs_in_the_foreground_with_a_configuration(lab):
         time.sleep(0.1)
         lab.masq("down")
     assert not pings(lab, "S6", S2, timeout_s=0.3)
+
+
+@pytest.mark.parametrize("datapath", ["tc", "user"])
+def test_a_second_masqd_leaves_the_first_alone(lab, datapath):
+    """Whatever its configuration says."""
+    texts = [f'external = "out0"\ninternal = "in0"\ndatapath = "{datapath}"\n',
+             'external = "in0"\ninternal = "out0"\nipv6 = "leave"\n[timeouts]\nudp_s = 130\n']
+    configs = [lab.directory / f"{name}-{datapath}.toml" for name in ("first", "other")]
+    for config, text in zip(configs, texts):
+        config.write_text(text)
+    daemon = lab.popen("B", [BINARIES / "masqd", "--config", configs[0]])
+    try:
+        wait_until_it_flows(lab)
+        time.sleep(0.5)  # until it has looked at what its own start has changed
+        before = (world(lab), (lab.run_folder() / "config.toml").read_text())
+        pinger = lab.popen("S5", ["ping", "-n", "-q", "-i0.01", "-c200", "-W1", S2])
+        download = lab.popen("S6", curl_argv(f"http://{S2}/slow/5m", "-o", "5m"), cwd=lab.directory)
+        for config in configs:
+            second = lab.run("B", [BINARIES / "masqd", "--config", config])
+            assert second.returncode == 1 and second.stdout == ""
+            assert one_sentence(second.stderr), second.stderr
+            assert f"already (masqd is process {lab.processes('B', 'masqd')[0]})" in second.stderr
+        assert (world(lab), (lab.run_folder() / "config.toml").read_text()) == before
+        assert [config.read_text() for config in configs] == texts
+        assert download.wait(timeout=15) == 0
+        assert " 0% packet loss" in pinger.communicate(timeout=10)[0]
+        assert sha256(lab.directory / "5m") == lab.services.sha256_of("5m")
+        assert daemon.poll() is None
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=5)
+        lab.masq("down")

@@ -1,10 +1,12 @@
 """The outer address comes by DHCP, and masq is there before it is."""
 
 import pytest
+from scapy.all import BOOTP, DHCP
 
-from lab import ADDRESS, OUTER_HOSTS, wait_until
-from traffic import pings, wait_until_it_flows
+from lab import ADDRESS, GATEWAY_OUTER_MAC, OUTER_HOSTS, wait_until
+from traffic import pings, receive, wait_until_it_flows
 
+DATAPATHS = ["tc", "user"]
 LEASED = "192.168.1.200"
 SCRIPT = """#!/bin/sh
 # Sets address and route, and nothing else of the machine.
@@ -52,3 +54,14 @@ def test_the_lease_is_renewed_while_inner_hosts_are_busy(lab):
     script = lab.directory / "udhcpc-script"
     lab.run("B", ["udhcpc", "-i", "out0", "-n", "-q", "-f", "-r", LEASED, "-s", script], check=True)
     assert " 0% packet loss" in pinger.communicate(timeout=10)[0]
+
+
+def test_the_lease_is_renewed_by_the_address_that_it_gave(lab):
+    """By then clients have a socket of the kernel's stack, on a port that a mapping could have."""
+    server, card = (OUTER_HOSTS["A"], 67), bytes.fromhex(GATEWAY_OUTER_MAC.replace(":", ""))
+    request = BOOTP(xid=1, ciaddr=LEASED, chaddr=card) / DHCP(options=[("message-type", "request")])
+    with lab.udp("B", 68, LEASED) as s:
+        s.sendto(bytes(request), server)
+        answer, sender = receive(s)
+    assert sender == server
+    assert BOOTP(answer).yiaddr == LEASED and ("message-type", 5) in BOOTP(answer)[DHCP].options

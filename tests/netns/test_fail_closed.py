@@ -1,8 +1,8 @@
 """Whatever happens to masq or to its interfaces, nothing leaks and nothing comes in.
 
 During every one of these tests inner hosts send without pause, good packets and odd ones, and an
-outer host with a route knocks. What leaves is judged at the end of the module, by the lab's watch;
-what comes in, at the end of each test.
+outer host with a route knocks, all that by IPv6 too. What leaves is judged at the end of the
+module, by the lab's watch; what comes in, at the end of each test.
 """
 
 import time

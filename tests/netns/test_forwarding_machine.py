@@ -1,4 +1,4 @@
-"""A machine that forwards by itself, for other networks of its own.
+"""A machine that forwards by itself, IPv4 and IPv6, for other networks of its own.
 
 While masq is up, that is no way between inside and outside, whatever happens to masq's programs and
 interfaces.
@@ -21,13 +21,14 @@ DATAPATHS = ["tc", "user"]
 @pytest.fixture(scope="module", autouse=True)
 def forwarding_machine(lab):
     lab.routes_inwards()
-    lab.sysctl("B", {"net.ipv4.ip_forward": 1})
+    forwarding = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    lab.sysctl("B", dict.fromkeys(forwarding, 1))
     yield
-    lab.sysctl("B", {"net.ipv4.ip_forward": 0})
+    lab.sysctl("B", dict.fromkeys(forwarding, 0))
 
 
 def up(lab):
-    done = lab.masq("up")
+    done = lab.masq("up", "--ipv6", "block")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

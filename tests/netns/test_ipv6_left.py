@@ -33,6 +33,14 @@ def test_block_closes_it_and_down_opens_it_again(router):
     assert pings6(router, "S6", IPV6["S2"])
 
 
+def test_a_take_over_opens_it_and_closes_it(router):
+    for mode in ("block", "leave", "block"):
+        assert router.masq("up", "--ipv6", mode).returncode == 0
+        assert pings6(router, "S6", IPV6["S2"]) == (mode == "leave")
+        router.kill_daemon()
+    assert not pings6(router, "S6", IPV6["S2"])
+
+
 def test_leave_leaves_it_open():
     with Lab() as lab:
         assert lab.masq("up", "--ipv6", "leave").returncode == 0

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from frames import assert_checksums_right, inner_address_in, inner_addresses_in
-from lab import ADDRESS, REPOSITORY, Lab, command, wait_until
+from lab import ADDRESS, GATEWAY_INNER, OUTER_HOSTS, REPOSITORY, Lab, command, wait_until
 from traffic import pings
 
 import pytest
@@ -39,8 +39,20 @@ def test_the_watch_sees_inner_addresses_that_leave(plain):
         plain.sysctl("B", {"net.ipv4.ip_forward": 0})
 
 
+@pytest.mark.parametrize("host", OUTER_HOSTS)
+def test_without_masq_the_inner_leg_shows_outside(plain, host):
+    """The kernel answers for each of its addresses on any leg; so test_closed.py can fail."""
+    plain.routes_inwards()
+    assert pings(plain, host, GATEWAY_INNER)
+    arping = ["arping", "-q", "-c1", "-w2", "-I", "eth0", GATEWAY_INNER]
+    assert plain.run(host, arping).returncode == 0
+
+
 INNER, OUTER, GATEWAY = "192.168.2.6", "192.168.1.2", "192.168.1.254"
 PLAIN = scapy.IP(src=GATEWAY, dst=OUTER)
+PLAIN_IPV6 = scapy.IPv6(src="fd00:1::254", dst="fd00:1::2")
+OWN_WORDS = scapy.IPv6(src="fd00:1::2", dst="fd00:2::6") / scapy.UDP()
+OTHERS_WORDS = scapy.IPv6(src="fd00:1::3", dst="fd00:2::6") / scapy.UDP()
 
 
 @pytest.mark.parametrize("how, packet", [
@@ -54,6 +66,9 @@ PLAIN = scapy.IP(src=GATEWAY, dst=OUTER)
     ("payload", PLAIN / scapy.UDP() / (b"abc" + bytes([192, 168, 2, 6]) + b"def")),
     ("ARP", scapy.ARP(psrc="192.168.2.1", pdst=OUTER)),
     ("IPv6", scapy.IPv6(src="fd00:2::6", dst="fd00:1::2") / scapy.UDP()),
+    ("IPv6", PLAIN_IPV6 / scapy.ICMPv6DestUnreach(code=3) / OWN_WORDS),
+    ("IPv6", PLAIN_IPV6 / scapy.ICMPv6DestUnreach(code=0) / OTHERS_WORDS),
+    (None, PLAIN_IPV6 / scapy.ICMPv6DestUnreach(code=0) / OWN_WORDS),
     (None, PLAIN / scapy.ICMP(type=3) / scapy.IP(src=OUTER, dst=GATEWAY) / scapy.UDP()),
     (None, PLAIN / scapy.TCP(seq=0xc0a80206, ack=0xc0a80206) / b"abc"),
 ])

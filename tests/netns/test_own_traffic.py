@@ -1,8 +1,10 @@
 """The gateway's own traffic works, and never gets in the way of a mapping, nor a mapping in its."""
 
+import struct
 import subprocess
 
 import pytest
+from scapy.all import DNS, DNSQR
 
 from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER
 from services import curl_argv, nslookup_argv
@@ -64,6 +66,80 @@ def test_a_server_on_the_gateway_at_a_pool_port_is_reached_from_outside(lab):
     assert payload == b"question" and peer[0] == ADDRESS["S1"]
     server.sendto(b"answer", peer)
     assert receive(client) == (b"answer", (GATEWAY_OUTER, 5353))
+
+
+def ask(lab, host, server, protocol, timeout_s=5):
+    """The address of www.lab that a name server says, or None if it says nothing at all."""
+    question = bytes(DNS(id=53, rd=1, qd=DNSQR(qname="www.lab")))
+    with (lab.udp if protocol == "udp" else lab.tcp)(host, timeout_s=timeout_s) as s:
+        try:
+            s.connect((server, 53))
+            if protocol == "udp":
+                s.send(question)
+                answer = s.recv(1000)
+            else:
+                s.sendall(struct.pack("!H", len(question)) + question)
+                answer = s.recv(1000)[2:]
+        except TimeoutError:
+            return None
+    return DNS(answer).an.rdata
+
+
+@pytest.fixture
+def resolver(lab, servers, request):
+    """A name server on the gateway that passes questions on to S2; what it was asked, by whom."""
+    server = lab.services.dnsmasq("B", f"--server={S2}", "--log-queries", *request.param)
+    yield lambda: (lab.directory / "B-dnsmasq.log").read_text()
+    server.terminate()
+    server.wait(timeout=5)
+
+
+EVERYWHERE, INSIDE_ONLY = [], [f"--listen-address={GATEWAY_INNER}", "--bind-interfaces"]
+
+
+@pytest.mark.parametrize("resolver", [EVERYWHERE, INSIDE_ONLY], ids=["everywhere", "inside"],
+                         indirect=True)
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_the_gateways_name_server_answers_inner_hosts(lab, resolver, protocol):
+    for host in ("S4", "S5", "S6"):
+        assert ask(lab, host, GATEWAY_INNER, protocol) == S2
+
+
+@pytest.mark.parametrize("resolver", [EVERYWHERE], ids=["everywhere"], indirect=True)
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_who_reaches_a_name_server_that_listens_everywhere(lab, resolver, protocol):
+    """Outer hosts do by the external address, as any service, and so do inner hosts; by the inner
+    address nobody outside does. The gateway's own packet filter has the last word."""
+    outer_hosts = ("S1", "A")
+    for host in ("S4", *outer_hosts):
+        assert ask(lab, host, GATEWAY_OUTER, protocol) == S2
+    lab.routes_inwards()
+    heard = resolver()
+    assert all(f"from {ADDRESS[host]}" in heard for host in outer_hosts)
+    for host in outer_hosts:
+        assert ask(lab, host, GATEWAY_INNER, protocol, 0.5) is None
+    assert resolver() == heard
+    lab.run("B", ["nft", f"""table inet own {{ chain input {{ type filter hook input priority 0;
+                             iifname "out0" {protocol} dport 53 drop; }}; }}"""], check=True)
+    try:
+        for host in outer_hosts:
+            assert ask(lab, host, GATEWAY_OUTER, protocol, 0.5) is None
+        assert resolver() == heard
+        assert ask(lab, "S4", GATEWAY_INNER, protocol) == S2
+    finally:
+        lab.run("B", ["nft", "delete", "table", "inet", "own"], check=True)
+
+
+@pytest.mark.parametrize("resolver", [INSIDE_ONLY], ids=["inside"], indirect=True)
+def test_a_name_server_inside_does_not_show_outside(lab, resolver):
+    """Not even by an error or a reset from port 53, which a mapping could have."""
+    lab.routes_inwards()
+    back = lab.capture("S1", filter_=f"src {GATEWAY_OUTER} or src {GATEWAY_INNER}")
+    for address in (GATEWAY_OUTER, GATEWAY_INNER):
+        for protocol in ("udp", "tcp"):
+            assert ask(lab, "S1", address, protocol, 0.5) is None
+    assert "from 192.168.1." not in resolver()
+    assert [p for p in back.packets() if "IP" in p] == []
 
 
 def test_netcat_from_a_pool_port_of_the_gateway(lab):

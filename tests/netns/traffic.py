@@ -7,7 +7,7 @@ import threading
 
 import scapy.all as scapy
 
-from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER_MAC, mac_of, wait_until
+from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER_MAC, IPV6, mac_of, wait_until
 
 SO_NO_CHECK = 11  # Linux: send UDP without a checksum
 KNOCK = b"knock from outside"
@@ -98,8 +98,29 @@ def knock_at_the_inner_leg(host):
     return bytes(from_outside(host) / ip / scapy.ICMP(id=1) / KNOCK)
 
 
+def ipv6_outwards(host, target="S2"):
+    """What a host sends that believes its IPv6 default route."""
+    ip = scapy.IPv6(src=IPV6[host], dst=IPV6[target])
+    packets = [ip / scapy.ICMPv6EchoRequest(id=6), ip / scapy.UDP(sport=7100, dport=9) / b"plain",
+               ip / scapy.TCP(sport=7101, dport=80, flags="S")]
+    return [bytes(from_inside(host) / p) for p in packets]
+
+
+def ipv6_knocks(host):
+    """The same from an outer host, under its own address and under an inner one."""
+    packets = []
+    for inner in ("S4", "S6"):
+        for source in (IPV6[host], IPV6["S5"]):
+            ip = scapy.IPv6(src=source, dst=IPV6[inner])
+            packets += [ip / scapy.ICMPv6EchoRequest(data=KNOCK),
+                        ip / scapy.UDP(sport=9, dport=9) / KNOCK,
+                        ip / scapy.TCP(sport=80, dport=22, flags="S") / KNOCK]
+    return [bytes(from_outside(host) / p) for p in packets]
+
+
 class Restless:
-    """While this lasts, inner hosts send good and odd packets, and outer ones knock, all the time.
+    """While this lasts, inner hosts send good and odd packets, and outer ones knock, all the time,
+    by IPv4 and by IPv6.
 
     Nothing here waits for an answer: the captures are judged.
     """
@@ -112,7 +133,8 @@ class Restless:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._packets = {}
         knocking = knocks("S1") + ([knock_at_the_inner_leg("S1")] if inner_leg else [])
-        for host, frames_ in (("S4", odd_packets("S4")), ("S1", knocking)):
+        for host, frames_ in (("S4", odd_packets("S4")), ("S1", knocking),
+                              ("S4", ipv6_outwards("S4")), ("S1", ipv6_knocks("S1"))):
             with lab.inside(host):
                 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
             s.bind(("eth0", 0))
@@ -121,7 +143,7 @@ class Restless:
         self._pinger = None
 
     def __enter__(self):
-        self._inside = self.lab.capture("innet", "br0", "not ip6", snap_bytes=200)
+        self._inside = self.lab.capture("innet", "br0", snap_bytes=200)
         self._pinger = self.lab.popen("S5", ["ping", "-q", "-n", "-i", "0.02", ADDRESS["S2"]])
         self._thread.start()
         return self
