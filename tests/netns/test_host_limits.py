@@ -2,18 +2,20 @@
 
 import json
 import socket
-import struct
 
 import pytest
 
-from lab import ADDRESS
-from traffic import external_of, receive
+from lab import ADDRESS, REPOSITORY, wait_until
+from scanner import syn
+from traffic import external_of, pings, receive
 
 S2, S5 = ADDRESS["S2"], ADDRESS["S5"]
+SCANNER = REPOSITORY / "tests" / "netns" / "scanner.py"
 DATAPATHS = ["tc", "user"]
 FLOWS_MAX = 4095
 SHARE = 1024  # of one host: a quarter of so small a table would be less
 QUIET = "192.168.1.77"  # nobody has this address
+SCAN_S, SCAN_PACKETS_MOST = 3, 3_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +31,6 @@ def start(lab, *options):
 
 def hosts(lab):
     return {h["host"]: h for h in json.loads(lab.masq("hosts", "--json").stdout)}
-
-
-def sum_of(data):
-    words = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    words = (words & 0xffff) + (words >> 16)
-    return ~(words + (words >> 16)) & 0xffff
-
-
-def syn(source, destination, source_port, destination_port):
-    header = struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 0, 0x50, 2, 1024, 0, 0)
-    ends = socket.inet_aton(source) + socket.inet_aton(destination)
-    checksum = sum_of(ends + struct.pack("!HH", socket.IPPROTO_TCP, len(header)) + header)
-    return header[:16] + struct.pack("!H", checksum) + header[18:]
 
 
 def scan_tcp(lab, host, ports, source_port=None):
@@ -110,3 +99,28 @@ def test_a_scan_faster_than_a_host_may_begin_flows(lab):
     assert lab.dropped("host_rate") > 0
     assert 100 <= hosts(lab)[S5]["flows"] < SHARE
     others_are_served(lab)
+
+
+@pytest.mark.parametrize("protocol, reason, options", [
+    ("udp", "host_flows", ()),
+    ("tcp", "host_opening", ("--host-opening", "200")),
+    ("tcp", "host_rate", ("--host-new-per-s", "100", "--host-new-burst", "300"))])
+def test_during_a_scan_others_do_not_notice(lab, protocol, reason, options):
+    """Each of their new flows succeeds, and at once, while the scan goes on at full speed."""
+    start(lab, *options)
+    with lab.udp("S2", 8300) as udp, lab.tcp("S2", 8300, listen=True) as tcp:
+        scan = lab.popen("S5", [SCANNER, protocol, S5, QUIET, SCAN_S, SCAN_PACKETS_MOST])
+        wait_until(lambda: lab.dropped(reason), "the scan meets its limit")
+        before, rounds = lab.dropped(reason), 0
+        while scan.poll() is None:
+            for host in ("S4", "S6"):
+                with lab.udp(host) as client:
+                    external_of(client, udp, (S2, 8300))
+                with lab.tcp(host, timeout_s=0.9) as client:  # without a second SYN
+                    client.connect((S2, 8300))
+                    tcp.accept()[0].close()
+                assert pings(lab, host, S2)
+            rounds += 1
+        refused = lab.dropped(reason) - before
+    assert rounds >= 5 and refused > 2 * FLOWS_MAX, (rounds, refused, scan.stdout.read())
+    assert {h["refused"] for name, h in hosts(lab).items() if name != S5} == {0}

@@ -3,10 +3,16 @@
 import json
 import time
 
+import pytest
+from scapy.all import IP, UDP, Dot1Q
+
 from frames import inner_addresses_in
 from lab import ADDRESS, GATEWAY_OUTER
+from traffic import external_of, from_inside, from_outside, receive_all
 
+DATAPATHS = ["tc", "user"]
 PORT = 7777
+S2, S6 = ADDRESS["S2"], ADDRESS["S6"]
 
 
 def test_a_renamed_outer_interface_stays_the_outside_where_the_kernel_forwards(lab):
@@ -48,5 +54,23 @@ for target in ("192.168.2.1", "{ADDRESS['S4']}"):
         dropped = json.loads(lab.masq("status", "--json").stdout)["dropped"]
         assert dropped["not_for_us"] >= 4, dropped
         assert not inside.stop().frames()
+    finally:
+        lab.masq("down")
+
+
+@pytest.mark.parametrize("number, passes", [(0, True), (5, False)])
+def test_a_frame_of_a_vlan_is_not_for_the_interface_itself(lab, number, passes):
+    """Another net may be in the VLAN, and nothing leads from one to the other."""
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    server, client = lab.udp("S2", PORT + number), lab.udp("S6", PORT + number)
+    try:
+        _, port = external_of(client, server, (S2, PORT + number))
+        tag = Dot1Q(vlan=number)
+        lab.send_frame("S2", from_outside("S2") / tag / IP(src=S2, dst=GATEWAY_OUTER)
+                       / UDP(sport=PORT + number, dport=port) / b"inwards")
+        lab.send_frame("S6", from_inside("S6") / tag / IP(src=S6, dst=S2)
+                       / UDP(sport=PORT + number, dport=PORT + number) / b"outwards")
+        came = [data for s in (client, server) for data, _ in receive_all(s)]
+        assert came == ([b"inwards", b"outwards"] if passes else [])
     finally:
         lab.masq("down")
