@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from scapy.all import DNS, DNSQR
 
-from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER
+from lab import ADDRESS, GATEWAY_INNER, GATEWAY_OUTER, wait_until
 from services import curl_argv, nslookup_argv
 from traffic import external_of, pings, receive, receive_all
 
@@ -92,6 +92,8 @@ def resolver(lab, servers, request):
     yield lambda: (lab.directory / "B-dnsmasq.log").read_text()
     server.terminate()
     server.wait(timeout=5)
+    # Its children, one for each TCP connection, hold its ports too.
+    wait_until(lambda: not lab.processes("B", "dnsmasq"), "the children have ended")
 
 
 EVERYWHERE, INSIDE_ONLY = [], [f"--listen-address={GATEWAY_INNER}", "--bind-interfaces"]
