@@ -444,8 +444,11 @@ Status Gateway::keep_guard(const NetworkState& network) {
     Zone zone = zone_of(network, link);
     if (zone == Zone::inside) guard.inside.push_back(link.name);
     if (zone == Zone::outside) guard.outside.push_back(link.name);
-    if ((zone == Zone::inside || zone == Zone::outside) && link.kind == "bridge")
-      guard.bridges.emplace_back(link.name, link.hardware_address);
+    if ((zone != Zone::inside && zone != Zone::outside) || link.kind != "bridge") continue;
+    for (const Link& each : network.links)
+      if ((each.ifindex == link.ifindex || each.master == link.ifindex) &&
+          !each.hardware_address.empty())
+        guard.bridges[link.name].insert(each.hardware_address);
   }
   for (const Address& address : network.addresses) {
     const Link* link = network.link_at(address.ifindex);

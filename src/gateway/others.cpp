@@ -123,6 +123,12 @@ std::string set_of(const std::vector<std::string>& interfaces) {
   return fmt::format("{{ \"{}\" }}", fmt::join(interfaces, "\", \""));
 }
 
+std::string set_of(const std::map<std::string, std::set<std::string>>& bridges) {
+  std::vector<std::string> names;
+  for (const auto& [name, own] : bridges) names.push_back(name);
+  return set_of(names);
+}
+
 // A set must name something; 0.0.0.0 stands for none.
 std::string set_of(const std::vector<Ipv4>& addresses) {
   std::string text = "{ 0.0.0.0";
@@ -134,26 +140,31 @@ std::string set_of(const std::vector<Ipv4>& addresses) {
 }
 
 // The rules of `inet masq_user`. Before the kernel puts fragments together (-450), so that what is
-// not for it costs it nothing.
+// not for it costs it nothing. With bridges it is otherwise.
 //
 // Linux may show these hooks what its bridges carry (br_netfilter, which Docker switches on). It
-// does so before the bridge itself has the frame, and not again after. Then a frame that is not for
-// the bridge's own address is only carried from port to port and none of our business, and one that
-// is dropped there never reaches our socket. So what masq waits for from a bridge is stopped only
-// at the input and the forward hook. Limit: where the machine forwards, the kernel tells the inside
-// of a time to live that has run out as well as masq does.
+// does so before the bridge itself has the frame, and not again after. Then a frame that is neither
+// for the bridge's address nor for one of its ports' is only carried from port to port and none of
+// our business, and one that is dropped there never reaches our socket. So what masq waits for from
+// a bridge is stopped only at the input and the forward hook, and the kernel may have put it
+// together and looked up its route by then. It does not track it: else a DNAT rule could turn it
+// elsewhere before masq sees it. That is said when fragments are whole (-300), for only the first
+// has ports. Limit: before the forward hook, where the machine forwards, the kernel tells the
+// inside of a time to live that has run out, of what does not fit, and of a route that is missing
+// or shorter (redirect), whether masq does so or not.
 std::string guard_rules(const Guard& guard, const std::string& outer, const std::string& ports) {
   std::vector<std::string> ours = guard.inside;
   ours.insert(ours.end(), guard.outside.begin(), guard.outside.end());
   auto add = [](const char* chain, const std::string& rule) {
     return fmt::format("add rule inet masq_user {} {}\n", chain, rule);
   };
-  auto chain = [](const char* name, int priority) {
-    return fmt::format("add chain inet masq_user {0} {{ type filter hook {0} priority {1}; }}\n",
-                       name, priority);
+  auto chain = [](const char* name, const char* hook, int priority) {
+    return fmt::format("add chain inet masq_user {} {{ type filter hook {} priority {}; }}\n", name,
+                       hook, priority);
   };
   std::string all = set_of(ours), outside = set_of(guard.outside);
-  std::string rules = chain("prerouting", -450) + chain("forward", -300) + chain("output", -300);
+  std::string rules = chain("prerouting", "prerouting", -450) + chain("forward", "forward", -300) +
+                      chain("output", "output", -300);
   auto begin = [&](const char* where, const std::string& interfaces) {
     rules += add(where, fmt::format("iifname != {} accept", interfaces)) +
              add(where, "meta nfproto != ipv4 accept") +
@@ -165,33 +176,39 @@ std::string guard_rules(const Guard& guard, const std::string& outer, const std:
              add(where, fmt::format("iifname {} udp sport 67 udp dport 68 accept", outside)) +
              add(where, fmt::format("iifname {} ip daddr != {} drop", outside, outer));
   };
-  auto not_for_mappings = [&](const char* where) {
+  auto for_mappings = [&](const char* where, const char* verdict) {
     std::string mapped =
         fmt::format("ip daddr {} meta l4proto {{ tcp, udp }} th dport {} ", outer, ports);
     rules += add(where, mapped + "socket transparent 0 accept") +
-             add(where, mapped + "socket transparent 1 accept") + add(where, mapped + "drop");
+             add(where, mapped + "socket transparent 1 accept") + add(where, mapped + verdict);
   };
+  auto only_carried = [&](const char* where, const std::string& back_to) {
+    for (const auto& [name, own] : guard.bridges)
+      rules +=
+          add(where, fmt::format("iifname \"{0}\" {1} ether daddr != {{ {2} }} accept", name,
+                                 back_to.empty() ? "" : fmt::format("{} \"{}\"", back_to, name),
+                                 fmt::join(own, ", ")));
+  };
+  std::string between_ours = fmt::format("fib daddr oifname {} fib daddr type unicast ", all);
   begin("prerouting", all);
-  std::vector<std::string> bridges;
-  for (const auto& [name, address] : guard.bridges) {
-    bridges.push_back(name);
-    rules +=
-        add("prerouting", fmt::format("iifname \"{}\" ether daddr != {} accept", name, address)) +
-        add("forward", fmt::format("meta nfproto ipv4 iifname \"{0}\" oifname \"{0}\" "
-                                   "ether daddr != {1} accept",
-                                   name, address));
-  }
+  only_carried("prerouting", "");
   not_for_others("prerouting");
-  if (!bridges.empty()) {
-    rules +=
-        add("prerouting", fmt::format("iifname {} accept", set_of(bridges))) + chain("input", -300);
-    begin("input", set_of(bridges));
+  if (!guard.bridges.empty()) {
+    std::string bridges = set_of(guard.bridges);
+    rules += add("prerouting", fmt::format("iifname {} accept", bridges)) +
+             chain("untracked", "prerouting", -300) + chain("input", "input", -300);
+    begin("untracked", bridges);
+    only_carried("untracked", "");
+    for_mappings("untracked", "notrack");
+    rules += add("untracked", between_ours + "notrack");
+    begin("input", bridges);
     not_for_others("input");
-    not_for_mappings("input");
+    for_mappings("input", "drop");
+    only_carried("forward", "meta nfproto ipv4 oifname");
   }
-  not_for_mappings("prerouting");
+  for_mappings("prerouting", "drop");
   rules += add("prerouting", "fib daddr type local accept") +
-           add("prerouting", fmt::format("fib daddr oifname {} fib daddr type unicast drop", all)) +
+           add("prerouting", between_ours + "drop") +
            add("forward", fmt::format("meta nfproto ipv4 iifname {0} oifname {0} drop", all)) +
            add("output",
                fmt::format("meta nfproto ipv4 oifname {} ip saddr != {} drop", outside, outer));

@@ -2,8 +2,9 @@
 // on where the kernel forwards for other interfaces.
 #pragma once
 
+#include <map>
+#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/settings.h"
@@ -31,9 +32,10 @@ void take_off_belt();
 
 // What the kernel's stack must leave to the datapath in user space, of which it sees every frame.
 struct Guard {
-  std::vector<std::string> inside, outside;                  // interfaces
-  std::vector<std::pair<std::string, std::string>> bridges;  // those of them that are: names, and
-                                                             // hardware addresses
+  std::vector<std::string> inside, outside;  // interfaces
+  // Those of them that are bridges, and the hardware addresses that each takes for its own: that
+  // of the bridge and those of its ports.
+  std::map<std::string, std::set<std::string>> bridges;
   std::vector<Ipv4> outer;   // addresses, and broadcast addresses, of the external ones
   std::vector<Ipv4> others;  // the gateway's other addresses
   std::vector<PortRange> pool;

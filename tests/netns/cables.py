@@ -4,7 +4,8 @@
 
     eth     as in lab.py: Ethernet
     bridge  a bridge of B's own; one port leads to the net of that side, and one straight to S6
-            or S3, as to a virtual machine of B's
+            or S3, as to a virtual machine of B's; nftables sees what it carries or not, as
+            `bridges_seen` says
     tun     tun devices, and a program (`cables.py hub`, below) that carries packets between them,
             large segments and unfinished checksums as they are
     wg      WireGuard: the kernel's where it has it, else Debian's wireguard-go
@@ -18,6 +19,7 @@ that are nobody's (RFC 5737), of which masq is told nothing.
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import select
 import struct
@@ -28,6 +30,8 @@ from lab import (ADDRESS, CLONE_NEWNET, GATEWAY_INNER, GATEWAY_OUTER, INNER_HOST
                  wait_until)
 
 LINE = "line0"  # A's end of the outer line
+ETHERNET = ("eth", "bridge")
+BRIDGES_SEEN = "net.bridge.bridge-nf-call-iptables"  # there if the kernel has br_netfilter
 TUN_MTU, WG_MTU = 1400, 1420
 UNDER_OUTSIDE, UNDER_INSIDE = "192.0.2.{}", "198.18.0.{}"
 WG_PORT = {"out0": 51820, "in0": 51821}  # B has one of each
@@ -98,16 +102,28 @@ def has_kernel_wireguard(lab):
 
 
 class DeviceLab(Lab):
-    def __init__(self, outside="eth", inside="eth", **options):
+    def __init__(self, outside="eth", inside="eth", bridges_seen=None, **options):
         super().__init__(**options)
         self.outside, self.inside_kind = outside, inside
+        self.bridges_seen = bridges_seen  # None: as the machine has it
         self._line = []  # the processes that are the outer line
 
     # --- building
 
     def _build_inside(self):
-        if self.inside_kind in ("eth", "bridge"):
+        if self.inside_kind in ETHERNET:
             super()._build_inside()
+
+    def _build_gateway(self):
+        super()._build_gateway()
+        if self.bridges_seen is not None and self.bridges_are_seen() is not None:
+            self.sysctl("B", {BRIDGES_SEEN: int(self.bridges_seen)})
+
+    def bridges_are_seen(self):
+        """Does nftables at B see what bridges carry? None if the kernel has no such thing."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.read_sysctl("B", BRIDGES_SEEN) == "1"
+        return None
 
     def plug_in(self, host, interface, address, net, port):
         kind = {"out0": self.outside, "in0": self.inside_kind}.get(interface)
@@ -125,7 +141,7 @@ class DeviceLab(Lab):
                 f"addr add {address} dev {interface}", f"link set {interface} up")
 
     def plug_in_gateway_inside(self):
-        if self.inside_kind in ("eth", "bridge"):
+        if self.inside_kind in ETHERNET:
             super().plug_in_gateway_inside()
             return
         if self.inside_kind == "tun":
@@ -145,7 +161,7 @@ class DeviceLab(Lab):
                     f"route add default via {GATEWAY_INNER} dev eth0")
 
     def plug_in_gateway_outside(self):
-        if self.outside in ("eth", "bridge"):
+        if self.outside in ETHERNET:
             super().plug_in_gateway_outside()
             return
         self.run("A", ["ip", "neigh", "replace", "proxy", GATEWAY_OUTER, "dev", "eth0"],
@@ -218,7 +234,7 @@ class DeviceLab(Lab):
 
     def cut_line(self):
         """The outer line's device at B goes, as when a VPN or a modem hangs up."""
-        if self.outside in ("eth", "bridge"):
+        if self.outside in ETHERNET:
             for name in ("out0", *(["port-out0"] if self.outside == "bridge" else [])):
                 self.unplug_gateway(name)
             return
@@ -238,6 +254,16 @@ class DeviceLab(Lab):
             words[1:1] = ["--internal", "in0"]
         return super().masq(*words, **options)
 
+    def outer_neighbours(self):
+        """(host, interface): the frames of these reach B as they are."""
+        return [("S1", "eth0"), ("S3", "eth0")] if self.outside in ETHERNET else [("A", LINE)]
+
+    def outer_hardware_addresses(self):
+        """What B takes for its own outside: the address of the device, and those of its ports."""
+        links = json.loads(self.run("B", ["ip", "-j", "link"], check=True).stdout)
+        return [link.get("address") or "00:00:00:00:00:00" for link in links
+                if "out0" in (link["ifname"], link.get("master"))]
+
     def send_frame(self, host, frame, interface="eth0"):
         data = bytes(frame)
         if self.has_no_link_header(host, interface):
@@ -249,7 +275,7 @@ class DeviceLab(Lab):
         return "link/none" in shown
 
     def capture_gateway_outside(self, filter_extra="", **options):
-        if self.outside in ("eth", "bridge"):
+        if self.outside in ETHERNET:
             return super().capture_gateway_outside(filter_extra, **options)
         sent = (f"not dst host {GATEWAY_OUTER} and "
                 f"(src host {GATEWAY_OUTER} or not src net 192.168.1.0/24)")

@@ -27,14 +27,17 @@ def pytest_sessionstart():
 
 
 def pytest_generate_tests(metafunc):
-    """A module with `DATAPATHS` runs once with each of them, and that with each of its `LABS`."""
+    """A module with `DATAPATHS` runs once with each of them, and that with each of its `LABS`; one
+    that names its datapath runs with that alone."""
     module = metafunc.module
     if not hasattr(module, "DATAPATHS") or "lab" not in metafunc.fixturenames:
         return
     if not hasattr(module, "lab_runs"):  # once: what is not the same object gets a lab of its own
         labs = getattr(module, "LABS", {"": {}})
         module.lab_runs = {"-".join(filter(None, (name, path))): options | {"datapath": path}
-                           for name, options in labs.items() for path in module.DATAPATHS}
+                           for name, options in labs.items()
+                           for path in ([options["datapath"]] if "datapath" in options
+                                        else module.DATAPATHS)}
     metafunc.parametrize("lab", list(module.lab_runs.values()), ids=list(module.lab_runs),
                          indirect=True, scope="module")
 

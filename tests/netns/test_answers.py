@@ -33,12 +33,8 @@ def first_line(lab):
     return lab.masq("status").stdout.splitlines()[0]
 
 
-def status(lab):
-    return json.loads(lab.masq("status", "--json").stdout)
-
-
 def interface(lab, name):
-    [one] = [each for each in status(lab)["interfaces"] if each["name"] == name]
+    [one] = [each for each in lab.status()["interfaces"] if each["name"] == name]
     return one
 
 
@@ -102,10 +98,10 @@ def test_a_daemon_that_ends_at_once_is_quoted(lab):
 def test_status_names_the_process_and_none_when_there_is_none(lab):
     assert lab.masq("up").returncode == 0
     [daemon] = lab.processes("B", "masqd")
-    assert status(lab)["daemon"] == {"alive": True, "process": daemon}
+    assert lab.status()["daemon"] == {"alive": True, "process": daemon}
     assert str(daemon) in lab.masq("status").stdout
     lab.kill_daemon()
-    assert status(lab)["daemon"] == {"alive": False, "process": None}
+    assert lab.status()["daemon"] == {"alive": False, "process": None}
 
 
 def test_status_tells_of_an_interface_that_is_down(lab):
@@ -116,7 +112,7 @@ def test_status_tells_of_an_interface_that_is_down(lab):
     try:
         assert "out0 is down" in first_line(lab)
         assert interface(lab, "out0")["state"] == "down"
-        assert status(lab)["translating"] is False
+        assert lab.status()["translating"] is False
     finally:
         lab.ip("B", "link set out0 up", f"route replace default via {ADDRESS['A']}")
     wait_until(lambda: first_line(lab) == "masq is translating.", "out0 is back")
@@ -135,7 +131,7 @@ def test_status_tells_of_an_interface_that_has_no_address(lab):
         assert "yet" not in lab.masq("status").stdout
         # The route went with the address: the address is what is missing.
         lab.run("S6", ["ping", "-n", "-c", "1", "-W", "1", ADDRESS["S2"]])
-        dropped = status(lab)["dropped"]
+        dropped = lab.status()["dropped"]
         assert dropped["no_external_address"] >= 1 and dropped["no_route"] == 0
     finally:
         lab.ip("B", f"addr add {GATEWAY_OUTER}/24 dev out0",
@@ -174,7 +170,7 @@ def test_up_while_it_runs_says_what_it_keeps(lab, options, differs):
         assert again.returncode == 1
         assert differs in again.stderr and "masq down" in again.stderr
         assert len(again.stderr.splitlines()) == 1
-    assert status(lab)["ipv6"] == "blocked"
+    assert lab.status()["ipv6"] == "blocked"
 
 
 def test_up_while_it_runs_looks_into_the_file(lab):
@@ -193,8 +189,8 @@ def test_up_while_it_runs_looks_into_the_file(lab):
         daemon.wait()
     # A take-over keeps what the daemon in the foreground had, but for what is named.
     assert lab.masq("up", "--ipv6", "leave").returncode == 0
-    assert status(lab)["timeouts_s"]["udp"] == 120
-    assert status(lab)["ipv6"] == "left"
+    assert lab.status()["timeouts_s"]["udp"] == 120
+    assert lab.status()["ipv6"] == "left"
     assert "IPv6      left to the kernel" in lab.masq("status").stdout
 
 
@@ -203,7 +199,7 @@ def test_a_take_over_uses_what_is_named_and_keeps_the_rest(lab):
     lab.kill_daemon()
     up = lab.masq("up", "--ipv6", "block", "--flows-max", "2000")
     assert up.returncode == 0 and "table for 1000 flows is kept" in up.stdout, up.stdout
-    after = status(lab)
+    after = lab.status()
     assert (after["ipv6"], after["flows"]["max"]) == ("blocked", 1000)
     assert [each["name"] for each in after["interfaces"]] == ["out0", "in0"] or len(
         after["interfaces"]) == 2
@@ -218,7 +214,7 @@ def test_a_full_table_leaves_open_connections_alone(lab):
     filler = lab.udp("S6")
     for port in range(20000, 20040):
         filler.sendto(b"a flow each", (ADDRESS["S2"], port))
-    wait_until(lambda: status(lab)["flows"]["now"] == 16, "the table is full")
+    wait_until(lambda: lab.status()["flows"]["now"] == 16, "the table is full")
     assert lab.dropped("flow_table_full") > 0
     for sender, receiver in ((client, server), (server, client)):
         sender.sendall(b"still here")

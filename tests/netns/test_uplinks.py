@@ -4,7 +4,6 @@ The second inner net plays the second uplink: its address on the gateway is priv
 stranger behind it.
 """
 
-import json
 
 import pytest
 
@@ -26,12 +25,8 @@ def masq_is_down_afterwards(lab):
     lab.sysctl("B", {"net.ipv4.ip_forward": 0})
 
 
-def status(lab):
-    return json.loads(lab.masq("status", "--json").stdout)
-
-
 def zones(lab):
-    return {each["name"]: each["zone"] for each in status(lab)["interfaces"]}
+    return {each["name"]: each["zone"] for each in lab.status()["interfaces"]}
 
 
 def comes_through(lab, host, target):
@@ -116,7 +111,7 @@ def test_what_leads_to_an_interface_that_is_not_ours_is_refused_and_counted(lab)
     wait_until_it_flows(lab)
     ping = lab.run("S6", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", S7])
     assert "Unreachable" in ping.stdout and ping.returncode != 0, ping.stdout
-    assert status(lab)["dropped"]["other_interface"] >= 2
+    assert lab.status()["dropped"]["other_interface"] >= 2
     text = lab.masq("status").stdout
     assert "interface that masq was not given" in text
 
@@ -126,7 +121,7 @@ def test_where_the_kernel_forwards_it_still_decides(lab):
     up = lab.masq("up", "--external", "out0", "--internal", "in0")
     assert "masq_belt" in up.stdout and "forwards" in up.stdout
     assert comes_through(lab, "S6", "S7")
-    assert status(lab)["dropped"]["other_interface"] == 0
+    assert lab.status()["dropped"]["other_interface"] == 0
 
 
 def test_status_says_that_the_default_route_leads_elsewhere(lab):

@@ -38,10 +38,6 @@ def up(lab):
     assert lab.masq("down").returncode == 0
 
 
-def status(lab):
-    return json.loads(lab.masq("status", "--json").stdout)
-
-
 def flows(lab):
     return json.loads(lab.masq("flows", "--json").stdout)
 
@@ -50,7 +46,7 @@ def flows(lab):
 
 
 def test_status_says_which_datapath_it_is(lab, up):
-    assert status(lab)["datapath"] == "user"
+    assert lab.status()["datapath"] == "user"
     assert re.search(r"datapath +user", lab.masq("status").stdout)
     assert not lab.programs("out0") and not lab.programs("in0")
 
@@ -68,7 +64,7 @@ def test_down_removes_every_trace(lab):
 def test_without_masqd_it_is_closed_and_says_so(lab, up):
     lab.kill_daemon()
     assert not pings(lab, "S6", S2)
-    told = status(lab)
+    told = lab.status()
     assert (told["translating"], told["daemon"]["alive"]) == (False, False)
     assert "closed" in lab.masq("status").stdout
     up.again()
@@ -81,14 +77,14 @@ def test_flows_outlive_masqd(lab, up):
     connection.settimeout(5)
     mine = lambda: [f for f in flows(lab) if f["internal"] == f"{S6}:9300"]
     [before] = mine()
-    out_before = status(lab)["traffic"]["translated_out"]
+    out_before = lab.status()["traffic"]["translated_out"]
     lab.kill_daemon()
     [meanwhile] = mine()
     assert "Took over the running gateway" in up.again().stdout
     [after] = mine()
     for each in (meanwhile, after):
         assert (each["external"], each["remote"]) == (before["external"], before["remote"])
-    assert status(lab)["traffic"]["translated_out"] >= out_before
+    assert lab.status()["traffic"]["translated_out"] >= out_before
     client.sendall(b"still here")
     assert connection.recv(100) == b"still here"
 
@@ -134,7 +130,7 @@ def test_a_running_gateway_is_not_taken_over_by_the_other_datapath(lab, first, s
         assert other.returncode == 1
         assert one_sentence(other.stderr) and "masq down" in other.stderr, other.stderr
         assert lab.masq("up").returncode == 0  # as it was
-        assert status(lab)["datapath"] == first
+        assert lab.status()["datapath"] == first
     finally:
         assert lab.masq("down").returncode == 0
 
@@ -163,7 +159,7 @@ def test_masqd_in_the_foreground_reads_it_from_its_configuration(lab):
     daemon = lab.popen("B", [BINARIES / "masqd", "--config", config])
     try:
         wait_until_it_flows(lab)
-        assert status(lab)["datapath"] == "user"
+        assert lab.status()["datapath"] == "user"
     finally:
         daemon.terminate()
         daemon.wait(timeout=5)
@@ -177,7 +173,7 @@ def test_up_without_options_goes_on_with_what_it_had(lab):
     try:
         lab.kill_daemon()
         assert lab.masq("up").returncode == 0
-        assert status(lab)["filtering"] == "endpoint-independent"
+        assert lab.status()["filtering"] == "endpoint-independent"
         other = lab.masq("up", "--datapath", "tc")
         assert other.returncode == 1
         assert one_sentence(other.stderr) and "to change datapath" in other.stderr, other.stderr
@@ -283,7 +279,7 @@ def test_frames_wait_for_a_next_hop_and_arrive_in_order(lab, up):
     for number in range(10):
         client.sendto(b"%d" % number, (ADDRESS["S3"], 9303))
     assert [data for data, _ in receive_all(server)] == [b"%d" % number for number in range(10)]
-    assert status(lab)["user"]["neighbour_waits"] >= 1
+    assert lab.status()["user"]["neighbour_waits"] >= 1
 
 
 def test_a_host_that_changes_its_hardware_address_is_found_again(lab, up):
@@ -298,11 +294,11 @@ def test_a_host_that_changes_its_hardware_address_is_found_again(lab, up):
 def test_next_hops_that_nobody_has_cost_a_bounded_queue(lab, up):
     """What waits for them is lost after a second, too much at once at once, and each is counted."""
     client = lab.udp("S6", 9304)
-    before = status(lab)["user"]
+    before = lab.status()["user"]
     for number in range(200):
         client.sendto(b"nobody", ("192.168.1.199", 9304))
     time.sleep(2.5)
-    after = status(lab)["user"]
+    after = lab.status()["user"]
     lost = {name: after[name] - before[name] for name in after}
     assert lost["neighbour_waits"] == lost["neighbour_unknown"] == 64
     assert lost["neighbour_full"] == 200 - 64
@@ -319,7 +315,7 @@ def test_large_segments_stay_whole_on_the_way(lab, up):
     lab.run("S5", argv, check=True)
     assert sha256(lab.services.uploaded("S2", "large")) == lab.services.sha256_of("5m")
     assert max(len(p) for p in at_s2.packets()) > 3000
-    counted = status(lab)["traffic"]
+    counted = lab.status()["traffic"]
     assert counted["translated_out"] > 5_000_000 / 1460
 
 
@@ -354,7 +350,7 @@ def test_without_bpf_up_falls_back_and_says_so(closed_to_bpf):
         [said] = [line for line in done.stdout.splitlines() if "BPF" in line]
         assert "masqd itself carries the packets" in said and said.endswith(".")
         wait_until_it_flows(lab)
-        assert status(lab)["datapath"] == "user"
+        assert lab.status()["datapath"] == "user"
         assert len(flows(lab)) == 1
     finally:
         assert lab.masq("down").returncode == 0
@@ -371,7 +367,7 @@ def test_without_bpf_tc_is_refused_in_one_sentence(closed_to_bpf):
 def test_with_bpf_auto_stays_in_the_kernel(lab):
     assert lab.masq("up", "--datapath", "auto").returncode == 0
     try:
-        assert status(lab)["datapath"] == "tc"
+        assert lab.status()["datapath"] == "tc"
     finally:
         assert lab.masq("down").returncode == 0
 
