@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/segments.h"
+
 namespace masq {
 namespace {
 
@@ -38,8 +40,10 @@ Status PacketPort::read_hardware_address(const std::string& name) {
   return Done{};
 }
 
-Result<PacketPort> PacketPort::open(const std::string& name, u32 ifindex, u32 header_length) {
+Result<PacketPort> PacketPort::open(const std::string& name, u32 ifindex, u32 header_length,
+                                    bool takes_large) {
   PacketPort port;
+  port.takes_large_ = takes_large;
   port.ifindex_ = ifindex;
   port.header_length_ = header_length;
   // For no protocol at first: nothing comes before all is set.
@@ -93,8 +97,23 @@ u32 PacketPort::receive(const FrameBuffers& buffers, PortFrame* frames, bool& mo
   return kept;
 }
 
+void PacketPort::put(const PortFrame& frame) {
+  if (takes_large_ || frame.offload.segment_type == 0) {
+    waiting_.push_back(frame);
+    return;
+  }
+  auto pieces = cut_into_segments(frame.data, frame.length, frame.offload.headers,
+                                  frame.offload.segment_size);
+  not_cut_ += pieces.empty();
+  for (std::vector<u8>& piece : pieces) {
+    pieces_.push_back(std::move(piece));
+    waiting_.push_back({pieces_.back().data(), static_cast<u32>(pieces_.back().size()), {}});
+  }
+}
+
 u64 PacketPort::flush() {
-  u64 not_taken = 0;
+  u64 not_taken = not_cut_;
+  not_cut_ = 0;
   mmsghdr messages[kFramesAtOnce];
   iovec parts[kFramesAtOnce][2];
   bool waited = false;
@@ -123,6 +142,7 @@ u64 PacketPort::flush() {
     ++done;
   }
   waiting_.clear();
+  pieces_.clear();
   return not_taken;
 }
 

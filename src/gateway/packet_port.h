@@ -7,6 +7,7 @@
 // put_on_guard in others.h.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,8 +54,10 @@ class FrameBuffers {
 
 class PacketPort {
  public:
-  // `header_length` is that of the link layer: 14, or 0 for none.
-  static Result<PacketPort> open(const std::string& name, u32 ifindex, u32 header_length);
+  // `header_length` is that of the link layer: 14, or 0 for none. Does the interface take large
+  // segments from us (engine/segments.h)?
+  static Result<PacketPort> open(const std::string& name, u32 ifindex, u32 header_length,
+                                 bool takes_large);
 
   int fd() const { return fd_.get(); }
   u32 ifindex() const { return ifindex_; }
@@ -67,7 +70,7 @@ class PacketPort {
   u32 receive(const FrameBuffers& buffers, PortFrame* frames, bool& more);
 
   // To be sent by `flush`; the bytes must stay until then.
-  void put(const PortFrame& frame) { waiting_.push_back(frame); }
+  void put(const PortFrame& frame);
   // How many frames the interface did not take.
   u64 flush();
   // How many frames have come and were not taken in time, or could not be described to us, since
@@ -79,7 +82,10 @@ class PacketPort {
   u32 ifindex_ = 0;
   u32 header_length_ = 0;
   u8 hardware_address_[6] = {};
+  bool takes_large_ = true;
   std::vector<PortFrame> waiting_;
+  std::deque<std::vector<u8>> pieces_;  // of large segments that are waiting
+  u64 not_cut_ = 0;
   u64 indescribable_ = 0;
 };
 

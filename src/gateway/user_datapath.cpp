@@ -2,6 +2,7 @@
 // sweeps the table between two batches.
 #include "gateway/user_datapath.h"
 
+#include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -130,8 +131,8 @@ Status UserDatapath::carry(const Link& link) {
   Turn turn(*this);
   if (auto known = ports_.find(link.ifindex); known != ports_.end())
     return known->second.read_hardware_address(link.name);
-  Result<PacketPort> port =
-      PacketPort::open(link.name, link.ifindex, static_cast<u32>(link_header_length(link)));
+  Result<PacketPort> port = PacketPort::open(
+      link.name, link.ifindex, static_cast<u32>(link_header_length(link)), link.type != ARPHRD_PPP);
   if (!port) return port.error();
   listen_to(port->fd(), link.ifindex);
   ports_.emplace(link.ifindex, std::move(*port));

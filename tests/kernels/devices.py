@@ -59,6 +59,9 @@ class DevicesLab(Lab):
 
     def dial_inside(self):
         """A second line, from B to S7, which then has that way out and no other."""
+        if self.run("B", ["ip", "link", "show", "dev", INNER_LINE]).returncode == 0:
+            self.ip("S7", "route replace default dev ppp0")
+            return
         far = self.argv("S7", ["pppd", *LINE, "notty", f"{INNER_LINE_OF_S7}:{INNER_LINE_OF_B}"])
         near = ["pppd", *LINE, "pty", " ".join(far), "unit", INNER_LINE.removeprefix("ppp"),
                 f"{INNER_LINE_OF_B}:{INNER_LINE_OF_S7}"]
@@ -66,7 +69,7 @@ class DevicesLab(Lab):
             self.popen("B", near, stdout=log)
 
         def is_up():
-            return all(address in self.run(host, ["ip", "-o", "-4", "addr"]).stdout
+            return all(address in self.run(host, ["ip", "-o", "-4", "addr", "show", "up"]).stdout
                        for host, address in (("B", INNER_LINE_OF_B), ("S7", INNER_LINE_OF_S7)))
         wait_until(is_up, "the inner PPP line is up", timeout_s=30, interval_s=0.2)
         self.ip("S7", "route replace default dev ppp0")
