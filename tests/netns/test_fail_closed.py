@@ -143,7 +143,7 @@ def test_somebody_takes_the_programs_off(lab, restless):
 
 def test_the_external_address_is_taken_away_and_given_back(lab, very_restless):
     lab.ip("B", "addr del 192.168.1.254/24 dev out0")
-    wait_until(lambda: not pings(lab, "S6", S2, timeout_s=0.3), "masqd has heard of it", timeout_s=2)
+    wait_until(lambda: not pings(lab, "S6", S2, timeout_s=0.3), "masqd knows of it", timeout_s=2)
     assert not pings(lab, "S6", S2, timeout_s=0.3)
     lab.ip("B", "addr add 192.168.1.254/24 dev out0", "route replace default via 192.168.1.250")
     wait_until_it_flows(lab)
