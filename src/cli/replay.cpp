@@ -10,6 +10,7 @@
 #include "cli/capture_file.h"
 #include "cli/report.h"
 #include "engine/engine.h"
+#include "gateway/datapath.h"
 #include "wire/headers.h"
 
 namespace masq {
@@ -170,14 +171,11 @@ Result<nlohmann::json> run_replay(const Replay& replay, const Config& config) {
   if (!settings) return settings.error();
   settings->secret[0] = replay.seed * 0x9e3779b97f4a7c15ull;
   settings->secret[1] = ~replay.seed;
-  u32 records = kRecordsMin;
-  while (records < kRecordsMax && records < (settings->flows_max + kFlowsOwn) * 2ull + 1)
-    records *= 2;
   Result<CaptureReader> reader = CaptureReader::open(replay.in);
   if (!reader) return reader.error();
   Result<CaptureWriter> writer = CaptureWriter::open(replay.out);
   if (!writer) return writer.error();
-  Engine engine(records, *settings);
+  Engine engine(records_for(settings->flows_max), *settings);
   set_up(engine, replay);
   Run run(replay, engine, *writer);
   CapturedPacket packet;

@@ -142,8 +142,7 @@ void Traffic::ask(Exchange& x, u32 times, u32 sequence) {
   w_.events_.after(gap, [this, &x, times, sequence] { ask(x, times - 1, sequence + 1); });
 }
 
-// --- from one inner host to another's external endpoint
-// -------------------------------------------
+// --- between inner hosts -------------------------------------------------------------------------
 
 // Both ask a server first, which tells each the other's external endpoint (RFC 5389, RFC 8445).
 void Traffic::meet() {

@@ -458,9 +458,6 @@ class Lab:
         before = [WITHOUT_BPF] if self.without_bpf else []
         return self.run("B", [*before, program, *words], timeout_s=timeout_s, **options)
 
-
-# --- the command ---------------------------------------------------------------------------------
-
     def status(self):
         return json.loads(self.masq("status", "--json").stdout)
 
@@ -468,6 +465,8 @@ class Lab:
         """How many packets masq has refused for this reason."""
         return self.status()["dropped"].get(reason, 0)
 
+
+# --- the command ---------------------------------------------------------------------------------
 
 def standing():
     """Names of the labs that stand on this machine."""

@@ -30,7 +30,7 @@ import sys
 import time
 
 HOLD_S = 1.0
-PATIENCE_S = 10.0  # three SYNs
+PATIENCE_S = 10.0  # four SYNs: after 0, 1, 3 and 7 seconds
 FIRST_PORT = 32768  # no endpoint twice
 
 

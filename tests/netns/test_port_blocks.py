@@ -25,10 +25,6 @@ def masq_with_blocks(lab):
     assert up.returncode == 0, up.stdout + up.stderr
 
 
-def status_of(lab):
-    return json.loads(lab.masq("status", "--json").stdout)
-
-
 def owner(status, port):
     """Whose a port is, by the formula that the documents give."""
     for blocks in status["port_blocks"]:
@@ -65,13 +61,13 @@ def test_all_that_a_host_does_has_a_port_of_its_block(lab, host):
     assert pings(lab, host, S2)
     queries = ports_of(lab, host, "icmp")
     assert queries and (queries <= set(wanted) if host in BLOCK else min(queries) >= REST[0])
-    status = status_of(lab)
+    status = lab.status()
     for port in ports_of(lab, host, "udp") | ports_of(lab, host, "tcp"):
         assert owner(status, port) == (ADDRESS[host] if host in BLOCK else None)
 
 
 def test_status_says_whose_a_port_is(lab):
-    status = status_of(lab)
+    status = lab.status()
     assert status["port_blocks"] == [
         {"network": NETWORK, "ports_per_host": PORTS, "hosts": 2,
          "ranges": [{"first_host": ADDRESS["S4"], "first_port": BLOCK["S4"][0],
@@ -138,7 +134,7 @@ def test_tcp_shares_the_ports_of_its_block(lab):
     assert len(given) == PORTS - held and given <= set(BLOCK["S5"])
     shared = {connect("S5", 12000 + i, S3, second) for i in range(20)}
     assert len(shared) == 20 and shared <= set(BLOCK["S5"])
-    assert status_of(lab)["traffic"]["flows_sharing_port"] == 20
+    assert lab.status()["traffic"]["flows_sharing_port"] == 20
     assert connect("S6", 11000, S2, first) in REST
     for each in [*sockets, first, second]:
         each.close()
@@ -164,7 +160,7 @@ def test_another_wish_is_told_and_a_new_daemon_keeps_the_blocks(lab):
         again = lab.masq("up", "--port-block", "192.168.2.6=128")
         assert again.returncode == 0 and "keeps its port blocks" in again.stdout, again.stdout
         assert external_of(client, server, (S2, 8300)) == before
-    assert status_of(lab)["port_blocks"][0]["network"] == NETWORK
+    assert lab.status()["port_blocks"][0]["network"] == NETWORK
 
 
 @pytest.mark.parametrize("wishes, sentence", [
