@@ -296,6 +296,11 @@ class Lab:
     def unplug_gateway(self, interface):
         self.ip("B", f"link del {interface}")
 
+    def make_gateway_leg_anew(self, side):
+        """B's interface on that side, deleted and made again."""
+        self.unplug_gateway("in0" if side == "inside" else "out0")
+        (self.plug_in_gateway_inside if side == "inside" else self.plug_in_gateway_outside)()
+
     # --- what hosts do ---------------------------------------------------------------------------
 
     def ip(self, host, *lines):

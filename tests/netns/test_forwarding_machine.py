@@ -81,12 +81,7 @@ def test_the_daemon_is_killed(lab):
 def test_an_interface_goes_and_comes_back(lab, side, daemon):
     if daemon == "dead":
         lab.kill_daemon()
-    if side == "inside":
-        lab.unplug_gateway("in0")
-        lab.plug_in_gateway_inside()
-    else:
-        lab.unplug_gateway("out0")
-        lab.plug_in_gateway_outside()
+    lab.make_gateway_leg_anew(side)
     time.sleep(0.3)
     assert not pings(lab, "S1", S4, timeout_s=0.3)
     up(lab)

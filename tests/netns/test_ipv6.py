@@ -70,12 +70,7 @@ def test_an_interface_goes_and_comes_back(blocked, side, daemon):
     with Restless(blocked) as restless:
         if daemon == "dead":
             blocked.kill_daemon()
-        if side == "inside":
-            blocked.unplug_gateway("in0")
-            blocked.plug_in_gateway_inside()
-        else:
-            blocked.unplug_gateway("out0")
-            blocked.plug_in_gateway_outside()
+        blocked.make_gateway_leg_anew(side)
         assert not pings6(blocked, "S6", IPV6["S2"])
         assert not pings6(blocked, "S1", IPV6["S6"])
     assert restless.knocks_that_came_in() == []
