@@ -139,10 +139,8 @@ int run_daemon(const Config& config, int ready_fd) {
     close(ready_fd);
   }
   Fd filters;
-  if (gateway->needs_filters()) {
-    // Without it, what somebody takes away is put back once a minute.
-    if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
-  }
+  // Without it, what somebody takes away is put back once a minute.
+  if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
   follow(*gateway, *signals, *monitor, filters);
   return 0;
 }

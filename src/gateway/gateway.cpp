@@ -48,6 +48,11 @@ bool ipv6_is_forwarded() {
   return read_sysctl("net/ipv6/conf/all/forwarding") == "1";
 }
 
+// By itself, what it must not between inside and outside.
+bool needs_belt(const Settings& settings) {
+  return machine_forwards() || (settings.block_ipv6 && ipv6_is_forwarded());
+}
+
 // What may change while the table stays.
 void take_over_settings(const Settings& from, Settings& to) {
   to.tcp_established = from.tcp_established;
@@ -229,7 +234,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
     if (!running.anything()) undo(*network, gateway.state_);  // nothing half done
     return status.error();
   }
-  if (gateway.state_.belt)
+  if (needs_belt(gateway.datapath().settings()))
     remarks.push_back(
         "The kernel forwards on this machine, and masq leaves that on; the nftables table "
         "masq_belt keeps inside and outside apart.");
@@ -379,13 +384,11 @@ void Gateway::take_out_uplinks(const NetworkState& network, std::vector<std::str
         name));
 }
 
-// Where the kernel forwards. Once it is on it stays: whoever switches forwarding off may switch it
-// on again.
-Status Gateway::keep_belt(const NetworkState& network) {
+// Also where the kernel does not forward: somebody may let it do so when no masqd is alive to see
+// it, and an interface made anew then has no program.
+Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>& remarks) {
   Belt belt;
   belt.block_ipv6 = datapath().settings().block_ipv6;
-  if (!machine_forwards() && !(belt.block_ipv6 && ipv6_is_forwarded()) && !state_.belt)
-    return Done{};
   // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a default
   // route is another way out, and closed.
   for (const Link& link : network.links) {
@@ -401,19 +404,24 @@ Status Gateway::keep_belt(const NetworkState& network) {
     const Link* link = our_link(network, name);
     belt.closed.push_back(link != nullptr ? link->name : name);
   }
-  if (state_.belt && belt == belt_) return Done{};
+  if (belt == belt_ && belt_is_on()) return Done{};
   state_.belt = true;
   if (Status status = save_state(state_); !status) return status;
-  if (Status status = put_on_belt(belt); !status) return status;
+  Status status = put_on_belt(belt);
+  if (!status && needs_belt(datapath().settings())) return status;
+  if (!status)
+    remarks.push_back(status.error().sentence +
+                      " Leave the kernel's forwarding off: nothing else keeps inside and outside "
+                      "apart when masqd is dead and an interface is made anew.");
   belt_ = belt;
   return Done{};
 }
 
 // Nothing between our interfaces by the kernel's own forwarding; the loopback interface is the one
 // that route look-ups are made for.
-Status Gateway::close_kernel_path(const NetworkState& network) {
+Status Gateway::close_kernel_path(const NetworkState& network, std::vector<std::string>& remarks) {
   const bool forwards = machine_forwards();
-  if (Status status = keep_belt(network); !status) return status;
+  if (Status status = keep_belt(network, remarks); !status) return status;
   for (const auto* names : {&interfaces_.internal, &interfaces_.external, &interfaces_.closed}) {
     for (const std::string& name : *names) {
       const Link* link = our_link(network, name);
@@ -648,7 +656,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   std::vector<std::string> found;
   Status result = keep_holder();
   take_out_uplinks(*network, found);
-  if (Status status = close_kernel_path(*network); !status) result = status;
+  if (Status status = close_kernel_path(*network, found); !status) result = status;
   if (Status status = datapath().set_clock(); !status) result = status;
   remove_others(*network);
   // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
@@ -731,6 +739,8 @@ Result<std::vector<std::string>> take_down() {
     remarks.push_back(
         "The kernel forwards on this machine, as it did before masq: inner hosts are no "
         "longer hidden.");
+  if (ipv6_is_forwarded() && !state.ipv6_left)
+    remarks.push_back("The kernel forwards IPv6 on this machine: masq blocks it no longer.");
   return remarks;
 }
 

@@ -37,9 +37,6 @@ class Gateway {
   // Says so.
   void look_after_slow_path(std::vector<std::string>& remarks);
 
-  // Do others' changes of nftables concern it?
-  bool needs_filters() const { return user_ != nullptr; }
-
  private:
   Status begin(std::vector<std::string>& remarks);
 
@@ -62,8 +59,8 @@ class Gateway {
   const Link* our_link(const NetworkState& network, const std::string& name);
   Zone zone_of(const NetworkState& network, const Link& link);
   void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
-  Status keep_belt(const NetworkState& network);
-  Status close_kernel_path(const NetworkState& network);
+  Status keep_belt(const NetworkState& network, std::vector<std::string>& remarks);
+  Status close_kernel_path(const NetworkState& network, std::vector<std::string>& remarks);
   Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
                          std::vector<std::string>& remarks);
   Status attach(const Link& link, TcHook hook, Program program);

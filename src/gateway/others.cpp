@@ -33,6 +33,13 @@ Nft open_nft() {
   return nft;
 }
 
+// The first line of what it says: the rest shows the command.
+std::string why(const Nft& nft) {
+  std::string all = nft_ctx_get_error_buffer(nft.get());
+  std::string first = all.substr(0, all.find('\n'));
+  return first.starts_with("Error: ") ? first.substr(7) : first;
+}
+
 std::string owner_of(const std::string& table, const std::set<std::string>& chains) {
   if (table == "firewalld") return " (firewalld)";
   for (const std::string& chain : chains) {
@@ -111,10 +118,15 @@ Status put_on_belt(const Belt& belt) {
         drop, set(belt.inside), set(open));
   if (nft_run_cmd_from_buffer(nft.get(), commands.c_str()) != 0)
     return error(
-        "The kernel forwards already, and the nftables rule that keeps inside and outside "
-        "apart there cannot be made: {}",
-        nft_ctx_get_error_buffer(nft.get()));
+        "The nftables table masq_belt, by which the kernel's forwarding keeps inside and outside "
+        "apart, cannot be made ({}).",
+        why(nft));
   return Done{};
+}
+
+bool belt_is_on() {
+  Nft nft = open_nft();
+  return nft && nft_run_cmd_from_buffer(nft.get(), "list chain inet masq_belt forward") == 0;
 }
 
 namespace {
@@ -258,8 +270,9 @@ Status put_on_guard(const Guard& guard) {
       guard_rules(guard, outer, ports), set_of(guard.outside), outer, others);
   if (nft_run_cmd_from_buffer(nft.get(), commands.c_str()) != 0)
     return error(
-        "The nftables rules that keep the kernel from answering for inner hosts cannot be made: {}",
-        nft_ctx_get_error_buffer(nft.get()));
+        "The nftables rules that keep the kernel from answering for inner hosts cannot be made "
+        "({}).",
+        why(nft));
   return Done{};
 }
 

@@ -1,5 +1,5 @@
 // Other packet filters on the machine: what masq says about them, and the second belt that it puts
-// on where the kernel forwards for other interfaces.
+// on against the kernel's own forwarding.
 #pragma once
 
 #include <map>
@@ -28,6 +28,7 @@ struct Belt {
 };
 // Replaces what was there.
 Status put_on_belt(const Belt& belt);
+bool belt_is_on();
 void take_off_belt();
 
 // What the kernel's stack must leave to the datapath in user space, of which it sees every frame.

@@ -48,10 +48,11 @@ def up(lab):
     assert done.returncode == 0, done.stderr
 
 
-def guard(lab):
-    """The tables that stand between the kernel's stack and the outside in user space."""
-    tables = lab.run("B", ["nft", "list", "tables"]).stdout
-    return "table inet masq_user" in tables and "table arp masq_user" in tables
+def tables_are_on(lab):
+    """Those of nftables: against the kernel's forwarding, and in user space its stack."""
+    tables = lab.run("B", ["nft", "list", "tables"]).stdout.splitlines()
+    own = {"tc": [], "user": ["table inet masq_user", "table arp masq_user"]}[lab.datapath]
+    return all(table in tables for table in ["table inet masq_belt", *own])
 
 
 def test_before_up_nothing_passes(lab, restless):
@@ -116,6 +117,23 @@ def test_an_internal_interface_goes_and_comes_back_without_a_daemon(lab, very_re
     wait_until_it_flows(lab)
 
 
+@pytest.mark.parametrize("side", ["inside", "outside"])
+def test_somebody_lets_the_kernel_forward_while_the_daemon_is_dead(lab, restless, side):
+    forwarding = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    up(lab)
+    lab.kill_daemon()
+    lab.sysctl("B", dict.fromkeys(forwarding, 1))
+    try:
+        lab.make_gateway_leg_anew(side)
+        time.sleep(0.3)
+        assert not pings(lab, "S1", ADDRESS["S4"], timeout_s=0.3)
+        assert not pings(lab, "S6", S2, timeout_s=0.3)
+        up(lab)
+        wait_until_it_flows(lab)
+    finally:
+        lab.sysctl("B", dict.fromkeys(forwarding, 0))
+
+
 def test_links_go_down_and_up(lab, very_restless):
     for interface in ("out0", "in0"):
         lab.ip("B", f"link set {interface} down")
@@ -127,14 +145,14 @@ def test_links_go_down_and_up(lab, very_restless):
 def test_somebody_takes_the_programs_off(lab, restless):
     """By another hand: closed, and put right by the next `masq up` at the latest.
 
-    In user space it is the rules that keep the kernel's stack silent; masqd puts them back itself.
+    The rules of nftables masqd puts back by itself.
     """
+    up(lab)
     for interface in ("in0", "out0"):
         assert bool(lab.programs(interface)) == (lab.datapath == "tc")
         lab.take_programs_off(interface)
-    if lab.datapath == "user":
-        lab.run("B", ["nft", "flush", "ruleset"], check=True)
-        wait_until(lambda: guard(lab), "the rules are back")
+    lab.run("B", ["nft", "flush", "ruleset"], check=True)
+    wait_until(lambda: tables_are_on(lab), "the rules are back")
     time.sleep(0.5)
     lab.kill_daemon()
     up(lab)

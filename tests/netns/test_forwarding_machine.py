@@ -45,7 +45,10 @@ def restless(lab):
         time.sleep(0.2)
     assert restless.sent > 10
     assert restless.knocks_that_came_in() == []
-    assert lab.masq("down").returncode == 0
+    down = lab.masq("down")
+    assert down.returncode == 0
+    assert "inner hosts are no longer hidden" in down.stdout
+    assert "IPv6 on this machine: masq blocks it no longer" in down.stdout
 
 
 def nobody_comes_in(lab):

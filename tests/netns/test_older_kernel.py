@@ -1,4 +1,5 @@
 """A kernel that lacks what the programs need: masqd carries the packets itself, or is refused.
+One that lacks nftables is taken while it does not forward.
 
 The functions that an older kernel lacks are taken away by a library before libbpf
 (tests/netns/older_kernel.cpp), the kernel's types by a mount that only the command sees.
@@ -49,6 +50,25 @@ def test_it_is_refused_in_one_sentence_and_nothing_is_changed(lab, before, missi
     assert "its programs need Linux 6.1 or newer" in line
     assert state() == was
     assert not lab.processes("B", "masqd") and not lab.processes("B", "masq-holder")
+
+
+@pytest.mark.parametrize("forwards", [False, True])
+def test_without_nftables_the_kernel_must_not_forward(lab, forwards):
+    lab.sysctl("B", {"net.ipv4.ip_forward": int(forwards)})
+    try:
+        started = up(lab, "env", f"LD_PRELOAD={BINARIES / 'no_nftables.so'}", datapath="tc")
+        said = started.stderr if forwards else started.stdout
+        [line] = [line for line in said.splitlines() if "masq_belt" in line]
+        assert "cannot be made (Could not process rule: Operation not supported)." in line
+        assert started.returncode == int(forwards)
+        if forwards:
+            assert not lab.programs("out0")
+        else:
+            assert "Leave the kernel's forwarding off" in line
+            assert pings(lab, "S6", ADDRESS["S2"])
+    finally:
+        lab.masq("down")
+        lab.sysctl("B", {"net.ipv4.ip_forward": 0})
 
 
 def test_the_kernel_at_hand_is_taken(lab):
