@@ -95,8 +95,8 @@ void undo(const NetworkState& network, const SavedState& saved) {
   remove_slow_device();
   end_holders();
   restore_sysctls(state);
-  if (state.belt) take_off_belt();
-  if (state.guard) take_off_guard();
+  take_off_belt();
+  take_off_guard();
   remove_user_tables();
   remove_run_folder();
 }
@@ -134,14 +134,13 @@ std::string what_may_be_left(const NetworkState& network) {
   for (const std::string& name : ours)
     for (const char* key : {"forwarding", "arp_announce"})
       sysctls.push_back(fmt::format("net.ipv4.conf.{}.{}", name, key));
-  return fmt::format(
-      "what it may have left and nobody can put back but you: the sysctls {}, {}and the nftables "
-      "table inet masq_belt.",
-      fmt::join(sysctls, ", "),
-      user_tables_exist() ? ""
-                          : fmt::format("clsact qdiscs on {}, ",
-                                        ours.empty() ? "its interfaces"
-                                                     : fmt::format("{}", fmt::join(ours, ", "))));
+  return fmt::format("what it may have left and nobody can put back but you: the sysctls {}{}.",
+                     fmt::join(sysctls, ", "),
+                     user_tables_exist()
+                         ? ""
+                         : fmt::format(" and clsact qdiscs on {}",
+                                       ours.empty() ? "its interfaces"
+                                                    : fmt::format("{}", fmt::join(ours, ", "))));
 }
 
 }  // namespace
@@ -405,8 +404,6 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
     belt.closed.push_back(link != nullptr ? link->name : name);
   }
   if (belt == belt_ && belt_is_on()) return Done{};
-  state_.belt = true;
-  if (Status status = save_state(state_); !status) return status;
   Status status = put_on_belt(belt);
   if (!status && needs_belt(datapath().settings())) return status;
   if (!status)
@@ -473,9 +470,7 @@ Status Gateway::keep_guard(const NetworkState& network) {
   guard.pool.assign(std::begin(s.pool), std::end(s.pool));
   guard.block_ipv6 = s.block_ipv6;
   if (guard.outside.empty() || guard.inside.empty()) return Done{};  // nothing can pass
-  if (state_.guard && guard == guard_ && guard_is_on()) return Done{};
-  state_.guard = true;
-  if (Status status = save_state(state_); !status) return status;
+  if (guard == guard_ && guard_is_on()) return Done{};
   if (Status status = put_on_guard(guard); !status) return status;
   guard_ = guard;
   return Done{};
@@ -721,12 +716,10 @@ Result<std::vector<std::string>> take_down() {
   if (is_there && access(run_file("state.json").c_str(), F_OK) != 0)
     saved = error("{} has gone.", run_file("state.json"));
   SavedState state;
-  if (saved) {
+  if (saved)
     state = *saved;
-  } else {
-    state.guard = user_tables_exist();
+  else
     remarks.push_back(saved.error().sentence);
-  }
   if (!is_there) {
     remove_run_folder();
     remarks.push_back("masq was not running here.");

@@ -122,9 +122,7 @@ Result<SavedState> load_state() {
     state.sysctls = saved.at("sysctls").get<std::map<std::string, std::string>>();
     state.qdiscs = saved.at("qdiscs").get<std::set<std::string>>();
     state.holder = saved.at("holder").get<int>();
-    state.belt = saved.at("belt").get<bool>();
     state.ipv6_left = saved.at("ipv6_left").get<bool>();
-    state.guard = saved.value("guard", false);
     state.interfaces = interfaces_from(saved.at("interfaces"));
   } catch (const std::exception&) {
     return damaged();
@@ -138,8 +136,6 @@ Status save_state(const SavedState& state) {
   json saved = {{"sysctls", state.sysctls},
                 {"qdiscs", state.qdiscs},
                 {"holder", state.holder},
-                {"belt", state.belt},
-                {"guard", state.guard},
                 {"ipv6_left", state.ipv6_left},
                 {"interfaces", to_json(state.interfaces)}};
   std::string path = run_file("state.json"), fresh = path + ".new";

@@ -38,8 +38,6 @@ struct SavedState {
   std::map<std::string, std::string> sysctls;  // path -> value before masq
   std::set<std::string> qdiscs;                // interfaces on which masq made the clsact qdisc
   int holder = 0;                              // process that keeps the maps
-  bool belt = false;                           // nftables table of masq exists
-  bool guard = false;                          // likewise those of the datapath in user space
   bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
   OurInterfaces interfaces;
 };

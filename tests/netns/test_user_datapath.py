@@ -191,7 +191,7 @@ def test_down_names_what_a_damaged_state_may_leave(lab):
     assert refused.returncode == 1 and (lab.run_folder() / "tables").exists()
     down = lab.masq("down")
     assert down.returncode == 0
-    for word in ("net.ipv4.conf.out0.arp_announce", "net.ipv4.conf.in0.forwarding", "masq_belt"):
+    for word in ("net.ipv4.conf.out0.arp_announce", "net.ipv4.conf.in0.forwarding"):
         assert word in down.stdout, down.stdout
     assert "qdisc" not in down.stdout
     lab.sysctl("B", {"net.ipv4.conf.lo.forwarding": 0, "net.ipv4.conf.out0.arp_announce": 0})
