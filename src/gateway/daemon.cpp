@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "gateway/gateway.h"
+#include "gateway/nftables.h"
 
 namespace masq {
 namespace {

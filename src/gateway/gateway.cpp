@@ -53,6 +53,11 @@ bool needs_belt(const Settings& settings) {
   return machine_forwards() || (settings.block_ipv6 && ipv6_is_forwarded());
 }
 
+void add_link(LinkNames& to, const Link& link) {
+  if (is_plain_name(link.name)) to.names.push_back(link.name);
+  to.indexes.push_back(link.ifindex);
+}
+
 // What may change while the table stays.
 void take_over_settings(const Settings& from, Settings& to) {
   to.tcp_established = from.tcp_established;
@@ -393,17 +398,27 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
   for (const Link& link : network.links) {
     Zone zone = zone_of(network, link);
     bool uplink = network.is_uplink(link.ifindex);
-    if (zone == Zone::inside) belt.inside.push_back(link.name);
-    if (zone == Zone::other && !uplink && link.name != kSlowName) belt.others.push_back(link.name);
+    if (zone == Zone::inside) add_link(belt.inside, link);
+    if (zone != Zone::other || uplink || link.name == kSlowName) continue;
+    if (is_plain_name(link.name))
+      belt.others.push_back(link.name);
+    else
+      remarks.push_back(
+          fmt::format("The kernel forwards nothing between the inside and {}, whose name has other "
+                      "characters than letters, digits and . _ - : @.",
+                      link.name));
   }
   // Also what has gone: the kernel would forward for it in the moment when it comes back.
   for (const std::string& name : interfaces_.internal)
-    if (our_link(network, name) == nullptr) belt.inside.push_back(name);
+    if (our_link(network, name) == nullptr) belt.inside.names.push_back(name);
   for (const std::string& name : interfaces_.closed) {
     const Link* link = our_link(network, name);
-    belt.closed.push_back(link != nullptr ? link->name : name);
+    if (link != nullptr)
+      add_link(belt.closed, *link);
+    else
+      belt.closed.names.push_back(name);
   }
-  if (belt == belt_ && belt_is_on()) return Done{};
+  if (belt == belt_ && !shown_belt_.empty() && shown_belt() == shown_belt_) return Done{};
   Status status = put_on_belt(belt);
   if (!status && needs_belt(datapath().settings())) return status;
   if (!status)
@@ -411,6 +426,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
                       " Leave the kernel's forwarding off: nothing else keeps inside and outside "
                       "apart when masqd is dead and an interface is made anew.");
   belt_ = belt;
+  shown_belt_ = shown_belt();
   return Done{};
 }
 
@@ -447,9 +463,10 @@ Status Gateway::keep_guard(const NetworkState& network) {
   Guard guard;
   for (const Link& link : network.links) {
     Zone zone = zone_of(network, link);
-    if (zone == Zone::inside) guard.inside.push_back(link.name);
-    if (zone == Zone::outside) guard.outside.push_back(link.name);
+    if (zone == Zone::inside) add_link(guard.inside, link);
+    if (zone == Zone::outside) add_link(guard.outside, link);
     if ((zone != Zone::inside && zone != Zone::outside) || link.kind != "bridge") continue;
+    if (!is_plain_name(link.name)) continue;
     for (const Link& each : network.links)
       if ((each.ifindex == link.ifindex || each.master == link.ifindex) &&
           !each.hardware_address.empty())
@@ -468,11 +485,11 @@ Status Gateway::keep_guard(const NetworkState& network) {
   }
   const Settings& s = datapath().settings();
   guard.pool.assign(std::begin(s.pool), std::end(s.pool));
-  guard.block_ipv6 = s.block_ipv6;
   if (guard.outside.empty() || guard.inside.empty()) return Done{};  // nothing can pass
-  if (guard == guard_ && guard_is_on()) return Done{};
+  if (guard == guard_ && !shown_guard_.empty() && shown_guard() == shown_guard_) return Done{};
   if (Status status = put_on_guard(guard); !status) return status;
   guard_ = guard;
+  shown_guard_ = shown_guard();
   return Done{};
 }
 

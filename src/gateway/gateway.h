@@ -14,10 +14,11 @@
 #include <vector>
 
 #include "gateway/attach.h"
+#include "gateway/belt.h"
 #include "gateway/datapath.h"
+#include "gateway/guard.h"
 #include "gateway/interfaces.h"
 #include "gateway/netlink.h"
-#include "gateway/others.h"
 #include "gateway/slow_process.h"
 #include "gateway/state.h"
 #include "gateway/user_datapath.h"
@@ -84,7 +85,9 @@ class Gateway {
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
   Belt belt_;                      // as it was put on
+  std::string shown_belt_;         // and how nftables showed it then
   Guard guard_;                    // likewise
+  std::string shown_guard_;        //
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 

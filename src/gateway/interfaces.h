@@ -19,6 +19,9 @@ struct ChosenInterfaces : OurInterfaces {
 Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network,
                                            const OurInterfaces& kept);
 
+// Has it no characters that mean something in a rule, a file or a report?
+bool is_plain_name(const std::string& name);
+
 // Bytes before the IPv4 header on this link, or -1 if masq does not know such links.
 int link_header_length(const Link& link);
 

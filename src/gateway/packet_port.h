@@ -4,7 +4,7 @@
 //
 // Bound to IPv4: it sees what is addressed to this host and to no VLAN of the interface, behind the
 // kernel's own removal of tags. The kernel's stack gets a copy of each frame, whatever we do; see
-// put_on_guard in others.h.
+// put_on_guard in guard.h.
 #pragma once
 
 #include <deque>

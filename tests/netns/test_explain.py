@@ -7,7 +7,9 @@ Each kind is asked about in words and as a capture of the very frame that is sen
 import contextlib
 import dataclasses
 import json
+import os
 import re
+import signal
 import struct
 import time
 import typing
@@ -48,8 +50,6 @@ def gateway(lab):
     up = lab.masq(*UP)
     assert up.returncode == 0, up.stdout + up.stderr
     lab.sysctl("B", {"net.ipv6.conf.all.forwarding": 1})
-    # The belt would stop IPv6 before the programs, which are asked. masqd puts it back if it goes.
-    lab.run("B", ["nft", "flush", "chain", "inet", "masq_belt", "forward"], check=True)
     sockets = [lab.udp("B", UDP_SERVICE), lab.tcp("B", TCP_SERVICE, listen=True),
                lab.udp("S4", 5001)]  # so that S4 does not answer with errors of its own
     yield Maps(lab)
@@ -435,6 +435,18 @@ def ask_in_both_ways(lab, kind, words, frame):
     return said
 
 
+@contextlib.contextmanager
+def without_belt(lab):
+    """The belt stops IPv6 before the programs, which are asked here; masqd would put it back."""
+    [daemon] = lab.processes("B", "masqd")
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        lab.run("B", ["nft", "flush", "chain", "inet", "masq_belt", "forward"], check=True)
+        yield
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+
+
 def test_there_are_enough_kinds():
     assert len(KINDS) >= 40
     assert len({kind.name for kind in KINDS}) == len(KINDS)
@@ -455,10 +467,12 @@ def test_what_is_foretold_happens_and_nothing_before(lab, gateway, kind):
 
     sent = lab.capture("outnet", "br0", "udp or tcp or icmp") if said["after"] else None
     before = counters(lab)
-    with contextlib.suppress(OSError):  # the gateway's own sender is told of the drop
-        lab.send_frame(kind.host, frame, kind.sends_by)
-    for name in kind.counts:
-        wait_until(lambda: counters(lab)[name] > before[name], f"{name} is counted", timeout_s=3)
+    with without_belt(lab) if kind.name == "ipv6" else contextlib.nullcontext():
+        with contextlib.suppress(OSError):  # the gateway's own sender is told of the drop
+            lab.send_frame(kind.host, frame, kind.sends_by)
+        for name in kind.counts:
+            wait_until(lambda: counters(lab)[name] > before[name], f"{name} is counted",
+                       timeout_s=3)
     after = counters(lab)
     allowed = set(kind.counts) | NOISE | {f"{name}_bytes" for name in kind.counts} | {"local"}
     others = {name for name in after if after[name] != before[name]} - allowed

@@ -48,11 +48,10 @@ def up(lab):
     assert done.returncode == 0, done.stderr
 
 
-def tables_are_on(lab):
+def own_rules(lab):
     """Those of nftables: against the kernel's forwarding, and in user space its stack."""
-    tables = lab.run("B", ["nft", "list", "tables"]).stdout.splitlines()
-    own = {"tc": [], "user": ["table inet masq_user", "table arp masq_user"]}[lab.datapath]
-    return all(table in tables for table in ["table inet masq_belt", *own])
+    return "".join(lab.run("B", ["nft", "--stateless", "list", "table", *table.split()]).stdout
+                   for table in ("inet masq_belt", "inet masq_user", "arp masq_user"))
 
 
 def test_before_up_nothing_passes(lab, restless):
@@ -151,8 +150,13 @@ def test_somebody_takes_the_programs_off(lab, restless):
     for interface in ("in0", "out0"):
         assert bool(lab.programs(interface)) == (lab.datapath == "tc")
         lab.take_programs_off(interface)
-    lab.run("B", ["nft", "flush", "ruleset"], check=True)
-    wait_until(lambda: tables_are_on(lab), "the rules are back")
+    rules = own_rules(lab)
+    assert "inet masq_belt" in rules and ("masq_user" in rules) == (lab.datapath == "user")
+    for taken_away in ("flush ruleset", "flush table inet masq_belt", "delete table inet masq_belt",
+                       *(["flush table arp masq_user", "flush chain inet masq_user output"]
+                         if lab.datapath == "user" else [])):
+        lab.run("B", ["nft", *taken_away.split()], check=True)
+        wait_until(lambda: own_rules(lab) == rules, f"the rules are back after {taken_away}")
     time.sleep(0.5)
     lab.kill_daemon()
     up(lab)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from lab import ADDRESS, GATEWAY_INNER
+from lab import ADDRESS, GATEWAY_INNER, wait_until
 from traffic import Restless, pings, wait_until_it_flows
 
 S1, S2, S4 = ADDRESS["S1"], ADDRESS["S2"], ADDRESS["S4"]
@@ -89,6 +89,42 @@ def test_an_interface_goes_and_comes_back(lab, side, daemon):
     assert not pings(lab, "S1", S4, timeout_s=0.3)
     up(lab)
     wait_until_it_flows(lab)
+
+
+@pytest.mark.parametrize("daemon", ["alive", "dead"])
+@pytest.mark.parametrize("name", ["in0", "out0"])
+def test_an_interface_gets_another_name(lab, name, daemon):
+    if daemon == "dead":
+        lab.kill_daemon()
+    try:
+        for _ in range(5):
+            lab.ip("B", f"link set {name} name new0")
+            time.sleep(0.1)
+            lab.ip("B", f"link set new0 name {name}")
+        lab.ip("B", f"link set {name} name new0")
+        time.sleep(0.3)
+        assert not pings(lab, "S1", S4, timeout_s=0.3)
+        assert pings(lab, "S6", S2) == (daemon == "alive" or lab.datapath == "tc")
+    finally:
+        lab.ip("B", f"link set new0 name {name}")
+    up(lab)
+    wait_until_it_flows(lab)
+
+
+def test_the_names_of_other_interfaces_mean_nothing_in_the_rules(lab):
+    """Neither the end of a set and of the line, nor all names that begin so."""
+    for name in ('a"}#', "o*", "e+"):
+        lab.run("B", ["ip", "link", "add", name, "type", "veth"], check=True)
+        try:
+            wait_until(lambda: name in (lab.run_folder() / "log").read_text(), "masqd has seen it")
+            time.sleep(0.2)
+            rules = [line for line in lab.run("B", ["nft", "list", "table", "inet", "masq_belt"],
+                                              check=True).stdout.splitlines() if "if" in line]
+            assert len(rules) == 8
+            assert all(rule.endswith(" drop") and name not in rule for rule in rules)
+            assert nobody_comes_in(lab)
+        finally:
+            lab.run("B", ["ip", "link", "del", name], check=True)
 
 
 def test_an_interface_comes_back_before_the_daemon_sees_it(lab):
