@@ -1,3 +1,4 @@
+// The rules of the belt, in the language of nft.
 #include "gateway/belt.h"
 
 namespace masq {

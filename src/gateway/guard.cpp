@@ -1,3 +1,4 @@
+// The rules of the guard, in the language of nft.
 #include "gateway/guard.h"
 
 namespace masq {
@@ -19,6 +20,12 @@ std::string addresses_of(const std::vector<Ipv4>& addresses) {
   return text + " }";
 }
 
+LinkNames both(LinkNames a, const LinkNames& b) {
+  a.names.insert(a.names.end(), b.names.begin(), b.names.end());
+  a.indexes.insert(a.indexes.end(), b.indexes.begin(), b.indexes.end());
+  return a;
+}
+
 // The rules of `inet masq_user`. Before the kernel puts fragments together (-450), so that what is
 // not for it costs it nothing. With bridges it is otherwise.
 //
@@ -33,10 +40,7 @@ std::string addresses_of(const std::vector<Ipv4>& addresses) {
 // inside of a time to live that has run out, of what does not fit, and of a route that is missing
 // or shorter (redirect), whether masq does so or not.
 std::string guard_rules(const Guard& guard, const std::string& outer, const std::string& ports) {
-  LinkNames ours = guard.inside;
-  ours.names.insert(ours.names.end(), guard.outside.names.begin(), guard.outside.names.end());
-  ours.indexes.insert(ours.indexes.end(), guard.outside.indexes.begin(),
-                      guard.outside.indexes.end());
+  const LinkNames ours = both(guard.inside, guard.outside);
   const std::string all = set_of(ours.names), all_indexes = set_of(ours.indexes);
   auto add = [](const char* chain, const std::string& rule) {
     return fmt::format("add rule inet masq_user {} {}\n", chain, rule);

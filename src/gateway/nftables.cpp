@@ -1,3 +1,4 @@
+// libnftables from C++; for what it cannot do it says why in one line.
 #include "gateway/nftables.h"
 
 #include <linux/netfilter/nfnetlink.h>

@@ -1,3 +1,4 @@
+// Reads what nftables and the old iptables have.
 #include "gateway/others.h"
 
 #include <fmt/format.h>
