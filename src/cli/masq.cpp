@@ -21,6 +21,7 @@
 #include "cli/report.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
+#include "gateway/rights.h"
 #include "gateway/state.h"
 #include "policy/config.h"
 
@@ -171,7 +172,8 @@ int is_running_already(const Config& config, bool from_file, int daemon) {
 }
 
 int up(const Config& config, bool from_file) {
-  if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
+  if (Status status = check_rights("start the gateway"); !status)
+    return fail(status.error().sentence);
   if (config.datapath == "xdp")
     return fail("The datapath \"xdp\" is not there yet; tc and user are.");
   if (int daemon = lasting_daemon_process(); daemon != 0)
@@ -212,7 +214,8 @@ int up(const Config& config, bool from_file) {
 }
 
 int down() {
-  if (geteuid() != 0) return fail("Only root can end the gateway; run masq as root.");
+  if (Status status = check_rights("end the gateway"); !status)
+    return fail(status.error().sentence);
   Result<std::vector<std::string>> remarks = take_down();
   if (!remarks) return fail(remarks.error().sentence);
   for (const std::string& remark : *remarks) fmt::print("{}\n", remark);

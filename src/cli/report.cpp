@@ -13,6 +13,7 @@
 #include "gateway/gateway.h"
 #include "gateway/holder.h"
 #include "gateway/netlink.h"
+#include "gateway/rights.h"
 #include "gateway/state.h"
 #include "gateway/user_tables.h"
 
@@ -131,7 +132,7 @@ std::vector<Record> sorted_records(const AnyDatapath& datapath, Wanted wanted) {
 }  // namespace
 
 Result<std::unique_ptr<AnyDatapath>> running_gateway() {
-  if (geteuid() != 0) return error("Only root can look into the tables; run masq as root.");
+  if (Status status = check_rights("look into the tables"); !status) return status.error();
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
   std::vector<u32> programs = attached_programs(*network);
@@ -216,15 +217,19 @@ json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
     u32 ifindex = link != nullptr ? link->ifindex : known != ours.indexes.end() ? known->second : 0;
     return std::count(there.begin(), there.end(), ifindex) != 0;
   };
-  for (const auto* names : {&ours.external, &ours.internal})
-    for (const std::string& name : *names)
-      if (!is_there(name))
-        out.push_back({{"name", name},
-                       {"zone", names == &ours.external ? "external" : "internal"},
-                       {"state", "gone"},
-                       {"mtu", nullptr},
-                       {"address", nullptr},
-                       {"shared_addresses", json::array()}});
+  auto add = [&](const std::string& name, const char* zone, const char* state) {
+    out.push_back({{"name", name},
+                   {"zone", zone},
+                   {"state", state},
+                   {"mtu", nullptr},
+                   {"address", nullptr},
+                   {"shared_addresses", json::array()}});
+  };
+  for (const std::string& name : ours.external)
+    if (!is_there(name)) add(name, "external", "gone");
+  for (const std::string& name : ours.internal)
+    if (!is_there(name)) add(name, "internal", "gone");
+  for (const std::string& name : ours.closed) add(name, "closed", "closed");
   return out;
 }
 
@@ -259,6 +264,7 @@ bool can_carry(const json& interface) {
 std::string trouble_of(const json& interface) {
   std::string state = interface["state"];
   if (state == "gone") return "has gone";
+  if (state == "closed") return "since a default route leads there";
   if (state == "down") return "is down";
   if (state == "no carrier") return "has no carrier";
   return interface["address"].is_null() ? "has no address" : "";

@@ -39,14 +39,16 @@ std::vector<std::string> remarks_on_other_filters() {
     if (!item.contains("chain")) continue;
     const json& chain = item["chain"];
     std::string table = chain.value("table", "");
-    if (table == "masq_belt" || table == "masq_user" || chain.value("family", "") == "ip6")
+    const std::string family = chain.value("family", "");
+    // What bridges carry and ARP are none of masq's business.
+    if (table == "masq_belt" || table == "masq_user" || family == "ip6" || family == "bridge" ||
+        family == "arp")
       continue;
-    std::string name = chain.value("family", "") + " " + table;
+    std::string name = family + " " + table;
     chains[name].insert(chain.value("name", ""));
     // A filter for the gateway's own sockets (input, output) is in force as before.
     std::string hook = chain.value("hook", "");
-    if (hook == "forward" || hook == "prerouting" || hook == "postrouting")
-      hooks[name].insert(hook);
+    if (hook != "" && hook != "input" && hook != "output") hooks[name].insert(hook);
   }
   for (const auto& [table, table_hooks] : hooks) {
     std::string bare = table.substr(table.find(' ') + 1);

@@ -185,6 +185,26 @@ def test_without_rights_one_sentence_and_1(lab, arguments):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("lacks", ["net_admin", "bpf,-sys_admin"])
+def test_without_some_of_the_rights_nothing_is_changed(lab, lacks):
+    def masq(*arguments):
+        return lab.run("B", ["setpriv", f"--bounding-set=-{lacks}", f"--inh-caps=-{lacks}",
+                             BINARIES / "masq", *arguments])
+
+    assert lab.masq("up").returncode == 0
+    try:
+        wait_until_it_flows(lab)
+        before = world(lab)
+        for arguments in (["up"], ["status"], ["flows"], ["hosts"], ["down"]):
+            done = masq(*arguments)
+            assert done.returncode == 1 and done.stdout == "", arguments
+            assert one_sentence(done.stderr) and "CAP_" in done.stderr, done.stderr
+        assert world(lab) == before
+        wait_until_it_flows(lab)
+    finally:
+        assert lab.masq("down").returncode == 0
+
+
 @pytest.mark.parametrize("arguments", [["status"], ["flows"], ["mappings"]])
 def test_looking_while_masq_is_not_running(lab, arguments):
     done = lab.masq(*arguments)
@@ -223,11 +243,17 @@ def test_rules_of_nftables_are_mentioned(lab):
      "{ type filter hook forward priority 10; }", "inet firewalld (firewalld) hooks forward"),
     ("add table ip filter; add chain ip filter DOCKER-USER; add chain ip filter FORWARD "
      "{ type filter hook forward priority 0; }", "ip filter (docker) hooks forward"),
+    ("add table netdev cards; add chain netdev cards in "
+     "{ type filter hook ingress device out0 priority 0; }; add chain netdev cards out "
+     "{ type filter hook egress device out0 priority 0; }",
+     "netdev cards hooks egress, ingress"),
     ("add table ip filter; add chain ip filter ufw-user-input; add chain ip filter FORWARD "
      "{ type filter hook forward priority 0; }", "ip filter (ufw) hooks forward")])
 def test_whose_rules_they_are_is_said(lab, commands, words):
     lab.run("B", ["nft", "add table inet office; add chain inet office f "
-                  "{ type filter hook forward priority 0; }; " + commands], check=True)
+                  "{ type filter hook forward priority 0; }; add table bridge ports; "
+                  "add chain bridge ports f { type filter hook forward priority 0; }; " + commands],
+            check=True)
     try:
         up = lab.masq("up")
         assert up.returncode == 0, up.stderr

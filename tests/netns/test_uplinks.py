@@ -5,6 +5,8 @@ stranger behind it.
 """
 
 
+import re
+
 import pytest
 
 from lab import ADDRESS, GATEWAY_OUTER, GATEWAY_SECOND_INNER, wait_until
@@ -77,7 +79,8 @@ def test_what_becomes_an_uplink_is_taken_out_of_the_inside(lab, kernel_forwards)
     assert zones(lab)["in1"] == "internal"
     assert comes_through(lab, "S7", "S6")
     lab.ip("B", f"route add {SECOND}")
-    wait_until(lambda: "in1" not in zones(lab), "in1 is out of the inside")
+    wait_until(lambda: zones(lab)["in1"] == "closed", "in1 is out of the inside")
+    assert re.search(r"closed +in1 .*since a default route leads there", lab.masq("status").stdout)
     wait_until(lambda: not lab.programs("in1"), "in1 has no programs")
     log = (lab.run_folder() / "log").read_text()
     assert "in1" in log and "default route" in log
