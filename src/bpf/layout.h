@@ -9,11 +9,13 @@
 
 namespace masq {
 
-// The maps that the daemon works with; the name in the kernel is "mq_" and this.
+// The maps; the name in the kernel is "mq_" and this. A map that is not here is made anew with each
+// program that is loaded later, and what programs tell each other by it is lost.
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)
+  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)               \
+  X(routes) X(scratch)
 // clang-format on
 
 enum class MapName : u32 {

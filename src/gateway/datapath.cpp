@@ -171,6 +171,7 @@ Result<Datapath> Datapath::load(const Settings& settings) {
   if (Status status = datapath.map_tables(); !status) return status.error();
   datapath.settings() = settings;
   if (Status status = datapath.link_programs(); !status) return status.error();
+  if (Status status = datapath.bind_maps(); !status) return status.error();
   if (Status status = datapath.set_clock(); !status) return status.error();
   if (Status status = datapath.prepare_pools(); !status) return status.error();
   return datapath;
@@ -181,6 +182,7 @@ Result<Datapath> Datapath::adopt(std::span<const u32> program_ids) {
   if (Status status = datapath.open_running(program_ids); !status) return status.error();
   if (Status status = datapath.load_missing(); !status) return status.error();
   if (Status status = datapath.link_programs(); !status) return status.error();
+  if (Status status = datapath.bind_maps(); !status) return status.error();
   if (Status status = datapath.map_tables(); !status) return status.error();
   return datapath;
 }
@@ -264,8 +266,11 @@ Status Datapath::load_missing() {
     program = bpf_object__find_program_by_name(object->get(), kProgramNames[i]);
     programs_[i] = Fd(dup(bpf_program__fd(program)));
   }
-  for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
-    if (!maps_[m]) maps_[m] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[m])));
+  for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m) {
+    if (maps_[m]) continue;
+    found_all_maps_ = false;
+    maps_[m] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[m])));
+  }
   return Done{};
 }
 
@@ -278,6 +283,17 @@ Status Datapath::link_programs() {
     if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::again)].get(), &key, &fd, BPF_ANY) != 0)
       return error("The programs cannot be linked with each other ({}).", strerror(errno));
   }
+  return Done{};
+}
+
+// Every program knows every map, whether it uses it or not, so that whichever of them is left on an
+// interface leads to all: a second sweeper beside the first would hand places out twice. (libbpf
+// does the same for the constants.)
+Status Datapath::bind_maps() {
+  for (const Fd& program : programs_)
+    for (const Fd& map : maps_)
+      if (bpf_prog_bind_map(program.get(), map.get(), nullptr) != 0)
+        return error("The programs cannot be kept with their maps ({}).", strerror(errno));
   return Done{};
 }
 

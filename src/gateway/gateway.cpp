@@ -281,6 +281,8 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
       running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
   if (!datapath) return datapath.error();
   tc_ = std::move(*datapath);
+  // An older masqd's holds a sweeper that nobody finds any more; two may not run.
+  if (!tc_->found_all_maps()) end_holders();
   return Done{};
 }
 
