@@ -270,6 +270,7 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
                  running.in_user_space ? "user" : "tc");
   if (wants_user || running.in_user_space) return use_user_space(running, settings, remarks);
   if (running.programs.empty()) {
+    end_holders();  // of another life: what they hold is not what will be loaded
     const std::string why = why_not_in_kernel();
     if (!why.empty() && wants_tc) return Error{why};
     if (!why.empty()) {

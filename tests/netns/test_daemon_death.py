@@ -182,6 +182,17 @@ def test_fragments_in_any_order_pass_when_an_interface_was_made_anew_meanwhile(l
     assert data == bytes(4000) and sender[0] == GATEWAY_OUTER
 
 
+def test_up_after_all_programs_have_gone_holds_the_new_maps(lab, anew):
+    """As without /dev/net/tun, when both interfaces have gone."""
+    lab.kill_daemon()
+    for interface in ("in0", "out0", "masq-slow"):
+        lab.take_programs_off(interface)
+    up(lab)
+    wait_until_it_flows(lab)
+    [holder], [daemon] = lab.processes("B", "masq-holder"), lab.processes("B", "masqd")
+    assert maps_held(holder) and maps_held(holder) == maps_held(daemon)
+
+
 def test_status_tells_that_the_daemon_is_dead(lab, killed):
     status = lab.masq("status")
     assert status.returncode == 0
