@@ -14,7 +14,7 @@ namespace masq {
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)               \
+  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)                             \
   X(routes) X(scratch)
 // clang-format on
 

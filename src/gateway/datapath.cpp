@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <ctime>
@@ -31,6 +32,11 @@ constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "m
                                          "masq_clock",    "masq_from_slow"};
 static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
 static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
+// Those that are seen through memory mappings.
+constexpr MapName kTables[] = {MapName::records,   MapName::inner,  MapName::outer,
+                               MapName::used,      MapName::full,   MapName::ports,
+                               MapName::fragments, MapName::shared, MapName::settings,
+                               MapName::drops,     MapName::hosts};
 constexpr const char* kConstantsMap = ".rodata.masq";
 
 // What libbpf has said since the last load, for the sentence that explains a failure.
@@ -194,7 +200,17 @@ Result<Datapath> Datapath::look(std::span<const u32> program_ids) {
   return datapath;
 }
 
-Status Datapath::open_running(std::span<const u32> program_ids) {
+bool Datapath::is_remnant(std::span<const u32> program_ids) {
+  Datapath datapath;
+  if (program_ids.empty() || !datapath.open_programs(program_ids)) return false;
+  if (!datapath.constants_) return true;
+  Result<bpf::Constants> constants = read_constants(datapath.constants_.get());
+  if (!constants || constants->layout != bpf::kLayoutVersion) return false;
+  return std::any_of(std::begin(kTables), std::end(kTables),
+                     [&](MapName name) { return !datapath.maps_[static_cast<u32>(name)]; });
+}
+
+Status Datapath::open_programs(std::span<const u32> program_ids) {
   for (u32 id : program_ids) {
     Fd fd(bpf_prog_get_fd_by_id(id));
     bpf_prog_info info{};
@@ -206,7 +222,15 @@ Status Datapath::open_running(std::span<const u32> program_ids) {
       if (fd && strncmp(info.name, kProgramNames[i], BPF_OBJ_NAME_LEN - 1) == 0)
         programs_[i] = std::move(fd);
   }
-  if (!constants_) return error("The programs that run here are not masq's.");
+  return Done{};
+}
+
+Status Datapath::open_running(std::span<const u32> program_ids) {
+  if (is_remnant(program_ids))
+    return error(
+        "What is left of a gateway here is without its tables; `masq up` takes it off and starts "
+        "anew.");
+  if (Status status = open_programs(program_ids); !status) return status;
   Result<bpf::Constants> constants = read_constants(constants_.get());
   if (!constants) return constants.error();
   if (constants->layout != bpf::kLayoutVersion)
@@ -307,13 +331,10 @@ Status Datapath::map_tables() {
     mappings_.push_back(std::move(*mapping));
     return mappings_.back().get();
   };
-  const MapName names[] = {MapName::records,  MapName::inner, MapName::outer,     MapName::used,
-                           MapName::full,     MapName::ports, MapName::fragments, MapName::shared,
-                           MapName::settings, MapName::drops, MapName::hosts};
-  void* at[std::size(names)];
-  for (u32 i = 0; i < std::size(names); ++i) {
-    bool write = names[i] == MapName::settings;
-    Result<void*> result = view(names[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
+  void* at[std::size(kTables)];
+  for (u32 i = 0; i < std::size(kTables); ++i) {
+    bool write = kTables[i] == MapName::settings;
+    Result<void*> result = view(kTables[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
     if (!result) return result.error();
     at[i] = *result;
   }

@@ -49,6 +49,9 @@ class Datapath final : public AnyDatapath {
   // The same, only to read.
   static Result<Datapath> look(std::span<const u32> program_ids);
 
+  // Programs without constants, or of this version but without a table: nothing goes on with them.
+  static bool is_remnant(std::span<const u32> program_ids);
+
   int program_fd(Program program) const { return programs_[static_cast<u32>(program)].get(); }
   // Not so after an older masqd's: then there is a new map of those that its programs do not show,
   // such as the sweeper's, and whoever holds the old one must let it go.
@@ -69,6 +72,7 @@ class Datapath final : public AnyDatapath {
 
  private:
   Status map_tables();
+  Status open_programs(std::span<const u32> program_ids);
   Status open_running(std::span<const u32> program_ids);
   Status open_maps_of(int program_fd);
   Status load_missing();

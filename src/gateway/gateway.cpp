@@ -85,10 +85,15 @@ SavedState with_names_of_now(const NetworkState& network, SavedState state) {
 }
 
 // From inside to outside, so that at no moment anything passes untranslated.
-void undo(const NetworkState& network, const SavedState& saved) {
-  const SavedState state = with_names_of_now(network, saved);
+void take_off_programs(const NetworkState& network) {
   for (auto each = std::rbegin(kHooks); each != std::rend(kHooks); ++each)
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
+}
+
+// In the same order.
+void undo(const NetworkState& network, const SavedState& saved) {
+  const SavedState state = with_names_of_now(network, saved);
+  take_off_programs(network);
   for (const std::string& name : state.qdiscs)
     if (const Link* link = network.link_named(name)) remove_qdisc(link->ifindex);
   end_slow_processes();
@@ -199,6 +204,13 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   if (!settings) return settings.error();
   if (decided.take_over_streams)
     if (Status status = keep_secret(settings->secret); !status) return status.error();
+  if (Datapath::is_remnant(running.programs)) {
+    take_off_programs(*network);
+    running.programs.clear();
+    remarks.push_back(
+        "What was left of a gateway here was without its tables: it is taken off, and all flows "
+        "had to be given up.");
+  }
   Gateway gateway;
   if (Status status = gateway.choose_datapath(config, running, *settings, remarks); !status) {
     if (!running.anything()) remove_user_tables();

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fragments import datagram, fragments_of, raw
-from lab import ADDRESS, BINARIES, GATEWAY_OUTER, wait_until
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TCX, wait_until
 from maps import maps_held
 from services import curl_argv, sha256
 from traffic import external_of, pings, receive, receive_all, wait_until_it_flows
@@ -191,6 +191,18 @@ def test_up_after_all_programs_have_gone_holds_the_new_maps(lab, anew):
     wait_until_it_flows(lab)
     [holder], [daemon] = lab.processes("B", "masq-holder"), lab.processes("B", "masqd")
     assert maps_held(holder) and maps_held(holder) == maps_held(daemon)
+
+
+def test_programs_without_their_tables_are_taken_off(lab, anew):
+    lab.kill_daemon()
+    for interface in ("in0", "out0", "masq-slow"):
+        lab.take_programs_off(interface)
+    lab.run("B", [TCX, "put", "masq-slow", "ingress", "masq_from_slow"], check=True)
+    status = lab.masq("status")
+    assert status.returncode == 1 and "`masq up`" in status.stderr, status
+    done = lab.masq("up", "--config", config(lab))
+    assert done.returncode == 0 and "without its tables" in done.stdout, done
+    wait_until_it_flows(lab)
 
 
 def test_status_tells_that_the_daemon_is_dead(lab, killed):
