@@ -12,6 +12,8 @@
 #include <ctime>
 
 #include "core/hosts.h"
+#include "gateway/attach.h"
+#include "gateway/state.h"
 #include "wire/headers.h"
 
 extern "C" {
@@ -242,24 +244,14 @@ Status Datapath::open_running(std::span<const u32> program_ids) {
 
 // The maps that a program uses, by the names that they have in the kernel.
 Status Datapath::open_maps_of(int program_fd) {
-  std::array<u32, 64> ids{};
-  bpf_prog_info info{};
-  info.map_ids = reinterpret_cast<u64>(ids.data());
-  info.nr_map_ids = ids.size();
-  u32 length = sizeof info;
-  if (bpf_obj_get_info_by_fd(program_fd, &info, &length) != 0)
-    return error("The running programs' maps cannot be listed ({}).", strerror(errno));
-  for (u32 i = 0; i < info.nr_map_ids && i < ids.size(); ++i) {
-    Fd fd(bpf_map_get_fd_by_id(ids[i]));
-    bpf_map_info map_info{};
-    u32 map_length = sizeof map_info;
-    if (!fd || bpf_obj_get_info_by_fd(fd.get(), &map_info, &map_length) != 0)
-      return error("The running programs' maps cannot be opened ({}).", strerror(errno));
-    if (strncmp(map_info.name, kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0)
-      constants_ = std::move(fd);
+  Result<std::vector<NamedMap>> maps = maps_of(program_fd);
+  if (!maps) return maps.error();
+  for (NamedMap& map : *maps) {
+    if (strncmp(map.name.c_str(), kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0)
+      constants_ = std::move(map.fd);
     for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
-      if (fd && strncmp(map_info.name, kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0)
-        maps_[m] = std::move(fd);
+      if (map.fd && strncmp(map.name.c_str(), kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0)
+        maps_[m] = std::move(map.fd);
   }
   return Done{};
 }
@@ -312,8 +304,12 @@ Status Datapath::link_programs() {
 
 // Every program knows every map, whether it uses it or not, so that whichever of them is left on an
 // interface leads to all: a second sweeper beside the first would hand places out twice. (libbpf
-// does the same for the constants.)
+// does the same for the constants.) One of the maps says in which network namespace they belong.
 Status Datapath::bind_maps() {
+  u32 zero = 0;
+  u64 home = namespace_cookie();
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::home)].get(), &zero, &home, 0) != 0)
+    return error("The programs cannot be told where they belong ({}).", strerror(errno));
   for (const Fd& program : programs_)
     for (const Fd& map : maps_)
       if (bpf_prog_bind_map(program.get(), map.get(), nullptr) != 0)

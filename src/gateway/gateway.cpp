@@ -90,6 +90,16 @@ void take_off_programs(const NetworkState& network) {
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
 }
 
+void take_off_strangers(const NetworkState& network, std::vector<std::string>& remarks) {
+  for (const Link& link : network.links)
+    for (TcHook hook : {TcHook::ingress, TcHook::egress})
+      if (detach_strangers(link.ifindex, hook))
+        remarks.push_back(
+            fmt::format("{} came with programs of another network namespace's gateway; they are "
+                        "taken off.",
+                        link.name));
+}
+
 // In the same order.
 void undo(const NetworkState& network, const SavedState& saved) {
   const SavedState state = with_names_of_now(network, saved);
@@ -668,6 +678,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network, found); !status) result = status;
   if (Status status = datapath().set_clock(); !status) result = status;
+  take_off_strangers(*network, found);
   remove_others(*network);
   // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
   if (Status status = keep_guard(*network); !status) return status;

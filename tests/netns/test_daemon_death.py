@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fragments import datagram, fragments_of, raw
-from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TCX, wait_until
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TCX, command, wait_until
 from maps import maps_held
 from services import curl_argv, sha256
 from traffic import external_of, pings, receive, receive_all, wait_until_it_flows
@@ -202,6 +202,25 @@ def test_programs_without_their_tables_are_taken_off(lab, anew):
     assert status.returncode == 1 and "`masq up`" in status.stderr, status
     done = lab.masq("up", "--config", config(lab))
     assert done.returncode == 0 and "without its tables" in done.stdout, done
+    wait_until_it_flows(lab)
+
+
+def test_programs_that_came_along_with_an_interface_are_not_ours(lab, anew):
+    """An interface takes them along into another network namespace; there they are nobody's."""
+    command(["ip", "-n", lab.ns("B"), "link", "set", "in0", "netns", lab.ns("S1")])
+    try:
+        lab.ip("S1", "addr add 192.168.2.1/24 dev in0", "link set in0 up")
+        masq = BINARIES / "masq"
+        status = lab.run("S1", [masq, "status"])
+        assert status.returncode == 1 and "not running" in status.stderr, status
+        done = lab.run("S1", [masq, "up"])
+        assert done.returncode == 0, done
+        assert "in0 came with programs of another network namespace's gateway" in done.stdout, done
+        assert "Took over" not in done.stdout, done
+    finally:
+        lab.run("S1", [masq, "down"])
+        lab.ip("S1", "link del in0")
+        lab.plug_in_gateway_inside()
     wait_until_it_flows(lab)
 
 
