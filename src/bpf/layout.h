@@ -9,11 +9,13 @@
 
 namespace masq {
 
-// The maps that the daemon works with; the name in the kernel is "mq_" and this.
+// The maps; the name in the kernel is "mq_" and this. A map that is not here is made anew with each
+// program that is loaded later, and what programs tell each other by it is lost.
 // clang-format off
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
-  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)
+  X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)                             \
+  X(routes) X(scratch) X(home)
 // clang-format on
 
 enum class MapName : u32 {
@@ -28,6 +30,7 @@ enum class MapName : u32 {
 namespace masq::bpf {
 
 inline constexpr u32 kOwnAddressesMax = 1024;
+inline constexpr const char* kHomeMap = "mq_home";
 
 // What an address of the gateway, or a broadcast address on one of its links, is for us.
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };

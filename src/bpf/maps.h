@@ -185,6 +185,16 @@ struct ScratchMap {
 };
 ScratchMap mq_scratch SEC(".maps");
 
+// The network namespace of the gateway, by its cookie; 0 if nobody knows. An interface takes its
+// programs along into another one, where nobody may take them for a gateway. No program reads it.
+struct HomeMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[8];
+  int (*max_entries)[1];
+};
+HomeMap mq_home SEC(".maps");
+
 // The programs masq_outside and masq_inside, for packets that go on as if they came from there. The
 // daemon puts them in; the kernel empties the map when the last process that holds it has gone.
 struct AgainMap {

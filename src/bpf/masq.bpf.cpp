@@ -676,6 +676,7 @@ SEC("tc") int masq_clock([[maybe_unused]] __sk_buff* skb) {
 SEC("tc") int masq_sweep_start([[maybe_unused]] __sk_buff* skb) {
   Sweeper* sweeper = first_of<Sweeper>(mq_sweeper);
   if (sweeper == nullptr) return 1;
+  // Refused where the timer is there already (EBUSY); then that goes on, with this callback.
   timer_init(&sweeper->timer, &mq_sweeper, 1 /* CLOCK_MONOTONIC */);
   timer_set_callback(&sweeper->timer, reinterpret_cast<void*>(sweep_tick));
   return static_cast<int>(timer_start(&sweeper->timer, kSweepTick_ms * 1000000ull, 0));

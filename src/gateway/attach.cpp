@@ -12,7 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "gateway/fd.h"
+#include "bpf/layout.h"
+#include "gateway/state.h"
 
 namespace masq {
 namespace {
@@ -70,8 +71,22 @@ int tcx_change(bpf_cmd command, u32 ifindex, TcHook hook, int program_fd, u32 fl
   return bpf_call(command, attributes);
 }
 
+enum class Whose { anybodys, ours, strangers };
+
+// An older masqd's programs do not say where they are at home; they count as ours.
+bool is_strange(int program_fd) {
+  const u64 here = namespace_cookie();
+  Result<std::vector<NamedMap>> maps = maps_of(program_fd);
+  if (!maps || here == 0) return false;
+  u32 zero = 0;
+  u64 home = 0;
+  for (const NamedMap& map : *maps)
+    if (map.name == bpf::kHomeMap) bpf_map_lookup_elem(map.fd.get(), &zero, &home);
+  return home != 0 && home != here;
+}
+
 // The program of masq on this hook, and its descriptor.
-u32 tcx_program(u32 ifindex, TcHook hook, Fd& fd) {
+u32 tcx_program(u32 ifindex, TcHook hook, Whose whose, Fd& fd) {
   std::array<u32, kProgramsMax> ids{};
   TcxQuery attributes{};
   attributes.ifindex = ifindex;
@@ -85,10 +100,20 @@ u32 tcx_program(u32 ifindex, TcHook hook, Fd& fd) {
     u32 length = sizeof info;
     if (!program || bpf_obj_get_info_by_fd(program.get(), &info, &length) != 0) continue;
     if (strncmp(info.name, kNamePrefix, strlen(kNamePrefix)) != 0) continue;
+    if (whose != Whose::anybodys && is_strange(program.get()) != (whose == Whose::strangers))
+      continue;
     fd = std::move(program);
     return ids[i];
   }
   return 0;
+}
+
+bool detach_tcx(u32 ifindex, TcHook hook, Whose whose) {
+  bool any = false;
+  Fd program;
+  for (; tcx_program(ifindex, hook, whose, program) != 0; any = true)
+    if (tcx_change(BPF_PROG_DETACH, ifindex, hook, program.get(), 0) != 0) break;
+  return any;
 }
 
 bpf_tc_hook clsact_hook(u32 ifindex, u32 attach_point) {
@@ -128,6 +153,26 @@ Status attach_by_clsact(u32 ifindex, TcHook hook, int program_fd, bool& made_qdi
 
 }  // namespace
 
+Result<std::vector<NamedMap>> maps_of(int program_fd) {
+  std::array<u32, 64> ids{};
+  bpf_prog_info info{};
+  info.map_ids = reinterpret_cast<u64>(ids.data());
+  info.nr_map_ids = ids.size();
+  u32 length = sizeof info;
+  if (bpf_obj_get_info_by_fd(program_fd, &info, &length) != 0)
+    return error("The running programs' maps cannot be listed ({}).", strerror(errno));
+  std::vector<NamedMap> maps;
+  for (u32 i = 0; i < info.nr_map_ids && i < ids.size(); ++i) {
+    Fd fd(bpf_map_get_fd_by_id(ids[i]));
+    bpf_map_info map_info{};
+    u32 map_length = sizeof map_info;
+    if (!fd || bpf_obj_get_info_by_fd(fd.get(), &map_info, &map_length) != 0)
+      return error("The running programs' maps cannot be opened ({}).", strerror(errno));
+    maps.push_back({std::move(fd), map_info.name});
+  }
+  return maps;
+}
+
 u32 program_id(int program_fd) {
   bpf_prog_info info{};
   u32 length = sizeof info;
@@ -136,7 +181,7 @@ u32 program_id(int program_fd) {
 
 std::optional<u32> attached_program(u32 ifindex, TcHook hook) {
   Fd fd;
-  if (u32 id = tcx_program(ifindex, hook, fd); id != 0) return id;
+  if (u32 id = tcx_program(ifindex, hook, Whose::ours, fd); id != 0) return id;
   bpf_tc_hook where = clsact_hook(ifindex, hook);
   bpf_tc_opts options = clsact_filter();
   if (bpf_tc_query(&where, &options) != 0) return std::nullopt;
@@ -145,7 +190,7 @@ std::optional<u32> attached_program(u32 ifindex, TcHook hook) {
 
 Status attach_program(u32 ifindex, TcHook hook, int program_fd, bool& made_qdisc) {
   Fd before;
-  u32 old = tcx_program(ifindex, hook, before);
+  u32 old = tcx_program(ifindex, hook, Whose::anybodys, before);
   if (old != 0 && old == program_id(program_fd)) return Done{};
   int result = tcx_change(BPF_PROG_ATTACH, ifindex, hook, program_fd, kBefore);
   if (result == -EINVAL) return attach_by_clsact(ifindex, hook, program_fd, made_qdisc);
@@ -155,10 +200,12 @@ Status attach_program(u32 ifindex, TcHook hook, int program_fd, bool& made_qdisc
   return Done{};
 }
 
+bool detach_strangers(u32 ifindex, TcHook hook) {
+  return detach_tcx(ifindex, hook, Whose::strangers);
+}
+
 void detach_program(u32 ifindex, TcHook hook) {
-  Fd program;
-  while (tcx_program(ifindex, hook, program) != 0)
-    if (tcx_change(BPF_PROG_DETACH, ifindex, hook, program.get(), 0) != 0) break;
+  detach_tcx(ifindex, hook, Whose::anybodys);
   bpf_tc_hook where = clsact_hook(ifindex, hook);
   bpf_tc_opts options = clsact_filter();
   bpf_tc_detach(&where, &options);

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <optional>
+#include <string>
+#include <vector>
 
+#include "gateway/fd.h"
 #include "policy/result.h"
 #include "wire/types.h"
 
@@ -17,8 +20,19 @@ Status attach_program(u32 ifindex, TcHook hook, int program_fd, bool& made_qdisc
 void detach_program(u32 ifindex, TcHook hook);
 void remove_qdisc(u32 ifindex);
 
-// The program that masq has attached there.
+// Takes off what came along with the interface from another network namespace, where it is a
+// gateway's; true if there was any.
+bool detach_strangers(u32 ifindex, TcHook hook);
+
+// The program that masq has attached there in this network namespace.
 std::optional<u32> attached_program(u32 ifindex, TcHook hook);
 u32 program_id(int program_fd);
+
+// A map that a program uses, and its name in the kernel.
+struct NamedMap {
+  Fd fd;
+  std::string name;
+};
+Result<std::vector<NamedMap>> maps_of(int program_fd);
 
 }  // namespace masq

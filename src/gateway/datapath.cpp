@@ -6,11 +6,14 @@
 #include <net/if.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <ctime>
 
 #include "core/hosts.h"
+#include "gateway/attach.h"
+#include "gateway/state.h"
 #include "wire/headers.h"
 
 extern "C" {
@@ -31,6 +34,11 @@ constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "m
                                          "masq_clock",    "masq_from_slow"};
 static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
 static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
+// Those that are seen through memory mappings.
+constexpr MapName kTables[] = {MapName::records,   MapName::inner,  MapName::outer,
+                               MapName::used,      MapName::full,   MapName::ports,
+                               MapName::fragments, MapName::shared, MapName::settings,
+                               MapName::drops,     MapName::hosts};
 constexpr const char* kConstantsMap = ".rodata.masq";
 
 // What libbpf has said since the last load, for the sentence that explains a failure.
@@ -171,6 +179,7 @@ Result<Datapath> Datapath::load(const Settings& settings) {
   if (Status status = datapath.map_tables(); !status) return status.error();
   datapath.settings() = settings;
   if (Status status = datapath.link_programs(); !status) return status.error();
+  if (Status status = datapath.bind_maps(); !status) return status.error();
   if (Status status = datapath.set_clock(); !status) return status.error();
   if (Status status = datapath.prepare_pools(); !status) return status.error();
   return datapath;
@@ -181,6 +190,7 @@ Result<Datapath> Datapath::adopt(std::span<const u32> program_ids) {
   if (Status status = datapath.open_running(program_ids); !status) return status.error();
   if (Status status = datapath.load_missing(); !status) return status.error();
   if (Status status = datapath.link_programs(); !status) return status.error();
+  if (Status status = datapath.bind_maps(); !status) return status.error();
   if (Status status = datapath.map_tables(); !status) return status.error();
   return datapath;
 }
@@ -192,7 +202,17 @@ Result<Datapath> Datapath::look(std::span<const u32> program_ids) {
   return datapath;
 }
 
-Status Datapath::open_running(std::span<const u32> program_ids) {
+bool Datapath::is_remnant(std::span<const u32> program_ids) {
+  Datapath datapath;
+  if (program_ids.empty() || !datapath.open_programs(program_ids)) return false;
+  if (!datapath.constants_) return true;
+  Result<bpf::Constants> constants = read_constants(datapath.constants_.get());
+  if (!constants || constants->layout != bpf::kLayoutVersion) return false;
+  return std::any_of(std::begin(kTables), std::end(kTables),
+                     [&](MapName name) { return !datapath.maps_[static_cast<u32>(name)]; });
+}
+
+Status Datapath::open_programs(std::span<const u32> program_ids) {
   for (u32 id : program_ids) {
     Fd fd(bpf_prog_get_fd_by_id(id));
     bpf_prog_info info{};
@@ -204,7 +224,15 @@ Status Datapath::open_running(std::span<const u32> program_ids) {
       if (fd && strncmp(info.name, kProgramNames[i], BPF_OBJ_NAME_LEN - 1) == 0)
         programs_[i] = std::move(fd);
   }
-  if (!constants_) return error("The programs that run here are not masq's.");
+  return Done{};
+}
+
+Status Datapath::open_running(std::span<const u32> program_ids) {
+  if (is_remnant(program_ids))
+    return error(
+        "What is left of a gateway here is without its tables; `masq up` takes it off and starts "
+        "anew.");
+  if (Status status = open_programs(program_ids); !status) return status;
   Result<bpf::Constants> constants = read_constants(constants_.get());
   if (!constants) return constants.error();
   if (constants->layout != bpf::kLayoutVersion)
@@ -216,24 +244,14 @@ Status Datapath::open_running(std::span<const u32> program_ids) {
 
 // The maps that a program uses, by the names that they have in the kernel.
 Status Datapath::open_maps_of(int program_fd) {
-  std::array<u32, 64> ids{};
-  bpf_prog_info info{};
-  info.map_ids = reinterpret_cast<u64>(ids.data());
-  info.nr_map_ids = ids.size();
-  u32 length = sizeof info;
-  if (bpf_obj_get_info_by_fd(program_fd, &info, &length) != 0)
-    return error("The running programs' maps cannot be listed ({}).", strerror(errno));
-  for (u32 i = 0; i < info.nr_map_ids && i < ids.size(); ++i) {
-    Fd fd(bpf_map_get_fd_by_id(ids[i]));
-    bpf_map_info map_info{};
-    u32 map_length = sizeof map_info;
-    if (!fd || bpf_obj_get_info_by_fd(fd.get(), &map_info, &map_length) != 0)
-      return error("The running programs' maps cannot be opened ({}).", strerror(errno));
-    if (strncmp(map_info.name, kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0)
-      constants_ = std::move(fd);
+  Result<std::vector<NamedMap>> maps = maps_of(program_fd);
+  if (!maps) return maps.error();
+  for (NamedMap& map : *maps) {
+    if (strncmp(map.name.c_str(), kConstantsMap, BPF_OBJ_NAME_LEN - 1) == 0)
+      constants_ = std::move(map.fd);
     for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
-      if (fd && strncmp(map_info.name, kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0)
-        maps_[m] = std::move(fd);
+      if (map.fd && strncmp(map.name.c_str(), kMapNames[m], BPF_OBJ_NAME_LEN - 1) == 0)
+        maps_[m] = std::move(map.fd);
   }
   return Done{};
 }
@@ -264,8 +282,11 @@ Status Datapath::load_missing() {
     program = bpf_object__find_program_by_name(object->get(), kProgramNames[i]);
     programs_[i] = Fd(dup(bpf_program__fd(program)));
   }
-  for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m)
-    if (!maps_[m]) maps_[m] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[m])));
+  for (u32 m = 0; m < static_cast<u32>(MapName::count); ++m) {
+    if (maps_[m]) continue;
+    found_all_maps_ = false;
+    maps_[m] = Fd(dup(bpf_object__find_map_fd_by_name(object->get(), kMapNames[m])));
+  }
   return Done{};
 }
 
@@ -281,6 +302,21 @@ Status Datapath::link_programs() {
   return Done{};
 }
 
+// Every program knows every map, whether it uses it or not, so that whichever of them is left on an
+// interface leads to all: a second sweeper beside the first would hand places out twice. (libbpf
+// does the same for the constants.) One of the maps says in which network namespace they belong.
+Status Datapath::bind_maps() {
+  u32 zero = 0;
+  u64 home = namespace_cookie();
+  if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::home)].get(), &zero, &home, 0) != 0)
+    return error("The programs cannot be told where they belong ({}).", strerror(errno));
+  for (const Fd& program : programs_)
+    for (const Fd& map : maps_)
+      if (bpf_prog_bind_map(program.get(), map.get(), nullptr) != 0)
+        return error("The programs cannot be kept with their maps ({}).", strerror(errno));
+  return Done{};
+}
+
 Status Datapath::map_tables() {
   auto view = [&](MapName name, int protection) -> Result<void*> {
     int fd = maps_[static_cast<u32>(name)].get();
@@ -291,13 +327,10 @@ Status Datapath::map_tables() {
     mappings_.push_back(std::move(*mapping));
     return mappings_.back().get();
   };
-  const MapName names[] = {MapName::records,  MapName::inner, MapName::outer,     MapName::used,
-                           MapName::full,     MapName::ports, MapName::fragments, MapName::shared,
-                           MapName::settings, MapName::drops, MapName::hosts};
-  void* at[std::size(names)];
-  for (u32 i = 0; i < std::size(names); ++i) {
-    bool write = names[i] == MapName::settings;
-    Result<void*> result = view(names[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
+  void* at[std::size(kTables)];
+  for (u32 i = 0; i < std::size(kTables); ++i) {
+    bool write = kTables[i] == MapName::settings;
+    Result<void*> result = view(kTables[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
     if (!result) return result.error();
     at[i] = *result;
   }

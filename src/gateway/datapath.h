@@ -43,13 +43,19 @@ class Datapath final : public AnyDatapath {
   static Result<Datapath> load(const Settings& settings);
 
   // The running programs, by the identifiers of the attached ones. Checks that they are of this
-  // version of masq.
+  // version of masq, and loads anew what has gone of them.
   static Result<Datapath> adopt(std::span<const u32> program_ids);
 
   // The same, only to read.
   static Result<Datapath> look(std::span<const u32> program_ids);
 
+  // Programs without constants, or of this version but without a table: nothing goes on with them.
+  static bool is_remnant(std::span<const u32> program_ids);
+
   int program_fd(Program program) const { return programs_[static_cast<u32>(program)].get(); }
+  // Not so after an older masqd's: then there is a new map of those that its programs do not show,
+  // such as the sweeper's, and whoever holds the old one must let it go.
+  bool found_all_maps() const { return found_all_maps_; }
   // Map descriptors, for the process that keeps them open while the daemon is away.
   std::vector<int> map_fds() const;
 
@@ -66,15 +72,18 @@ class Datapath final : public AnyDatapath {
 
  private:
   Status map_tables();
+  Status open_programs(std::span<const u32> program_ids);
   Status open_running(std::span<const u32> program_ids);
   Status open_maps_of(int program_fd);
   Status load_missing();
   Status link_programs();
+  Status bind_maps();
   Status prepare_pools();
 
   std::array<Fd, static_cast<u32>(Program::count)> programs_;
   std::array<Fd, static_cast<u32>(MapName::count)> maps_;
   Fd constants_;
+  bool found_all_maps_ = true;
   std::vector<Mapping> mappings_;
 };
 

@@ -90,10 +90,25 @@ SavedState with_names_of_now(const NetworkState& network, SavedState state) {
 }
 
 // From inside to outside, so that at no moment anything passes untranslated.
-void undo(const NetworkState& network, const SavedState& saved) {
-  const SavedState state = with_names_of_now(network, saved);
+void take_off_programs(const NetworkState& network) {
   for (auto each = std::rbegin(kHooks); each != std::rend(kHooks); ++each)
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
+}
+
+void take_off_strangers(const NetworkState& network, std::vector<std::string>& remarks) {
+  for (const Link& link : network.links)
+    for (TcHook hook : {TcHook::ingress, TcHook::egress})
+      if (detach_strangers(link.ifindex, hook))
+        remarks.push_back(
+            fmt::format("{} came with programs of another network namespace's gateway; they are "
+                        "taken off.",
+                        link.name));
+}
+
+// In the same order.
+void undo(const NetworkState& network, const SavedState& saved) {
+  const SavedState state = with_names_of_now(network, saved);
+  take_off_programs(network);
   for (const std::string& name : state.qdiscs)
     if (const Link* link = network.link_named(name)) remove_qdisc(link->ifindex);
   end_slow_processes();
@@ -204,6 +219,13 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   if (!settings) return settings.error();
   if (decided.take_over_streams)
     if (Status status = keep_secret(settings->secret); !status) return status.error();
+  if (Datapath::is_remnant(running.programs)) {
+    take_off_programs(*network);
+    running.programs.clear();
+    remarks.push_back(
+        "What was left of a gateway here was without its tables: it is taken off, and all flows "
+        "had to be given up.");
+  }
   Gateway gateway;
   if (Status status = gateway.choose_datapath(config, running, *settings, remarks); !status) {
     if (!running.anything()) remove_user_tables();
@@ -275,6 +297,7 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
                  running.in_user_space ? "user" : "tc");
   if (wants_user || running.in_user_space) return use_user_space(running, settings, remarks);
   if (running.programs.empty()) {
+    end_holders();  // of another life: what they hold is not what will be loaded
     const std::string why = why_not_in_kernel();
     if (!why.empty() && wants_tc) return Error{why};
     if (!why.empty()) {
@@ -286,6 +309,8 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
       running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
   if (!datapath) return datapath.error();
   tc_ = std::move(*datapath);
+  // An older masqd's holds a sweeper that nobody finds any more; two may not run.
+  if (!tc_->found_all_maps()) end_holders();
   return Done{};
 }
 
@@ -670,6 +695,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network, found); !status) result = status;
   if (Status status = datapath().set_clock(); !status) result = status;
+  take_off_strangers(*network, found);
   remove_others(*network);
   // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
   if (Status status = keep_guard(*network); !status) return status;

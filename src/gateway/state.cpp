@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -40,6 +41,14 @@ OurInterfaces interfaces_from(const json& saved) {
 }
 
 }  // namespace
+
+u64 namespace_cookie() {
+  Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  u64 cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return 0;
+  return cookie;
+}
 
 std::string run_folder() {
   struct stat space {};

@@ -42,6 +42,10 @@ struct SavedState {
   OurInterfaces interfaces;
 };
 
+// What no other network namespace has, or will have before the next boot. 0 on kernels before 5.14,
+// which do not tell.
+u64 namespace_cookie();
+
 std::string run_folder();
 std::string run_file(const std::string& name);
 

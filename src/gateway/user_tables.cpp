@@ -2,7 +2,6 @@
 #include "gateway/user_tables.h"
 
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -25,15 +24,6 @@ constexpr u64 kLayout =
 
 std::string path_of_tables() {
   return run_file("tables");
-}
-
-u64 namespace_cookie() {
-  Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  u64 cookie = 0;
-  socklen_t length = sizeof cookie;
-  // Kernels before 5.14 do not tell; there the boot and the inode number must do.
-  if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return 0;
-  return cookie;
 }
 
 std::string boot() {

@@ -3,6 +3,8 @@
 import ctypes
 import json
 import os
+import pathlib
+import re
 import struct
 
 from lab import command
@@ -17,6 +19,12 @@ COUNTS_BYTES = 8
 def possible_processors():
     text = open("/sys/devices/system/cpu/possible", encoding="ascii").read().strip()
     return int(text.split("-")[-1]) + 1
+
+
+def maps_held(process):
+    """Identifiers of the maps that a process has open."""
+    said = [path.read_text() for path in pathlib.Path(f"/proc/{process}/fdinfo").iterdir()]
+    return {int(number) for text in said for number in re.findall(r"^map_id:\s+(\d+)$", text, re.M)}
 
 
 class Maps:

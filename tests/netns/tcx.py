@@ -6,6 +6,7 @@ the kernel for the other (tcx, Linux 6.6) by the system call.
 
     tcx.py list INTERFACE HOOK     identifiers, one a line; HOOK is ingress or egress
     tcx.py clear INTERFACE HOOK    takes all of them off
+    tcx.py put INTERFACE HOOK NAME puts one of this name on that does nothing
 
 Works in the network namespace that it is started in.
 """
@@ -20,7 +21,9 @@ import subprocess
 import sys
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-PROG_DETACH, PROG_GET_FD_BY_ID, PROG_QUERY = 9, 13, 16
+PROG_LOAD, PROG_ATTACH, PROG_DETACH, PROG_GET_FD_BY_ID, PROG_QUERY = 5, 8, 9, 13, 16
+SCHED_CLS = 3
+LET_PASS = struct.pack("=BBhi", 0xb7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)  # return 0
 ATTACH_TYPE = {"ingress": 46, "egress": 47}
 PROGRAMS_MAX = 64
 
@@ -60,10 +63,22 @@ def clear(interface, hook):
                    capture_output=True)
 
 
+def put(interface, hook, name):
+    code, licence = ctypes.create_string_buffer(LET_PASS), ctypes.create_string_buffer(b"GPL")
+    fd, _ = bpf(PROG_LOAD, struct.pack("=IIQQIIQII16s", SCHED_CLS, len(LET_PASS) // 8,
+                                       ctypes.addressof(code), ctypes.addressof(licence),
+                                       0, 0, 0, 0, 0, name.encode()))
+    bpf(PROG_ATTACH, struct.pack("=IIII", socket.if_nametoindex(interface), fd,
+                                 ATTACH_TYPE[hook], 0))
+    os.close(fd)
+
+
 def main():
-    what, interface, hook = sys.argv[1:]
+    what, interface, hook, *name = sys.argv[1:]
     if what == "clear":
         clear(interface, hook)
+    elif what == "put":
+        put(interface, hook, *name)
     else:
         for program in tcx_programs(interface, hook) + clsact_programs(interface, hook):
             print(program)

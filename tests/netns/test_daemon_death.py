@@ -5,9 +5,11 @@ import time
 
 import pytest
 
-from lab import ADDRESS, BINARIES, GATEWAY_OUTER, wait_until
+from fragments import datagram, fragments_of, raw
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TCX, command, wait_until
+from maps import maps_held
 from services import curl_argv, sha256
-from traffic import external_of, pings, receive, receive_all
+from traffic import external_of, pings, receive, receive_all, wait_until_it_flows
 
 S2 = ADDRESS["S2"]
 UDP_TIMEOUT_S = 3
@@ -34,6 +36,16 @@ def short_timeouts(lab):
 def killed(lab):
     """The daemon has died of -9. Afterwards `masq up` has taken over."""
     lab.kill_daemon()
+    yield
+    up(lab)
+
+
+@pytest.fixture
+def anew(lab):
+    """The gateway has just been started, whatever was before."""
+    lab.masq("down")
+    up(lab)
+    wait_until_it_flows(lab)
     yield
     up(lab)
 
@@ -127,6 +139,89 @@ def test_up_takes_over_also_from_a_daemon_that_is_still_dying(lab):
             assert len(lab.processes("B", "masqd")) == 1, done.stdout
     finally:
         up(lab)
+
+
+def test_up_goes_on_with_the_very_maps_that_the_holder_has(lab, anew):
+    """So there is one sweeper: two would hand places of the table out twice."""
+    [holder] = lab.processes("B", "masq-holder")
+    for _ in range(2):
+        lab.kill_daemon()
+        up(lab)
+        [daemon] = lab.processes("B", "masqd")
+        assert lab.processes("B", "masq-holder") == [holder]
+        assert maps_held(holder) and maps_held(holder) <= maps_held(daemon)
+
+
+def test_up_goes_on_when_both_interfaces_were_made_anew_meanwhile(lab, anew):
+    listener, client = lab.tcp("S2", 9205, listen=True), lab.tcp("S6", 9205)
+    client.connect((S2, 9205))
+    connection, _ = listener.accept()
+    [before] = flows_of(lab, f"{ADDRESS['S6']}:9205")
+    lab.kill_daemon()
+    for side in ("inside", "outside"):
+        lab.make_gateway_leg_anew(side)
+    assert flows_of(lab, f"{ADDRESS['S6']}:9205") == [before]
+    assert lab.masq("status").returncode == 0
+    done = lab.masq("up", "--config", config(lab))
+    assert done.returncode == 0 and "Took over the running gateway" in done.stdout, done
+    wait_until_it_flows(lab)
+    connection.sendall(b"still here")
+    assert client.recv(100) == b"still here"
+
+
+def test_fragments_in_any_order_pass_when_an_interface_was_made_anew_meanwhile(lab, anew):
+    """What the programs of before and those that are loaded again tell each other arrives."""
+    lab.kill_daemon()
+    lab.make_gateway_leg_anew("inside")
+    up(lab)
+    wait_until_it_flows(lab)
+    server, client = lab.udp("S2", 9206), raw(lab, "S6")
+    for piece in reversed(fragments_of(ADDRESS["S6"], S2, datagram(9206, 9206, bytes(4000)), 7)):
+        client.sendto(piece, (S2, 0))
+    data, sender = receive(server) or (None, None)
+    assert data == bytes(4000) and sender[0] == GATEWAY_OUTER
+
+
+def test_up_after_all_programs_have_gone_holds_the_new_maps(lab, anew):
+    """As without /dev/net/tun, when both interfaces have gone."""
+    lab.kill_daemon()
+    for interface in ("in0", "out0", "masq-slow"):
+        lab.take_programs_off(interface)
+    up(lab)
+    wait_until_it_flows(lab)
+    [holder], [daemon] = lab.processes("B", "masq-holder"), lab.processes("B", "masqd")
+    assert maps_held(holder) and maps_held(holder) == maps_held(daemon)
+
+
+def test_programs_without_their_tables_are_taken_off(lab, anew):
+    lab.kill_daemon()
+    for interface in ("in0", "out0", "masq-slow"):
+        lab.take_programs_off(interface)
+    lab.run("B", [TCX, "put", "masq-slow", "ingress", "masq_from_slow"], check=True)
+    status = lab.masq("status")
+    assert status.returncode == 1 and "`masq up`" in status.stderr, status
+    done = lab.masq("up", "--config", config(lab))
+    assert done.returncode == 0 and "without its tables" in done.stdout, done
+    wait_until_it_flows(lab)
+
+
+def test_programs_that_came_along_with_an_interface_are_not_ours(lab, anew):
+    """An interface takes them along into another network namespace; there they are nobody's."""
+    command(["ip", "-n", lab.ns("B"), "link", "set", "in0", "netns", lab.ns("S1")])
+    try:
+        lab.ip("S1", "addr add 192.168.2.1/24 dev in0", "link set in0 up")
+        masq = BINARIES / "masq"
+        status = lab.run("S1", [masq, "status"])
+        assert status.returncode == 1 and "not running" in status.stderr, status
+        done = lab.run("S1", [masq, "up"])
+        assert done.returncode == 0, done
+        assert "in0 came with programs of another network namespace's gateway" in done.stdout, done
+        assert "Took over" not in done.stdout, done
+    finally:
+        lab.run("S1", [masq, "down"])
+        lab.ip("S1", "link del in0")
+        lab.plug_in_gateway_inside()
+    wait_until_it_flows(lab)
 
 
 def test_status_tells_that_the_daemon_is_dead(lab, killed):
