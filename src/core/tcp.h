@@ -208,8 +208,11 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answe
   if (!(d == kOut && repeated) && !tcp_in_sequence(r, d, p)) return false;
   if (p.tcp_flags & kTcpFin) {
     u32 fin = p.sequence + p.segment_length;
-    // Ahead of data that we have not seen, or in the middle of what was sent: a guess.
-    if (after(p.sequence, r.sequence_end[d]) || after(r.sequence_end[d], fin)) return false;
+    // Ahead of data that we have not seen, or in the middle of what was sent: a guess. A SYN,ACK
+    // that closes at once has nothing before it.
+    bool seen = r.flags & (d == kOut ? kFlagSeenOut : kFlagSeenIn);
+    if (seen && (after(p.sequence, r.sequence_end[d]) || after(r.sequence_end[d], fin)))
+      return false;
     tcp_learn(r, d, p);
     if (r.state >= State::tcp_established) r.state = tcp_after_fin(r.state, d);
     return true;
