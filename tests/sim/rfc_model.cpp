@@ -639,7 +639,7 @@ bool RfcModel::in_sequence(const Session& s, const Datagram& d, u32 direction) c
   } else if (mine.seen && other.seen) {
     return false;  // RFC 9293 3.10.7.4
   }
-  if (!mine.seen) return (d.flags & (kSyn | kAck)) == (kSyn | kAck);  // it knows our SYN
+  if (!mine.seen) return (d.flags & kAck) != 0;  // it knows our SYN
   if (!other.seen) return d.sequence + length == mine.end;
   const u32 window = announced(other, mine);
   return ahead(d.sequence, mine.acknowledged + window) <= 0 &&
@@ -700,7 +700,10 @@ bool RfcModel::tcp(Session& s, const Datagram& d, u32 direction) {
       (ahead(d.sequence, mine.end) > 0 || ahead(end, mine.end) < 0))
     return false;
   const bool more = length != 0 && ahead(end, mine.end) > 0;
-  if (!mine.seen) mine = {true, end, d.sequence, 0, mine.scale};
+  if (!mine.seen) {
+    mine = {true, end, d.sequence, 0, mine.scale};
+    if (!(d.flags & kSyn)) mine.scale = other.scale = 14;  // its SYN has proved nothing
+  }
   if (ahead(end, mine.end) > 0) mine.end = end;
   if ((d.flags & kSyn) && d.scale >= 0) mine.scale = std::min(d.scale, 14);
   mine.window = std::max(mine.window, window_of(d));
