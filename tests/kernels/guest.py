@@ -377,7 +377,8 @@ def vlan_outside():
         before = qdiscs(lab)
         capture = lab.capture("A", UPLINK, f"src {GATEWAY_OUTER} or src net 192.168.2.0/23",
                               snap_bytes=600)
-        for lab.datapath, words in (("tc", "VLAN outside"), ("user", "packet sockets: VLAN outside")):
+        for lab.datapath, words in (("tc", "VLAN outside"),
+                                    ("user", "packet sockets: VLAN outside")):
             if not case(f"{words}: masq up", devices_are_found, lab):
                 return
             if lab.datapath == "tc":
