@@ -29,8 +29,8 @@
 // answers, its numbers are learnt from both, and its windows are taken for as large as scaling
 // allows.
 //
-// Not followed: a simultaneous open in which the remote end's SYN,ACK is lost for good; it stays in
-// `opening`, and its mapping ends 240 s after the last SYN.
+// Of a simultaneous open in which the remote end sends no SYN,ACK (our SYN was lost, as with peers
+// behind other gateways, RFC 5128 section 3.4) the windows are taken for as large too.
 #pragma once
 
 #include "core/packet.h"
@@ -74,9 +74,9 @@ MASQ_INLINE bool tcp_in_sequence(const Record& r, u32 direction, const Packet& p
     return false;  // without an ACK nobody takes it (RFC 9293 section 3.10.7.4)
   }
   // The first segment of the remote end must prove that it has seen our SYN: a bare SYN
-  // (simultaneous open) is passed on, but its numbers are not believed; the SYN,ACK that follows
-  // is.
-  if (!seen) return (p.tcp_flags & (kTcpSyn | kTcpAck)) == (kTcpSyn | kTcpAck);
+  // (simultaneous open) is passed on, but its numbers are not believed. What acknowledges ours is:
+  // a SYN,ACK, or an ACK if the inner host has answered that SYN with a SYN,ACK of its own.
+  if (!seen) return p.tcp_flags & kTcpAck;
   if (!other_seen) return p.sequence + p.segment_length == r.sequence_end[direction & 1];
   u32 window = receive_window(r, direction);
   u32 acknowledged = r.acknowledged[direction & 1];
@@ -157,6 +157,10 @@ MASQ_INLINE void tcp_learn(Record& r, u32 direction, const Packet& p) {
     r.sequence_end[d] = end;
     r.acknowledged[d] = p.sequence;
     r.flags |= seen;
+    if (!(p.tcp_flags & kTcpSyn)) {  // how windows are scaled was said in a SYN that proved nothing
+      r.flags |= kFlagScaleOut | kFlagScaleIn;
+      r.scales = 14 << 4 | 14;
+    }
   } else if (after(end, r.sequence_end[d])) {
     r.sequence_end[d] = end;
   }
@@ -208,8 +212,11 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answe
   if (!(d == kOut && repeated) && !tcp_in_sequence(r, d, p)) return false;
   if (p.tcp_flags & kTcpFin) {
     u32 fin = p.sequence + p.segment_length;
-    // Ahead of data that we have not seen, or in the middle of what was sent: a guess.
-    if (after(p.sequence, r.sequence_end[d]) || after(r.sequence_end[d], fin)) return false;
+    // Ahead of data that we have not seen, or in the middle of what was sent: a guess. A SYN,ACK
+    // that closes at once has nothing before it.
+    bool seen = r.flags & (d == kOut ? kFlagSeenOut : kFlagSeenIn);
+    if (seen && (after(p.sequence, r.sequence_end[d]) || after(r.sequence_end[d], fin)))
+      return false;
     tcp_learn(r, d, p);
     if (r.state >= State::tcp_established) r.state = tcp_after_fin(r.state, d);
     return true;

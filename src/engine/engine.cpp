@@ -8,6 +8,7 @@
 #include "core/flows.h"
 #include "core/rewrite.h"
 #include "core/step.h"
+#include "wire/checksum.h"
 
 namespace masq {
 
@@ -67,11 +68,7 @@ void complete_checksum(Frame& frame, const Packet& p) {
   u16* partial = partial_checksum(frame, p);
   if (partial == nullptr || frame.segment_size != 0) return;
   const u32 end = p.l3 + p.total_length;
-  u64 sum = 0;
-  for (u32 i = p.l4; i + 1 < end; i += 2)
-    sum += static_cast<u64>(frame.data[i] | frame.data[i + 1] << 8);
-  if ((end - p.l4) % 2 != 0) sum += frame.data[end - 1];
-  const u16 whole = static_cast<u16>(~checksum_fold(sum));
+  const u16 whole = static_cast<u16>(~checksum_fold(checksum_sum(frame.data + p.l4, end - p.l4)));
   *partial = whole == 0 && p.kind == Kind::udp ? 0xffff : whole;
   frame.checksum_start = 0;
 }

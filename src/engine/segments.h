@@ -20,12 +20,6 @@ inline constexpr u32 kPiecesMost = 2048;  // of 64 KB with the smallest MSS that
 inline constexpr u8 kTcpPush = 0x08;
 inline constexpr u8 kTcpWindowReduced = 0x80;  // CWR (RFC 3168): on the first piece only
 
-inline u64 sum_of_words(const u8* bytes, u32 length) {
-  u64 sum = 0;
-  for (u32 i = 0; i + 1 < length; i += 2) sum += static_cast<u64>(bytes[i] | bytes[i + 1] << 8);
-  return length % 2 != 0 ? sum + bytes[length - 1] : sum;
-}
-
 template <class Header>
 Header read_header(const u8* at) {
   Header header;
@@ -38,7 +32,7 @@ inline void fill_transport_checksum(u8* packet, u32 length, u32 l4, u32 field) {
   Ipv4Header ip = read_header<Ipv4Header>(packet);
   u16 checksum = 0;
   std::memcpy(packet + field, &checksum, sizeof checksum);
-  u64 sum = sum_of_words(packet + l4, length - l4) + swap16(ip.protocol) +
+  u64 sum = checksum_sum(packet + l4, length - l4) + swap16(ip.protocol) +
             swap16(static_cast<u16>(length - l4)) + ip.source.be + ip.destination.be;
   checksum = static_cast<u16>(~checksum_fold(sum));
   if (ip.protocol == kProtocolUdp && checksum == 0) checksum = 0xffff;
@@ -67,7 +61,7 @@ inline std::vector<std::vector<u8>> cut_into_segments(const u8* packet, u32 leng
     ip.id = swap16(static_cast<u16>(swap16(ip.id) + pieces.size() - 1));
     ip.checksum = 0;
     std::memcpy(piece.data(), &ip, sizeof ip);
-    ip.checksum = static_cast<u16>(~checksum_fold(sum_of_words(piece.data(), l4)));
+    ip.checksum = static_cast<u16>(~checksum_fold(checksum_sum(piece.data(), l4)));
     std::memcpy(piece.data(), &ip, sizeof ip);
     if (tcp) {
       TcpHeader t = read_header<TcpHeader>(packet + l4);

@@ -91,6 +91,7 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
       clock_ns_(plan.clock_ns),
       ledger_(engine_->settings(), modes) {
   engine_->settings().filtering = modes.filtering;
+  engine_->settings().filters_open = modes.filtering != kFilterAddressAndPort;
   for (const LinkPlan& link : kLinks) {
     const Ipv4 own = ipv4_from_host(link.own);
     const u32 network = link.own & 0xffffff00;

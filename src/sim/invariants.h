@@ -16,6 +16,7 @@ namespace masq::sim {
   X(source_is_external, "what leaves outside comes from the live external address of that link")   \
   X(source_belongs_to_its_link, "an inner host cannot send as one of another link")                \
   X(nothing_inward_without_flow, "inwards goes only what answers a packet sent within its timer")  \
+  X(filtering_lets_in, "who the host's filtering lets in gets in (RFC 4787 section 5)")            \
   X(mapping_is_endpoint_independent, "one internal endpoint, one external one (RFC 4787 REQ-1)")   \
   X(mappings_are_paired, "all mappings of a host are at one external address of a link (REQ-2)")   \
   X(no_port_shared, "two internal endpoints never have one external endpoint (REQ-3)")             \

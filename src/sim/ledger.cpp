@@ -50,17 +50,33 @@ bool Ledger::is_inner(u32 address) const {
 const Ledger::Session* Ledger::allowed_in(Nanos now, const Key& key, Endpoint external) const {
   const auto live = outer.find(external.address);
   if (live == outer.end() || !live->second) return nullptr;
-  const auto fits = [&](const Session& s) { return s.ceiling > now && s.external == external; };
   const auto exact = sessions_.find(key);
-  if (exact != sessions_.end() && fits(exact->second)) return &exact->second;
+  if (exact != sessions_.end() && exact->second.ceiling > now && exact->second.external == external)
+    return &exact->second;
   if (modes_.filtering == kFilterAddressAndPort) return nullptr;
   for (auto it = sessions_.lower_bound(Key{key.protocol, key.near, {}});
        it != sessions_.end() && it->first.protocol == key.protocol && it->first.near == key.near;
        ++it)
-    if (fits(it->second) &&
+    if (it->second.external == external &&  // a mapping lasts until the sweep
         (modes_.filtering == kFilterNone || it->first.remote.address == key.remote.address))
       return &it->second;
   return nullptr;
+}
+
+// Must this datagram, which belongs to no session, be let in to the host whose endpoint it names?
+bool Ledger::is_expected(Nanos now, const Key& outside) const {
+  if (modes_.filtering == kFilterAddressAndPort || outside.protocol != kUdp) return false;
+  const bool all = modes_.filtering == kFilterNone;
+  const Endpoint from = all ? Endpoint{} : Endpoint{outside.remote.address, 0};
+  for (auto it = by_external_.lower_bound(Key{kUdp, outside.near, from});
+       it != by_external_.end() && it->first.protocol == kUdp && it->first.near == outside.near &&
+       (all || it->first.remote.address == outside.remote.address);
+       ++it) {
+    const auto at = sessions_.find(Key{kUdp, it->second, it->first.remote});
+    if (at != sessions_.end() && at->second.external == outside.near && at->second.floor > now)
+      return true;
+  }
+  return false;
 }
 
 // Until when this internal endpoint must keep this external one.
@@ -218,7 +234,7 @@ void Ledger::check_refused(Nanos now, const Key& inner, const Datagram& d, const
     key = first->session;
   }
   const auto at = sessions_.find(key);
-  if (d.protocol == kTcp && note.client != key.near) return;
+  if (d.protocol == kTcp && !is_of(note, key.near)) return;
   const auto to = outer.find(d.destination);
   if (outward && to != outer.end() && !to->second) return;  // an address that has gone
   if (at == sessions_.end() || p.turned) return;  // the other half has refused it: check_meeting
@@ -234,7 +250,7 @@ void Ledger::extend(Nanos now, Session& s, const Key& key, const Note& note, boo
   if (key.protocol == kTcp) {
     const Nanos closing = nanos_of(std::min(settings_.tcp_closing, settings_.tcp_opening));
     // A late segment of an older connection may come to a session that has its port now.
-    const bool honest = note.honest && note.client == key.near;
+    const bool honest = note.honest && is_of(note, key.near);
     const bool open = honest && note.established && !*note.ended;
     const Nanos timer = open ? nanos_of(settings_.tcp_established) : closing;
     const Nanos floor = now + timer - kSlackTcp;
@@ -299,6 +315,18 @@ void Ledger::note_first(Nanos now, const Datagram& d, bool outward, Endpoint nea
         now, near, session, new_id, {}};
 }
 
+// A packet has come in from the remote end of a session; one that is over it may have passed by the
+// mapping alone, which prolongs nothing (RFC 4787 REQ-6).
+void Ledger::answered(Nanos now, const Key& key, const Note& note) {
+  const auto at = sessions_.find(key);
+  if (at == sessions_.end() || at->second.ceiling <= now) return;
+  Session& s = at->second;
+  const Nanos floor = s.floor;
+  s.only_syn = false;
+  extend(now, s, key, note, false);
+  if (modes_.filtering != kFilterAddressAndPort && floor <= now) s.floor = floor;
+}
+
 // --- from inside ---------------------------------------------------------------------------------
 
 namespace {
@@ -348,8 +376,13 @@ void Ledger::sent_out(Nanos now, u32 from, const Datagram& d, const Datagram& ou
   if (is_icmp_error(d)) {
     const bool readable = quoted_ends(d, true, key.protocol, key.near, key.remote);
     const auto at = sessions_.find(key);
-    require(readable && at != sessions_.end() && at->second.ceiling > now,
-            Invariant::source_is_external,
+    bool open = at != sessions_.end() && at->second.ceiling > now;
+    if (modes_.filtering != kFilterAddressAndPort) {  // or about what was let in without one
+      const auto any = sessions_.lower_bound(Key{key.protocol, key.near, {}});
+      open |= any != sessions_.end() && any->first.protocol == key.protocol &&
+              any->first.near == key.near;
+    }
+    require(readable && open, Invariant::source_is_external,
             [&] { return std::string("an ICMP error about no session left"); });
     return;
   }
@@ -369,7 +402,7 @@ void Ledger::turned(Nanos now, const Datagram& d, const Datagram& out, const Not
   passed_out(now, d, out, note);
 }
 
-void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+void Ledger::hairpinned(Nanos now, u32 from, const Data& in, const Datagram& d, const Datagram& out,
                         const Note& note, const Passage& p) {
   const auto live = outer.find(out.source);
   require(live != outer.end() && live->second && is_inner(out.destination),
@@ -381,6 +414,14 @@ void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Data
   std::vector<u32> unsure;
   Data wanted = translated(in, true, source_of(out), unsure);
   wanted = translated(wanted, false, destination_of(out), unsure);
+  if ((d.flags & kSyn) && d.mss >= 0) {  // by three links
+    int mss = d.mss;
+    for (const auto& [ifindex, place] : places)
+      if (place.has_external(d.destination))
+        mss = mss_within(ifindex, p.ifindex, mss_within(from, ifindex, mss));
+    require(out.mss == mss, Invariant::mss_fits, [&] { return std::string(story(in, p)); });
+    set_mss(wanted, mss);
+  }
   wanted[8] = p.packet[8];  // one hop, of which the twin takes two
   for (u32 at : {10u, 11u}) wanted[at] = p.packet[at];
   check_change(in, std::move(wanted), std::move(unsure), true, p);
@@ -396,11 +437,7 @@ void Ledger::hairpinned(Nanos now, const Data& in, const Datagram& d, const Data
   require(!modes_.hairpin_is_filtered || allowed_in(now, other, destination_of(d)) != nullptr,
           Invariant::nothing_inward_without_flow,
           [&] { return std::string("hairpin to " + text_of(other.near)); });
-  const auto at = sessions_.find(other);
-  if (at != sessions_.end()) {
-    at->second.only_syn = false;
-    extend(now, at->second, other, note, false);
-  }
+  answered(now, other, note);
   note_first(now, d, true, source_of(out), Key{d.protocol, source_of(d), destination_of(d)},
              out.id);
   const auto first = firsts_.find(FragmentKey{d.source, d.destination, d.id, d.protocol, true});
@@ -446,7 +483,7 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
     require(p.packet.size() <= to.mtu, Invariant::fits_its_link,
             [&] { return std::string(story(in, p)); });
     if (to.zone == Zone::inside)
-      return outer.count(d.destination) != 0 ? hairpinned(now, in, d, out, note, p)
+      return outer.count(d.destination) != 0 ? hairpinned(now, from, in, d, out, note, p)
                                              : check_routed(in, p);
     check_no_inner(out, p.packet);
     require(to.has_external(out.source), Invariant::source_is_external,
@@ -491,11 +528,7 @@ void Ledger::passed_in(Nanos now, const Datagram& d, const Datagram& out, const 
   require(allowed, Invariant::nothing_inward_without_flow,
           [&] { return std::string(text_of(outside.remote) + " > " + text_of(inside.near)); });
   if (is_icmp_error(d)) return;
-  const auto at = sessions_.find(inside);
-  if (at != sessions_.end()) {
-    at->second.only_syn = false;
-    extend(now, at->second, inside, note, false);
-  }
+  answered(now, inside, note);
   note_first(now, d, false, destination_of(out), inside, out.id);
 }
 
@@ -533,6 +566,9 @@ void Ledger::judge_inward(Nanos now, u32 from, const Data& in, const Note& note,
   if (owner != by_external_.end()) inner.near = owner->second;
   const auto live = outer.find(outside.near.address);
   if (live == outer.end() || !live->second) return;
+  require(
+      p.reason != Reason::no_mapping || !note.honest || d.offset != 0 || !is_expected(now, outside),
+      Invariant::filtering_lets_in, [&] { return std::string(text_of(in)); });
   const auto at = sessions_.find(inner);
   if (at != sessions_.end() && at->second.external != outside.near) return;
   check_refused(now, inner, d, note,

@@ -26,8 +26,13 @@ struct Note {
   bool fits = false;            // honest TCP: its sender was told how large it may be
   bool established = false;     // honest TCP: its sender takes the connection for open
   Endpoint client{};            // honest TCP: whose connection it is
+  Endpoint listener{};          // honest TCP between inner hosts: and whose too
   const bool* ended = nullptr;  // honest TCP: both ends have closed by now, or one has given up
 };
+
+inline bool is_of(const Note& note, Endpoint inner) {
+  return note.client == inner || note.listener == inner;
+}
 
 // What became of a packet.
 struct Passage {
@@ -160,12 +165,14 @@ class Ledger {
   void check_share(Nanos now, const Key& key, const Datagram& d, Session& s);
   void check_limits(Nanos now, const Datagram& d, const Passage& p);
   void turned(Nanos now, const Datagram& d, const Datagram& out, const Note& note);
-  void hairpinned(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
+  void hairpinned(Nanos now, u32 from, const Data& in, const Datagram& d, const Datagram& out,
                   const Note& note, const Passage& p);
   void check_meeting(Nanos now, const Data& in, const Datagram& d, const Datagram& out,
                      const Note& note, const Passage& p) const;
   void check_mapping(Nanos now, u8 protocol, Endpoint internal, Endpoint remote, Endpoint external);
+  void answered(Nanos now, const Key& key, const Note& note);
   void extend(Nanos now, Session& s, const Key& key, const Note& note, bool outward);
+  bool is_expected(Nanos now, const Key& outside) const;
   const Session* allowed_in(Nanos now, const Key& key, Endpoint external) const;
   void note_first(Nanos now, const Datagram& d, bool outward, Endpoint near, const Key& session,
                   u16 new_id);

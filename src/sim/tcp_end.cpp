@@ -23,7 +23,9 @@ TcpEnd::TcpEnd(Events& events, Connection& c, bool is_client, Endpoint far, Send
     : events_(events),
       c_(c),
       is_client_(is_client),
-      near_(is_client ? c.client : c.server),
+      near_(is_client              ? c.client
+            : c.listener.port != 0 ? c.listener
+                                   : c.server),
       far_(far),
       send_(std::move(send)),
       start_(is_client ? c.client_start : c.server_start),
@@ -81,6 +83,7 @@ void TcpEnd::send_segment(u64 from, u32 length, u8 flags) {
   note.honest = true;
   note.established = open_;
   note.client = c_.client;
+  note.listener = c_.listener;
   note.ended = &c_.ended;
   note.fits = told_;
   send_(d, note);

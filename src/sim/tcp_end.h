@@ -19,6 +19,8 @@ namespace masq::sim {
 struct Connection {
   u32 number = 0;
   Endpoint client, server;
+  // Of a server that is an inner host too: then `server` is where it shows outside.
+  Endpoint listener{};
   u32 link = 0;                            // where the client lives
   u32 client_start = 0, server_start = 0;  // initial sequence numbers
   Nanos started = 0;

@@ -14,8 +14,10 @@ void Traffic::act() {
   const u32 dice = w_.random_.below(100);
   if (dice < 40)
     connect();
-  else if (dice < 74)
+  else if (dice < 72)
     datagrams();
+  else if (dice < 75)
+    meet_by_tcp();
   else if (dice < 80)
     meet();
   else if (dice < 88)
@@ -54,15 +56,22 @@ void Traffic::connect() {
     w_.talks_.pop_back();
     return;
   }
+  w_.by_start_[{c.server, c.client_start}] = &talk;
+  begin(talk, host);
+}
+
+void Traffic::begin(Talk& talk, Host& host) {
+  Random& random = w_.random_;
+  Connection& c = talk.connection;
   const auto send = [this, &host](const Datagram& d, const Note& note) {
     w_.send_from_host(host, d, note, 9000);
   };
   talk.client = std::make_unique<TcpEnd>(w_.events_, c, true, c.server, send);
   talk.client->set_window(random.between(4000, 200000),
                           random.chance(700) ? static_cast<int>(random.below(8)) : -1);
-  talk.client->set_link(host.link == kLan ? w_.shape_.gateway.mtu_lan : 1500, random.chance(800));
+  talk.client->set_link(host.link == kLan ? w_.shape_.gateway.mtu_lan : 1500,
+                        c.listener.port != 0 || random.chance(800));
   w_.by_client_[{c.client, c.server}] = &talk;
-  w_.by_start_[{c.server, c.client_start}] = &talk;
   talk.client->connect();
   converse(talk, random.between(1, 8));
 }
@@ -188,6 +197,79 @@ void Traffic::converse(Meeting& m, u32 times) {
   static constexpr Nanos kGaps[] = {100 * kMillisecond, 5 * kSecond, 290 * kSecond, 302 * kSecond};
   w_.events_.after(kGaps[random.chance(700) ? random.below(2) : random.below(4)],
                    [this, &m, times] { converse(m, times - 1); });
+}
+
+// An open connection to a server outside.
+Talk* Traffic::talk_to_server() {
+  for (u32 i = 0; i < 10 && !w_.talks_.empty(); ++i) {
+    const u32 n = static_cast<u32>(w_.talks_.size());
+    Talk& t = w_.talks_[n - 1 - w_.random_.below(std::min(n, 40u))];
+    if (!t.connection.ended && t.connection.listener.port == 0 && t.client->is_open()) return &t;
+  }
+  return nullptr;
+}
+
+// RFC 5128 section 3.4: two know from servers where the other shows outside. One opens its filter
+// by a SYN of its own, which the other's refuses; then the other connects.
+void Traffic::meet_by_tcp() {
+  Random& random = w_.random_;
+  Talk* talks[2] = {talk_to_server(), talk_to_server()};
+  Endpoint shown[2];
+  for (u32 i : {0u, 1u}) {
+    if (talks[i] == nullptr) return;
+    const Connection& known = talks[i]->connection;
+    shown[i] = w_.gateway_.ledger().external_of(w_.events_.now(), kTcp, known.client, known.server);
+    if (shown[i].port == 0) return;
+  }
+  const Connection &one = talks[0]->connection, &other = talks[1]->connection;
+  // Where it shows on another link nobody has told. And no two meet twice.
+  bool not_now =
+      one.client.address == other.client.address ||
+      World::outer_link_of(one.server.address) != World::outer_link_of(other.server.address);
+  for (const auto* ends : {&w_.by_client_, &w_.by_server_})
+    not_now |= ends->count({one.client, shown[1]}) + ends->count({other.client, shown[0]}) != 0;
+  if (not_now) return;
+  Talk& talk = w_.talks_.emplace_back();
+  Connection& c = talk.connection;
+  c.number = ++number_;
+  c.client = one.client;
+  c.server = shown[1];
+  c.listener = other.client;
+  c.link = one.link;
+  c.started = w_.events_.now();
+  do c.client_start = static_cast<u32>(random.next());
+  while (w_.by_start_.count({c.listener, c.client_start}) != 0);
+  c.server_start = static_cast<u32>(random.next());
+  // Who shares a port shows elsewhere to others (RFC 7857 section 3).
+  const GatewayPlan& plan = w_.shape_.gateway;
+  c.may_fail = plan.pool[1].first != 30000 || plan.block_words[0] + plan.block_words[1] != 0;
+  w_.by_server_[{c.listener, shown[0]}] = &talk;
+  w_.by_start_[{c.listener, c.client_start}] = &talk;
+  punch(talk, shown[0], 3);
+  w_.events_.after(random.between(50, 2000) * kMillisecond,
+                   [this, &talk] { begin(talk, w_.host_of(talk.connection.client.address)); });
+}
+
+void Traffic::punch(Talk& talk, Endpoint far, u32 times) {
+  const Connection& c = talk.connection;
+  if (times == 0 || talk.server != nullptr) return;
+  Datagram d;
+  d.protocol = kTcp;
+  d.source = c.listener.address;
+  d.source_port = c.listener.port;
+  d.destination = far.address;
+  d.destination_port = far.port;
+  d.dont_fragment = true;
+  d.sequence = c.server_start;
+  d.flags = kSyn;
+  d.window = 4000;
+  Note note;
+  note.honest = true;
+  note.client = c.client;
+  note.listener = c.listener;
+  note.ended = &c.ended;
+  w_.send_from_host(w_.host_of(c.listener.address), d, note, 1500);
+  w_.events_.after(kSecond, [this, &talk, far, times] { punch(talk, far, times - 1); });
 }
 
 // --- the rest ------------------------------------------------------------------------------------

@@ -15,11 +15,15 @@ class Traffic {
 
  private:
   void connect();
+  void begin(Talk& talk, Host& host);
   void converse(Talk& talk, u32 steps);
   void end(Talk& talk);
   void datagrams();
   void ask(Exchange& exchange, u32 times, u32 sequence);
   void meet();
+  void meet_by_tcp();
+  Talk* talk_to_server();
+  void punch(Talk& talk, Endpoint far, u32 times);
   void converse(Meeting& meeting, u32 times);
   void between_inner_hosts();
   void error_from_inside();

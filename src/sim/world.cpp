@@ -84,13 +84,27 @@ Shape shape_of(u64 seed) {
     s.gateway.host_new_per_s = maybe(dice.between(1, 20));
     s.gateway.host_new_burst = s.gateway.host_new_per_s * dice.between(2, 8);
   }
+  // Permissions are records too; a table that is full of flows has no place for them.
+  if (s.gateway.flows_max >= 2000 && dice.chance(400)) {
+    s.gateway.flows_max = 5000;
+    s.filtering = dice.chance(600) ? kFilterAddress : kFilterNone;
+  }
   return s;
 }
+
+namespace {
+
+Modes with_filtering(Modes modes, u8 filtering) {
+  modes.filtering = filtering;
+  return modes;
+}
+
+}  // namespace
 
 World::World(u64 seed, const Modes& modes)
     : random_(seed),
       shape_(shape_of(seed)),
-      gateway_(shape_.gateway, modes),
+      gateway_(shape_.gateway, with_filtering(modes, shape_.filtering)),
       inner_link_(events_, random_, shape_.inner),
       outer_link_(events_, random_, shape_.outer),
       traffic_(std::make_unique<Traffic>(*this)),
@@ -245,8 +259,11 @@ void World::at_gateway_from_inner(u32 link, const Data& packet, const Note& note
   Datagram d;
   bool right = false;
   if (!decode(packet, d, right) || d.protocol != kTcp) return;
-  const auto at = by_client_.find({source_of(d), destination_of(d)});
-  if (at != by_client_.end()) at->second->connection.may_fail = true;
+  for (const auto* talks : {&by_client_, &by_server_}) {
+    const auto at = talks->find({source_of(d), destination_of(d)});
+    // What was turned and then refused is no fault of the table's, but of the other one's filter.
+    if (at != talks->end() && !p.turned) at->second->connection.may_fail = true;
+  }
 }
 
 // What has left the gateway.
@@ -338,6 +355,11 @@ void World::send_from_host(Host& host, Datagram d, const Note& note, u32 mtu) {
 
 // --- the ends ------------------------------------------------------------------------------------
 
+// Where the default route and the one to 100.64.0.0/16 lead.
+u32 World::outer_link_of(u32 address) {
+  return address >> 16 == (100u << 8 | 64) ? kWan2 : kWan;
+}
+
 Host& World::host_of(u32 at) {
   for (Host& host : hosts_)
     if (host.address == at) return host;
@@ -347,7 +369,10 @@ Host& World::host_of(u32 at) {
 void World::inner_receives(const Datagram& d) {
   if (d.protocol == kTcp) {
     const auto at = by_client_.find({destination_of(d), source_of(d)});
-    if (at != by_client_.end()) at->second->client->receive(d);
+    if (at != by_client_.end())
+      at->second->client->receive(d);
+    else
+      tcp_to_server(d);
   } else if (is_icmp_error(d)) {
     error_to_inner(d);
   } else if (d.payload.size() >= 8 && (word_of(d.payload, 0) & kOfMeeting) != 0) {
@@ -409,20 +434,24 @@ void World::tcp_to_server(const Datagram& d) {
   auto at = by_server_.find({server, far});
   const auto begun = by_start_.find({server, d.sequence});
   if ((d.flags & kSyn) && begun != by_start_.end() &&
-      (at == by_server_.end() || at->second != begun->second)) {
+      (at == by_server_.end() || at->second != begun->second || at->second->server == nullptr)) {
     Talk& talk = *begun->second;
     if (talk.server == nullptr) {
-      const auto send = [this](const Datagram& s, const Note& note) {
-        from_outer(encode(s), note);
+      const bool inner = talk.connection.listener.port != 0;
+      const auto send = [this, inner](const Datagram& s, const Note& note) {
+        if (inner)
+          send_from_host(host_of(s.source), s, note, 1500);
+        else
+          from_outer(encode(s), note);
       };
       talk.server = std::make_unique<TcpEnd>(events_, talk.connection, false, far, send);
       talk.server->set_window(random_.between(4000, 200000), static_cast<int>(random_.below(8)));
-      talk.server->set_link(1500, random_.chance(900));
+      talk.server->set_link(1500, inner || random_.chance(900));
       talk.server->set_segment_max(std::min(shape_.path_mtu, shape_.gateway.mtu_wan) - 40);
       at = by_server_.insert_or_assign({server, far}, &talk).first;
     }
   }
-  if (at != by_server_.end()) at->second->server->receive(d);
+  if (at != by_server_.end() && at->second->server != nullptr) at->second->server->receive(d);
 }
 
 // An echo server on every port.
@@ -433,9 +462,18 @@ void World::answer(const Datagram& d) {
   a.type = d.type == 8 ? u8{0} : u8{14};
   a.ttl = 64;
   a.id = static_cast<u16>(server_ids_++ & 0x7fff);
+  if (shape_.filtering != kFilterAddressAndPort && d.protocol == kUdp) disguise(a);
   Note note;
   note.honest = true;
   for (const Data& piece : cut(encode(a), shape_.path_mtu)) from_outer(piece, note);
+}
+
+// Sometimes the answer comes from another port, or from another server, whom nobody has asked.
+void World::disguise(Datagram& answer) {
+  if (random_.chance(200)) answer.source_port ^= 1;
+  if (answer.payload.empty() || !random_.chance(100)) return;
+  answer.source = random_.one_of(servers_);
+  answer.payload[0] = 0x7f;  // of no exchange
 }
 
 // --- what is said at the end ---------------------------------------------------------------------
@@ -460,14 +498,17 @@ std::string World::summary() const {
   u32 completed = 0;
   for (const Talk& talk : talks_)
     completed += talk.connection.fin[0] && talk.connection.fin[1] && !talk.connection.given_up;
-  u32 met = 0;
+  u32 met = 0, turned = 0;
   for (const Meeting& m : meetings_) met += m.received != 0;
-  char text[256];
+  for (const Talk& talk : talks_)
+    turned += talk.connection.listener.port != 0 && talk.server != nullptr &&
+              talk.server->received() != 0;
+  char text[320];
   std::snprintf(text, sizeof(text),
                 "%llu events, %llu packets, %llu passed, %llu refused, %zu connections, %u closed "
-                "by both ends, %llu answers, %u of %zu meetings",
+                "by both ends, %u between inner hosts, %llu answers, %u of %zu meetings",
                 events_.steps(), packets_, gateway_.passed(), gateway_.refused(), talks_.size(),
-                completed, answers_, met, meetings_.size());
+                completed, turned, answers_, met, meetings_.size());
   return text;
 }
 

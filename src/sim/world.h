@@ -27,6 +27,7 @@ struct Shape {
   u32 path_mtu = 1500;  // somewhere outside
   bool addresses_change = false;
   u32 attacks = 300;  // of a thousand actions
+  u8 filtering = kFilterAddressAndPort;
 };
 Shape shape_of(u64 seed);
 
@@ -118,6 +119,7 @@ class World {
   void tcp_to_server(const Datagram& d);
   void error_to_inner(const Datagram& d);
   void answer(const Datagram& d);
+  void disguise(Datagram& answer);
   bool whole(std::map<std::array<u32, 3>, std::map<u32, Data>>& pieces, const Data& packet,
              Datagram& d);
   Host& host_of(u32 address);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/hash.h"
+#include "wire/checksum.h"
 
 namespace masq {
 namespace {
@@ -13,9 +14,7 @@ constexpr u32 kOffsetMask = 0x1fff;  // of the fragment field in host order
 constexpr u32 kMore = 0x2000;
 
 u16 header_checksum(const u8* header, u32 length) {
-  u64 sum = 0;
-  for (u32 i = 0; i < length; i += 2) sum += static_cast<u64>(header[i] | header[i + 1] << 8);
-  return static_cast<u16>(~checksum_fold(sum));
+  return static_cast<u16>(~checksum_fold(checksum_sum(header, length)));
 }
 
 // Both headers of a frame whose datagram is whole and has the length that it says.

@@ -18,6 +18,14 @@ MASQ_INLINE constexpr u16 checksum_fold(u64 sum) {
   return static_cast<u16>(sum);
 }
 
+// The sum of bytes as 16-bit words, the last filled up with zero; to be folded. Not for the
+// kernel's programs, which read a packet through its cursor.
+inline u64 checksum_sum(const u8* bytes, u32 length) {
+  u64 sum = 0;
+  for (u32 i = 0; i + 1 < length; i += 2) sum += static_cast<u64>(bytes[i] | bytes[i + 1] << 8);
+  return length % 2 != 0 ? sum + bytes[length - 1] : sum;
+}
+
 // The ones' complement difference `to - from`, to be added to a sum that contained `from`.
 MASQ_INLINE constexpr u16 checksum_difference(u16 from, u16 to) {
   return checksum_fold(static_cast<u64>(static_cast<u16>(~from)) + to);

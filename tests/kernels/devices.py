@@ -2,6 +2,7 @@
 
     outside   a PPP line to gateway A, which answers for B's address on the outer net (proxy ARP).
               The line is a pseudo terminal with a pppd at each end; it carries 1400 bytes at once.
+              Or VLAN 35 of a cable to A, as providers have it, with the same size.
     inside    the inner net is VLAN 7 of a trunk, and the second inner net is behind a bridge that
               filters VLANs.
 
@@ -23,13 +24,17 @@ OUTSIDE, VLAN, BRIDGE = "ppp0", "trunk0.7", "lan0"
 INNER_LINE, INNER_LINE_OF_B, INNER_LINE_OF_S7 = "ppp9", "192.168.4.1", "192.168.4.7"
 VLAN_NUMBER = 7
 PPP_MTU = 1400
+CABLE, UPLINK_VLAN = "up0", 35
+UPLINK = f"{CABLE}.{UPLINK_VLAN}"
 LINE = ["nodetach", "noauth", "local", "nolock", "noccp", "novj", "noipv6",
         "mtu", str(PPP_MTU), "mru", str(PPP_MTU)]
-RAW_IPV4, COOKED, COOKED_2 = (12, 101, 228), 113, 276  # what a capture file calls its link layer
+# What a capture file calls its link layer.
+RAW_IPV4, ETHERNET, COOKED, COOKED_2 = (12, 101, 228), 1, 113, 276
 
 
 class DevicesLab(Lab):
-    def __init__(self):
+    def __init__(self, outside=OUTSIDE):
+        self.outside = outside
         super().__init__(second_inner=True)
 
     def _build_gateway(self):
@@ -40,9 +45,24 @@ class DevicesLab(Lab):
                 f"addr add {GATEWAY_SECOND_INNER}/24 dev {BRIDGE}")
 
     def plug_in_gateway_outside(self):
-        subprocess.run(["modprobe", "--all", "ppp_async"], check=True, timeout=30)
         self.ip("A", f"neigh add proxy {GATEWAY_OUTER} dev eth0")
+        if self.outside == UPLINK:
+            self.plug_in_uplink()
+            return
+        subprocess.run(["modprobe", "--all", "ppp_async"], check=True, timeout=30)
         self.dial()
+
+    def plug_in_uplink(self):
+        """What comes by the cable without a tag is for a device of which masq is told nothing."""
+        self._veth("B", CABLE, "192.0.2.5/30", "A", CABLE)
+        self.ip("B", f"addr flush dev {CABLE}")
+        self.ip("A", f"link set {CABLE} up")
+        for host, near, far in (("B", GATEWAY_OUTER, ADDRESS["A"]),
+                                ("A", ADDRESS["A"], GATEWAY_OUTER)):
+            self.ip(host, f"link add link {CABLE} name {UPLINK} mtu {PPP_MTU} "
+                          f"type vlan id {UPLINK_VLAN}",
+                    f"addr add {near} peer {far} dev {UPLINK}", f"link set {UPLINK} up")
+        self.ip("B", f"route add default via {ADDRESS['A']} dev {UPLINK}")
 
     def dial(self):
         far = self.argv("A", ["pppd", *LINE, "notty", f"{ADDRESS['A']}:{GATEWAY_OUTER}"])
@@ -97,13 +117,13 @@ def datagrams_in(capture):
     """The IPv4 packets of a capture on a device that need not be Ethernet."""
     with open(capture.path, "rb") as file:
         kind = struct.unpack("=I", file.read(24)[20:])[0] & 0xffff
-    skipped = 0 if kind in RAW_IPV4 else {COOKED: 16, COOKED_2: 20}[kind]
+    skipped = 0 if kind in RAW_IPV4 else {ETHERNET: 14, COOKED: 16, COOKED_2: 20}[kind]
     return [frame.data[skipped:] for frame in capture.frames()
             if len(frame.data) >= skipped + 20 and frame.data[skipped] >> 4 == 4]
 
 
 def inner_addresses_on_the_line(capture):
-    """One line for each packet of the PPP line that names an inner host."""
+    """One line for each packet of the outer line that names an inner host."""
     named = ((inner_address_in_ipv4(data), data) for data in datagrams_in(capture))
     return [f"{how}: {data[:60].hex(' ')}" for how, data in named if how]
 

@@ -19,10 +19,13 @@ sys.path.insert(0, f"{REPOSITORY}/tests/netns")
 
 import devices  # noqa: E402  (these lie where the line above says)
 import tcx  # noqa: E402
-from devices import (BRIDGE, INNER_LINE, INNER_LINE_OF_B, INNER_LINE_OF_S7,  # noqa: E402
-                     OUTSIDE, PPP_MTU, VLAN, DevicesLab, classifiers)
+from devices import (BRIDGE, CABLE, INNER_LINE, INNER_LINE_OF_B,  # noqa: E402
+                     INNER_LINE_OF_S7, OUTSIDE, PPP_MTU, UPLINK, UPLINK_VLAN, VLAN, DevicesLab,
+                     classifiers)
 from frames import assert_checksums_right  # noqa: E402
-from lab import ADDRESS, BINARIES, GATEWAY_OUTER, TRACE_TO_I1, wait_until  # noqa: E402
+from lab import (ADDRESS, BINARIES, GATEWAY_OUTER, TRACE_TO_I1, mac_of,  # noqa: E402
+                 wait_until)
+from scapy.all import IP, UDP, Dot1Q, Ether  # noqa: E402
 from services import Services, curl_argv, nslookup_argv, sha256  # noqa: E402
 from traffic import external_of, receive  # noqa: E402
 
@@ -113,12 +116,12 @@ def devices_are_found(lab):
     up = lab.masq("up")
     print(up.stdout, up.stderr)
     assert up.returncode == 0, up.stderr
-    for expected in (f"{OUTSIDE} is external", f"{VLAN} is internal", f"{BRIDGE} is internal"):
+    for expected in (f"{lab.outside} is external", f"{VLAN} is internal", f"{BRIDGE} is internal"):
         assert expected in up.stdout, up.stdout
 
 
 def programs_are_classifiers(lab):
-    for interface, first, second in ((OUTSIDE, "masq_outside", "masq_leaving"),
+    for interface, first, second in ((lab.outside, "masq_outside", "masq_leaving"),
                                      (VLAN, "masq_inside", "masq_entering"),
                                      (BRIDGE, "masq_inside", "masq_entering")):
         found = [classifiers(lab, interface, hook) for hook in ("ingress", "egress")]
@@ -194,7 +197,7 @@ def peers_meet(lab):
 
 def nobody_gets_in(lab):
     """Not even A, which has a route inwards along the line."""
-    lab.ip("A", f"route add 192.168.2.0/24 dev {OUTSIDE}")
+    lab.ip("A", f"route replace 192.168.2.0/24 via {GATEWAY_OUTER} dev {lab.outside}")
     inside = lab.capture("innet", "br0", "ip and host 192.168.1.250")
     for target in (ADDRESS["S4"], "192.168.2.1"):
         ping = lab.run("A", ["ping", "-n", "-c", "2", "-i", "0.2", "-W", "0.5", target])
@@ -204,6 +207,20 @@ def nobody_gets_in(lab):
     assert not inside.stop().frames(), "something of it arrived inside"
     dropped = json.loads(lab.masq("status", "--json").stdout)["dropped"]
     assert dropped["not_for_us"] >= 4, dropped
+
+
+def only_its_vlan_counts(lab):
+    """An answer comes in by the uplink's VLAN, and by no other, nor without a tag."""
+    server, client = lab.udp("S2", 7400), lab.udp("S4", 7400)
+    _, port = external_of(client, server, (S2, 7400))
+    link = json.loads(lab.run("B", ["ip", "-j", "link", "show", UPLINK], check=True).stdout)
+    for tags in ([], [UPLINK_VLAN + 1], [UPLINK_VLAN]):
+        frame = Ether(src=mac_of(ADDRESS["A"]), dst=link[0]["address"])
+        for tag in tags:
+            frame = frame / Dot1Q(vlan=tag)
+        lab.send_frame("A", frame / IP(src=S2, dst=GATEWAY_OUTER) / UDP(sport=7400, dport=port)
+                       / str(tags).encode(), CABLE)
+    assert receive(client) == (str([UPLINK_VLAN]).encode(), (S2, 7400))
 
 
 def inner_networks_are_routed(lab, address_of_s7, port):
@@ -352,6 +369,34 @@ def other_devices():
         case("no inner address on the PPP line", nothing_leaked, captures)
 
 
+def vlan_outside():
+    with DevicesLab(UPLINK) as lab:
+        services = Services(lab)
+        services.nginx("S2")
+        services.dnsmasq("S2")
+        before = qdiscs(lab)
+        capture = lab.capture("A", UPLINK, f"src {GATEWAY_OUTER} or src net 192.168.2.0/23",
+                              snap_bytes=600)
+        for lab.datapath, words in (("tc", "VLAN outside"),
+                                    ("user", "packet sockets: VLAN outside")):
+            if not case(f"{words}: masq up", devices_are_found, lab):
+                return
+            if lab.datapath == "tc":
+                case(f"{words}: programs", programs_are_classifiers, lab)
+            for host, (where, _) in INNER.items():
+                for check in (icmp, udp, too_big):
+                    case(f"{words}: from {where}: {check.__name__}", check, lab, host)
+            for name, check, *more in (
+                    ("tcp", tcp, "S4", f"S4-{lab.datapath}"),
+                    ("checksums of errors", errors_are_whole),
+                    ("by external endpoints", peers_meet),
+                    ("no other VLAN counts", only_its_vlan_counts),
+                    ("nobody gets in", nobody_gets_in),
+                    ("masq down leaves nothing behind", masq_goes, before)):
+                case(f"{words}: {name}", check, lab, *more)
+        case("VLAN outside: no inner address on it", nothing_leaked, [capture])
+
+
 def main():
     began = time.monotonic()
     # What systemd does on a whole Debian, so that whoever opens /dev/net/tun loads it.
@@ -363,6 +408,8 @@ def main():
             tell_story()
         if "devices" in parts:
             case("a network with a PPP line, a VLAN and a bridge stands", other_devices)
+        if "uplink" in parts:
+            case("a network with a VLAN outside stands", vlan_outside)
     case("the kernel has not complained", kernel_has_not_complained)
     tell("end", f"{time.monotonic() - began:.0f}")
 

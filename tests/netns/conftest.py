@@ -26,6 +26,11 @@ def pytest_sessionstart():
         pytest.exit(f"{BINARIES / 'masq'} is not there; build the project first", 1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "only_labs(wanted): the test is for those of its module's "
+                            "labs of whose options wanted() is true")
+
+
 def pytest_generate_tests(metafunc):
     """A module with `DATAPATHS` runs once with each of them, and that with each of its `LABS`; one
     that names its datapath runs with that alone."""
@@ -40,6 +45,15 @@ def pytest_generate_tests(metafunc):
                                         else module.DATAPATHS)}
     metafunc.parametrize("lab", list(module.lab_runs.values()), ids=list(module.lab_runs),
                          indirect=True, scope="module")
+
+
+def pytest_collection_modifyitems(items):
+    """Takes out what is not for its lab. Not when the tests are made: pytest puts those together
+    that have a lab in common by its place in the list, which must be the same for all of them."""
+    for item in list(items):
+        only = item.get_closest_marker("only_labs")
+        if only is not None and not only.args[0](item.callspec.params["lab"]):
+            items.remove(item)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ using sim::kUdp;
 constexpr u32 kSessionsMax = 60;
 
 // Some seeds run with a pool that is soon empty, some with hosts whose filtering is another, some
-// with limits for each inner host.
+// with limits for each inner host, some with several external addresses that come and go.
 bool has_narrow_pool(u64 seed) {
   return seed % 4 == 1;
 }
@@ -48,6 +48,12 @@ bool has_limits(u64 seed) {
 bool has_open_filters(u64 seed) {
   return seed % 3 == 1;
 }
+bool has_addresses(u64 seed) {
+  return (seed % 7 == 0 || seed % 7 == 2) && !has_narrow_pool(seed);
+}
+// Of wan, beside the first, each with the place that it has in the settings.
+const std::map<u32, u32> kMore = {{sim::address(203, 0, 113, 20), 4},
+                                  {sim::address(203, 0, 113, 21), 5}};
 const std::map<u32, Filtering> kOpenHosts = {{sim::address(192, 168, 2, 5), kFilterAddress},
                                              {sim::address(192, 168, 2, 6), kFilterNone},
                                              {sim::address(192, 168, 3, 6), kFilterNone}};
@@ -86,14 +92,20 @@ Settings settings_for(const Plan& plan, u64 seed) {
   }
   for (u32 i : {2u, 3u})
     s.externals[plan[i].external] = {address_of(plan[i].address), plan[i].ifindex, kExternalLive,
-                                     0};
+                                     has_addresses(seed) && i == 2};
+  if (has_addresses(seed))
+    for (const auto& [address, place] : kMore)
+      s.externals[place] = {ipv4_from_host(address), plan[2].ifindex, kExternalLive, 1};
   return s;
 }
 
 class Run {
  public:
   Run(u64 seed, const Plan& plan, bool kernel)
-      : plan_(plan), random_(seed), settings_(settings_for(plan, seed)) {
+      : plan_(plan),
+        random_(seed),
+        settings_(settings_for(plan, seed)),
+        several_(has_addresses(seed)) {
     now_ = random_.chance(300) ? (u64{1} << 32) - random_.below(9000000) : 1000000000;
     gateways_.push_back(make_engine(settings_, plan, kEthernetHeaderLength));
     if (kernel) gateways_.push_back(make_kernel(settings_, plan));
@@ -109,6 +121,12 @@ class Run {
         if (external != 0) gateway->add_outer_address(ipv4_from_host(external));
       }
     }
+    if (has_addresses(seed))
+      for (const auto& [address, place] : kMore) {
+        model_.links[2].more.push_back(address);
+        model_.outer.push_back(address);
+        for (auto& gateway : gateways_) gateway->add_outer_address(ipv4_from_host(address));
+      }
     model_.second_network = sim::address(100, 64, 0, 0);
     model_.pool[0] = settings_.pool[0];
     model_.pool[1] = settings_.pool[1];
@@ -162,10 +180,14 @@ class Run {
       jump();
     } else if (dice < 90) {
       doing_ = "a sweep";
-      for (auto& gateway : gateways_) gateway->sweep();
-      model_.sweep(now_);
+      sweep();
     } else if (dice < 95) {
-      change_address();
+      doing_ = "another external address";
+      if (several_ && random_.chance(600))
+        change_more();
+      else
+        change_address();
+      if (several_) sweep();  // else what comes back finds its flows, and its hosts have two
     } else if (dice < 97 && model_.sockets.size() < 10) {
       open_socket();
     } else {
@@ -184,6 +206,11 @@ class Run {
       else
         play(Way::inward, outer, make(false, outer));
     }
+  }
+
+  void sweep() {
+    for (auto& gateway : gateways_) gateway->sweep();
+    model_.sweep(now_);
   }
 
   // Mostly to the edge of some session's timer.
@@ -216,7 +243,6 @@ class Run {
 
   // The first address of wan and one other take turns, in places of their own.
   void change_address() {
-    doing_ = "another external address";
     RfcLink& link = model_.links[2];
     const u32 other = sim::address(203, 0, 113, 77);
     const bool back = link.external != link.own;
@@ -235,6 +261,18 @@ class Run {
       gateway->set_interface(interface_of(plan_[2], back ? 0 : 2));
     }
     changed_ = true;
+  }
+
+  // One of the others comes or goes.
+  void change_more() {
+    auto it = kMore.begin();
+    std::advance(it, random_.below(static_cast<u32>(kMore.size())));
+    const auto [address, place] = *it;
+    std::vector<u32>& more = model_.links[2].more;
+    const bool goes = std::erase(more, address) != 0;
+    if (!goes) more.push_back(address);
+    for (auto& gateway : gateways_)
+      gateway->settings().externals[place].state = goes ? kExternalGone : kExternalLive;
   }
 
   // --- one packet --------------------------------------------------------------------------------
@@ -283,12 +321,17 @@ class Run {
     for (u32 i = 1; i < t.records_max; ++i) {
       const Record& r = t.records[i];
       if (r.state < State::udp || key_of(r) != key) continue;
-      a.near = {a.near.address, to_host(r.external_port)};
+      a.near = external_of(r);
       const std::string wrong = model_.chosen(now_, a.near);
       if (!wrong.empty()) throw Failure{"has chosen " + text_of(a.near) + ", " + wrong};
       return;
     }
     throw Failure{std::string("has made no flow, and must have (") + a.why + ")"};
+  }
+
+  Endpoint external_of(const Record& r) const {
+    return {to_host(gateways_[0]->settings().externals[r.external].address),
+            to_host(r.external_port)};
   }
 
   static RfcModel::Key key_of(const Record& r) {
@@ -442,7 +485,9 @@ class Run {
 
   // The gateway's own, from an external address.
   sim::Data make_own(u32 link) {
-    const u32 own = model_.links[link].external;
+    const std::vector<u32>& more = model_.links[link].more;
+    const u32 own =
+        more.empty() || random_.chance(500) ? model_.links[link].external : random_.one_of(more);
     static const std::vector<u8> kProtocols = {kTcp, kUdp, kIcmp};
     RfcModel::Key key{random_.one_of(kProtocols), {own, 0}, {some_remote(), 80}};
     static const std::vector<u16> kPorts = {601, 22, 5000, 30001, 30002, 30003};
@@ -639,7 +684,7 @@ class Run {
                     ", should be in " + std::to_string(static_cast<u32>(s.state))};
     if (r.last_seen != static_cast<u32>(s.last_seen)) throw Failure{name + ": its timer is wrong"};
     if (((r.flags & kFlagLocal) != 0) != s.local) throw Failure{name + ": whose is it?"};
-    if (to_host(r.external_port) != s.external.port) throw Failure{name + ": its port is wrong"};
+    if (external_of(r) != s.external) throw Failure{name + ": its external endpoint is wrong"};
     if (r.syn_again != s.syn_again.value_or(0)) throw Failure{name + ": its other SYN is wrong"};
     for (u32 d : {kOut, kIn}) {
       const RfcModel::Half& half = s.half[d];
@@ -665,6 +710,7 @@ class Run {
   const Plan& plan_;
   sim::Random random_;
   const Settings settings_;
+  const bool several_;  // external addresses of wan
   std::vector<std::unique_ptr<Gateway>> gateways_;
   RfcModel model_;
   u64 now_ = 0;

@@ -98,7 +98,15 @@ u64 RfcModel::timer_of(const Key& key, const Session& s) const {
 
 bool RfcModel::is_live(u32 external) const {
   return std::any_of(links.begin(), links.end(),
-                     [&](const RfcLink& l) { return l.external == external && !l.inside; });
+                     [&](const RfcLink& l) { return !l.inside && l.has(external); });
+}
+
+// RFC 4787 REQ-2: the address that a host's sessions have on this link. 0: it may be any of them.
+u32 RfcModel::paired(u32 host, const RfcLink& to) const {
+  for (const auto& [key, s] : sessions_)
+    if (key.internal.address == host && !s.local && to.has(s.external.address))
+      return s.external.address;
+  return to.more.empty() ? to.external : 0;
 }
 
 bool RfcModel::in_force(u64 now, const Key& key, const Session& s) const {
@@ -194,7 +202,7 @@ const RfcLink* RfcModel::hairpin_link(u64 now, const Datagram& d, bool& is_hairp
                  !has_socket(d.protocol, d.destination_port);
   }
   for (const RfcLink& l : links)
-    if (is_hairpin && !l.inside && l.external == d.destination) return &l;
+    if (is_hairpin && !l.inside && l.has(d.destination)) return &l;
   return nullptr;
 }
 
@@ -239,12 +247,12 @@ Answer RfcModel::outward(u64 now, u32 link, const Data& packet) {
     return a;
   }
   Session* s = find(now, key);
-  if (s != nullptr && s->external.address != to.external) s = nullptr;
+  if (s != nullptr && !to.has(s->external.address)) s = nullptr;
   if (s != nullptr && s->local) return refuse("it is not the host's");
   if (error) {  // RFC 5508 REQ-5, 6: only about a session, to its other end, and changing nothing
     const Session* of = s;
     if (of == nullptr) {  // or about what the filtering let in without one
-      of = mapping_of(key.protocol, key.internal, to.external);
+      of = mapping_of(key.protocol, key.internal, paired(key.internal.address, to));
       if (of != nullptr && (filtering_of(key, *of) == kFilterAddressAndPort || !belongs(link, d)))
         of = nullptr;
     }
@@ -323,7 +331,8 @@ bool RfcModel::may_map(const Key& key) const {
 // A new session (RFC 4787 REQ-1: with the external endpoint that the internal one has already).
 Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key,
                       bool local) {
-  const Session* known = mapping_of(key.protocol, key.internal, to.external);
+  const u32 external = local ? d.source : paired(d.source, to);
+  const Session* known = mapping_of(key.protocol, key.internal, external);
   if (key.protocol == kTcp) {
     const u8 flags = d.flags & (kSyn | kAck | kRst | kFin);
     // An answer to who was let in without a session makes one too.
@@ -340,11 +349,11 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
     return refuse("there are too many sessions");
   if (!local && known == nullptr && !may_map(key)) return refuse("its host has its ports");
   // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.
-  const bool full = known == nullptr && best_rank(key, to.external) == kNoRank;
+  const bool full = known == nullptr && best_rank(key, external) == kNoRank;
   if (full && key.protocol != kTcp) return refuse("all ports are given away");
   Session s;
   s.shares = full || (known != nullptr && is_taken(key, known->external));
-  if (s.shares && !can_share(key, to.external)) return refuse("all ports lead there already");
+  if (s.shares && !can_share(key, external)) return refuse("all ports lead there already");
   if (s.shares) known = nullptr;
   s.number = ++lives_;
   s.last_seen = now;
@@ -352,7 +361,7 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
   s.state = key.protocol == kTcp   ? State::tcp_opening
             : key.protocol == kUdp ? State::udp
                                    : State::icmp;
-  s.external = known != nullptr ? known->external : Endpoint{to.external, 0};
+  s.external = known != nullptr ? known->external : Endpoint{external, 0};
   s.mapping = known != nullptr ? known->mapping : ++lives_;
   if (key.protocol == kTcp) begin(s, d);
   Answer a;
@@ -365,6 +374,7 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
   if (d.more)
     fragments_[{1, d.source, d.destination, d.id, d.protocol}] = {now, s.number, s.mapping, key};
   choosing_ = key;
+  choosing_at_ = &to;
   return a;
 }
 
@@ -422,7 +432,9 @@ int RfcModel::best_rank(const Key& key, u32 external) const {
 // RFC 4787 REQ-3, 3a; S-14: not what a socket has.
 std::string RfcModel::chosen(u64 now, Endpoint external) {
   Session& s = sessions_.at(choosing_);
-  if (s.external.address != external.address) return "not the external address of that link";
+  if (!choosing_at_->has(external.address)) return "not an external address of that link";
+  if (s.external.address == 0) s.external.address = external.address;
+  if (s.external.address != external.address) return "not the address that the host has";
   const Key& key = choosing_;
   for (const auto& [other, its] : sessions_)
     if (other.protocol == key.protocol && its.external == external &&
@@ -456,7 +468,7 @@ Answer RfcModel::leaving(u64 now, u32 link, const Data& packet) {
   const u32 source = sim::address(packet[12], packet[13], packet[14], packet[15]);
   const RfcLink* to = nullptr;
   for (const RfcLink& l : links)
-    if (l.index == link && !l.inside && l.external != 0 && l.external == source) to = &l;
+    if (l.index == link && !l.inside && l.external != 0 && l.has(source)) to = &l;
   if (to == nullptr) return refuse("its source is no external address of that link");
   if (!sound) return to_stack("it is not looked into");
   Answer a = to_stack("");
@@ -477,7 +489,7 @@ Answer RfcModel::leaving(u64 now, u32 link, const Data& packet) {
       !is_held(d.protocol, {d.source, d.source_port}, {}))
     return to_stack("a socket has its port");
   Session* s = find(now, key);
-  if (s != nullptr && s->external.address != to->external) s = nullptr;
+  if (s != nullptr && s->external.address != source) s = nullptr;
   const bool opens = (d.flags & (kSyn | kAck | kRst | kFin)) == kSyn;
   if (s == nullptr && d.protocol == kTcp && !opens) return to_stack("it opens nothing");
   if ((packet[0] & 15) > 5) return refuse("IP options are not translated");
@@ -553,15 +565,18 @@ Answer RfcModel::inward(u64 now, u32 link, const Data& packet, bool again) {
   const Session* of = s != nullptr ? s : stranger;
   if (of != nullptr)
     for (const RfcLink& l : links)
-      if (l.index == link && l.external != of->external.address) of = nullptr;
+      if (l.index == link && !l.has(of->external.address)) of = nullptr;
   if (of == nullptr) {
     const Answer a = unclaimed(d, outside);
     if (a.must == Must::stack && forged) return refuse("its source cannot be outside");
     return again && a.must == Must::stack ? refuse("it is not the gateway's") : a;
   }
-  // RFC 5508 REQ-4: an error comes from anybody on the way.
-  if (!again && (error ? is_nobodys(d.source) : is_forged(d.source, false)))
-    return refuse("its source cannot be outside");
+  // RFC 5508 REQ-4: an error comes from anybody on the way. The other end of a session may have an
+  // address that was the gateway's until it went, by which two inner hosts met.
+  const bool wrong = error          ? is_nobodys(d.source)
+                     : s != nullptr ? is_live(d.source)
+                                    : is_forged(d.source, false);
+  if (!again && wrong) return refuse("its source cannot be outside");
   Answer a = to_stack("it is for the gateway itself");
   if (!of->local)
     a = going(*link_to(inside.internal.address), d, packet[2] * 256u + packet[3], false, {});
@@ -624,7 +639,7 @@ bool RfcModel::in_sequence(const Session& s, const Datagram& d, u32 direction) c
   } else if (mine.seen && other.seen) {
     return false;  // RFC 9293 3.10.7.4
   }
-  if (!mine.seen) return (d.flags & (kSyn | kAck)) == (kSyn | kAck);  // it knows our SYN
+  if (!mine.seen) return (d.flags & kAck) != 0;  // it knows our SYN
   if (!other.seen) return d.sequence + length == mine.end;
   const u32 window = announced(other, mine);
   return ahead(d.sequence, mine.acknowledged + window) <= 0 &&
@@ -685,7 +700,10 @@ bool RfcModel::tcp(Session& s, const Datagram& d, u32 direction) {
       (ahead(d.sequence, mine.end) > 0 || ahead(end, mine.end) < 0))
     return false;
   const bool more = length != 0 && ahead(end, mine.end) > 0;
-  if (!mine.seen) mine = {true, end, d.sequence, 0, mine.scale};
+  if (!mine.seen) {
+    mine = {true, end, d.sequence, 0, mine.scale};
+    if (!(d.flags & kSyn)) mine.scale = other.scale = 14;  // its SYN has proved nothing
+  }
   if (ahead(end, mine.end) > 0) mine.end = end;
   if ((d.flags & kSyn) && d.scale >= 0) mine.scale = std::min(d.scale, 14);
   mine.window = std::max(mine.window, window_of(d));

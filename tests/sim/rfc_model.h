@@ -2,7 +2,8 @@
 // another, in the slowest and plainest way. One std::map of sessions, no indexes, no locks, no
 // records that are used again; timers are compared to the tick.
 //
-//   RFC 4787  REQ-1 one external endpoint for an internal one; REQ-3 none for two; REQ-5, 6 timers;
+//   RFC 4787  REQ-1 one external endpoint for an internal one; REQ-2 one external address of a link
+//             for an inner host; REQ-3 no external endpoint for two; REQ-5, 6 timers;
 //             REQ-8 filtering, of each inner host its own; REQ-9 hairpinning; REQ-12 ICMP ends
 //             nothing
 //   RFC 5382  REQ-1, 4a, 5, 7, 10; RFC 7857 section 2: states and timers of TCP
@@ -13,11 +14,13 @@
 // The gateway's own packets from ports that mappings could have get mappings as well, so that no
 // answer to one is ever taken for another's.
 //
-// It does not choose ports: the implementation's choice is taken over by `chosen`, which says
-// whether it was a legal one. A mapping lasts until the sweep after its last session: till then its
-// port stays its own. Limits: of fragments only what comes in order.
+// It does not choose ports, nor the address of a host that has none yet: the implementation's
+// choice is taken over by `chosen`, which says whether it was a legal one. A mapping lasts until
+// the sweep after its last session: till then its port stays its own. Limits: of fragments only
+// what comes in order; a link with several external addresses has ports enough at each.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -47,6 +50,11 @@ struct RfcLink {
   bool inside;
   u32 external;  // 0: none, or inside
   u32 mtu;
+  std::vector<u32> more = {};  // other external addresses, which inner hosts get as well
+
+  bool has(u32 address) const {
+    return address == external || std::find(more.begin(), more.end(), address) != more.end();
+  }
 };
 
 // Times in ticks.
@@ -119,6 +127,7 @@ class RfcModel {
   const RfcLink* link_to(u32 address) const;
   u64 timer_of(const Key& key, const Session& s) const;
   bool is_live(u32 external) const;
+  u32 paired(u32 host, const RfcLink& to) const;
   Session* find(u64 now, const Key& key);
   const Session* mapping_of(u8 protocol, Endpoint internal, u32 external) const;
   const Fragment* fragment(u64 now, u32 outward, const Datagram& d);
@@ -152,6 +161,7 @@ class RfcModel {
   std::map<u32, std::pair<u64, u64>> owed_;  // of an inner host: ticks for new sessions, and when
   u64 lives_ = 0;
   Key choosing_;
+  const RfcLink* choosing_at_ = nullptr;
 };
 
 }  // namespace masq::test

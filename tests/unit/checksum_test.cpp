@@ -74,6 +74,14 @@ TEST(Checksum, UpdateNeverTurnsZeroIntoItsOtherForm) {
   }
 }
 
+TEST(Checksum, SumOfBytes) {
+  // The example of RFC 1071 section 3, of which the order of bytes is the packet's here.
+  const u8 bytes[] = {0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7};
+  EXPECT_EQ(swap16(checksum_fold(checksum_sum(bytes, 8))), 0xddf2);
+  EXPECT_EQ(swap16(checksum_fold(checksum_sum(bytes, 7))), 0xddf2 - 0xf7);
+  EXPECT_EQ(checksum_sum(bytes, 0), 0u);
+}
+
 TEST(Checksum, AddressesAreTwoWords) {
   test::Random random(4);
   for (int i = 0; i < 1000000; ++i) {

@@ -111,8 +111,8 @@ TEST(Tcp, SynAckOfAnotherIsNotBelieved) {
                    {kIn, "SA", 900, 101 + 0x80000000u, 0, false, kOpening},  // half the circle off
                    {kIn, "SA", 900, 102, 0, false, kOpening},
                    {kIn, "SA", 900, 4000000, 0, false, kOpening},
-                   {kIn, "A", 900, 101, 5, false, kOpening},
-                   {kIn, "FA", 900, 101, 5, false, kOpening},
+                   {kIn, "A", 900, 100, 5, false, kOpening},
+                   {kIn, "FA", 900, 102, 5, false, kOpening},
                    kSynAck});
 }
 
@@ -122,6 +122,14 @@ TEST(Tcp, SimultaneousOpen) {
                    {kOut, "SA", 100, 901, 0, false, kOpening},
                    kSynAck,
                    kAck});
+  // The remote end has not got our SYN: our SYN,ACK is the answer to its own.
+  play_everywhere({kSyn,
+                   {kIn, "S", 900, 0, 0, false, kOpening},
+                   {kOut, "SA", 100, 901, 0, false, kOpening},
+                   {kIn, "A", 901, 100, 0, false, kOpening},
+                   {kIn, "A", 901, 102, 0, false, kOpening},
+                   {kIn, "A", 901, 101, 0, true, kEstablished},
+                   {kOut, "A", 101, 901, 50, true, kEstablished}});
 }
 
 TEST(Tcp, ResetMustBeExact) {
