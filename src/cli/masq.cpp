@@ -174,8 +174,9 @@ int up(const Config& config, bool from_file) {
   if (geteuid() != 0) return fail("Only root can start the gateway; run masq as root.");
   if (config.datapath == "xdp")
     return fail("The datapath \"xdp\" is not there yet; tc and user are.");
-  if (int daemon = lasting_daemon_process(); daemon != 0)
-    return is_running_already(config, from_file, daemon);
+  const int daemon = lasting_daemon_process();
+  if (daemon > 0) return is_running_already(config, from_file, daemon);
+  if (daemon < 0) return fail(held_by_another().sentence);
   if (Status status = make_run_folder(); !status) return fail(status.error().sentence);
   std::string path = run_file(fmt::format("config.{}.toml", getpid()));
   {
@@ -317,6 +318,7 @@ void add_options(CLI::App& command, UpOptions& o) {
 
 int up_with(UpOptions o) {
   Config config;
+  lasting_daemon_process();  // a `masq down` that goes on takes the configuration away
   // A gateway whose daemon has gone keeps the configuration that it had.
   const bool from_file = !o.config_path.empty();
   if (!from_file) o.config_path = kept_config();

@@ -693,16 +693,26 @@ std::string kept_config() {
   return there && access(kept.c_str(), R_OK) == 0 ? kept : "";
 }
 
-Result<std::vector<std::string>> take_down() {
-  std::vector<std::string> remarks;
-  if (int daemon = daemon_process(); daemon > 0) {
-    kill(daemon, SIGTERM);
-    for (int tries = 0; tries < 50 && daemon_process() != 0; ++tries) {
+namespace {
+
+// Asks masqd to end, and then makes it.
+void end_daemon() {
+  for (int number : {SIGTERM, SIGKILL}) {
+    const int daemon = daemon_process();
+    if (daemon <= 0) return;
+    kill(daemon, number);
+    for (int tries = 0; tries < 50 && daemon_process() == daemon; ++tries) {
       timespec pause{0, 100 * 1000 * 1000};
       nanosleep(&pause, nullptr);
     }
-    if (daemon_process() != 0) kill(daemon, SIGKILL);
   }
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> take_down() {
+  std::vector<std::string> remarks;
+  end_daemon();
   // Held to the end, so that no daemon starts over what is being taken away.
   if (Status status = make_run_folder(); !status) return status.error();
   Result<DaemonLock> lock = take_daemon_lock();
