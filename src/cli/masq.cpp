@@ -62,7 +62,10 @@ std::string daemon_path() {
   dup2(nothing, STDOUT_FILENO);
   dup2(log >= 0 ? log : nothing, STDERR_FILENO);
   int ready = 3;
-  if (ready_fd != ready) dup2(ready_fd, ready);
+  if (ready_fd == ready)
+    fcntl(ready, F_SETFD, 0);  // otherwise it would be closed by execlp
+  else
+    dup2(ready_fd, ready);
   close_range(static_cast<unsigned>(ready) + 1, ~0u, 0);
   if (chdir("/") != 0) _exit(127);
   std::string path = daemon_path();
@@ -456,6 +459,7 @@ int run(int argc, char** argv) {
 }  // namespace masq
 
 int main(int argc, char** argv) {
+  masq::fill_standard_streams();
   // Whoever reads a part of a list must not take it for the whole.
   try {
     int code = masq::run(argc, argv);
