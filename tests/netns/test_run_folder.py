@@ -1,4 +1,4 @@
-"""The daemon's lock: who may hold it, who is ended for it, and who is waited for."""
+"""The daemon's lock: who may hold it, who is ended for it, and who is waited for. And its log."""
 
 import contextlib
 import json
@@ -169,3 +169,49 @@ def test_down_ends_a_masqd_that_does_not_listen(lab):
     assert down.returncode == 0, down.stderr
     assert lab.pids("B") == []
     assert not lab.run_folder().exists() and not pings(lab, "S6", S2, timeout_s=0.3)
+
+
+def news(lab):
+    """masqd looks at everything again, and is done with that."""
+    lab.ip("B", "route replace 203.0.113.128/32 dev lo", "route del 203.0.113.128/32")
+    time.sleep(0.5)
+
+
+def test_what_is_wrong_is_logged_once_until_it_changes(lab):
+    up(lab)
+    log, in_the_way = lab.run_folder() / "log", lab.run_folder() / "state.json.new"
+    try:
+        for times in (1, 2):
+            in_the_way.mkdir()
+            for _ in range(3):
+                news(lab)
+            assert log.read_text().count("state.json.new cannot be written") == times
+            in_the_way.rmdir()
+            news(lab)
+    finally:
+        if in_the_way.exists():
+            in_the_way.rmdir()
+
+
+def test_the_log_is_bounded(lab):
+    up(lab)
+    log, in_the_way = lab.run_folder() / "log", lab.run_folder() / "state.json.new"
+    with log.open("a") as file:
+        file.write("x" * (1 << 20) + "\n")
+    in_the_way.mkdir()
+    try:
+        news(lab)
+        lines = log.read_text().splitlines()
+        assert "it begins anew here" in lines[0] and len(lines) == 2, lines
+        assert "cannot be written" in lines[1]
+    finally:
+        in_the_way.rmdir()
+
+
+def test_a_masqd_that_cannot_wait_any_more_says_so(lab):
+    daemon = lab.popen("B", masqd_argv(lab))
+    wait_until_it_flows(lab)
+    # The kernel refuses to wait for more files than a process may have.
+    subprocess.run(["prlimit", f"--pid={daemon.pid}", "--nofile=2"], check=True)
+    assert daemon.wait(timeout=5) == 1
+    assert "waiting for news has failed" in daemon.stdout.read()

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import threading
 import time
 
 import pytest
@@ -60,6 +61,26 @@ def test_hanging_it_is_replaced_and_refused_meanwhile(lab):
     assert lab.dropped("slow_path_down") > before
     assert pings(lab, "S4", S2), "the rest goes on"
     wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=15)
+    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
+
+
+def test_hanging_it_is_replaced_while_there_is_news_without_a_pause(lab):
+    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
+    (process,) = process_of(lab)
+    ended = threading.Event()
+
+    def news():
+        while not ended.wait(0.4):
+            lab.ip("B", "route replace 203.0.113.128/32 dev lo", "route del 203.0.113.128/32")
+
+    teller = threading.Thread(target=news)
+    teller.start()
+    try:
+        os.kill(process, signal.SIGSTOP)
+        wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=10)
+    finally:
+        ended.set()
+        teller.join()
     wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
 
 
