@@ -63,7 +63,10 @@ std::string daemon_path() {
   dup2(nothing, STDOUT_FILENO);
   dup2(log >= 0 ? log : nothing, STDERR_FILENO);
   int ready = 3;
-  if (ready_fd != ready) dup2(ready_fd, ready);
+  if (ready_fd == ready)
+    fcntl(ready, F_SETFD, 0);  // otherwise it would be closed by execlp
+  else
+    dup2(ready_fd, ready);
   close_range(static_cast<unsigned>(ready) + 1, ~0u, 0);
   if (chdir("/") != 0) _exit(127);
   std::string path = daemon_path();
@@ -176,8 +179,9 @@ int up(const Config& config, bool from_file) {
     return fail(status.error().sentence);
   if (config.datapath == "xdp")
     return fail("The datapath \"xdp\" is not there yet; tc and user are.");
-  if (int daemon = lasting_daemon_process(); daemon != 0)
-    return is_running_already(config, from_file, daemon);
+  const int daemon = lasting_daemon_process();
+  if (daemon > 0) return is_running_already(config, from_file, daemon);
+  if (daemon < 0) return fail(held_by_another().sentence);
   if (Status status = make_run_folder(); !status) return fail(status.error().sentence);
   std::string path = run_file(fmt::format("config.{}.toml", getpid()));
   {
@@ -320,6 +324,7 @@ void add_options(CLI::App& command, UpOptions& o) {
 
 int up_with(UpOptions o) {
   Config config;
+  lasting_daemon_process();  // a `masq down` that goes on takes the configuration away
   // A gateway whose daemon has gone keeps the configuration that it had.
   const bool from_file = !o.config_path.empty();
   if (!from_file) o.config_path = kept_config();
@@ -457,6 +462,7 @@ int run(int argc, char** argv) {
 }  // namespace masq
 
 int main(int argc, char** argv) {
+  masq::fill_standard_streams();
   // Whoever reads a part of a list must not take it for the whole.
   try {
     int code = masq::run(argc, argv);

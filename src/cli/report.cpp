@@ -295,9 +295,9 @@ json status_json(const AnyDatapath& datapath) {
   Result<SavedState> state = load_state();
   json out;
   out["running"] = true;
-  out["daemon"] = {{"alive", daemon != 0}, {"process", daemon > 0 ? json(daemon) : json(nullptr)}};
-  out["sweeper_held"] = daemon != 0 || (datapath.outlives_daemon() &&
-                                        holder_lives(state ? state->holder : find_holder()));
+  out["daemon"] = {{"alive", daemon > 0}, {"process", daemon > 0 ? json(daemon) : json(nullptr)}};
+  out["sweeper_held"] = daemon > 0 || (datapath.outlives_daemon() &&
+                                       holder_lives(state ? state->holder : find_holder()));
   out["datapath"] = datapath.name();
   out["slow_path"] = s.slow_ifindex != 0 &&
                      !elapsed(datapath.now(), datapath.tables().shared->slow_beat, kSlowFresh);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 
 #include <cerrno>
@@ -13,6 +14,7 @@
 
 #include "gateway/gateway.h"
 #include "gateway/nftables.h"
+#include "gateway/user_tables.h"
 
 namespace masq {
 namespace {
@@ -29,8 +31,23 @@ int give_up(int fd, const Error& why) {
   return 1;
 }
 
+// So that nothing that comes again and again fills /run: the log begins anew then. Only if it is
+// masq's own; somebody else's file is theirs.
+void bound_log() {
+  constexpr off_t kLogMax_bytes = 1 << 20;
+  struct stat log {
+  }, ours{};
+  if (fstat(STDERR_FILENO, &log) != 0 || !S_ISREG(log.st_mode) || log.st_size < kLogMax_bytes ||
+      stat(run_file("log").c_str(), &ours) != 0 || log.st_ino != ours.st_ino ||
+      log.st_dev != ours.st_dev)
+    return;
+  if (ftruncate(STDERR_FILENO, 0) == 0)
+    say(STDERR_FILENO, fmt::format("The log had {} bytes; it begins anew here.", log.st_size));
+}
+
 // To the log, with the time.
 void tell(const std::string& line) {
+  bound_log();
   time_t now = time(nullptr);
   tm local{};
   char text[32] = "";
@@ -48,11 +65,14 @@ Result<Fd> open_signals() {
   return fd;
 }
 
-void reconcile_and_say(Gateway& gateway) {
+// What is wrong is said once, until something else is wrong or nothing is: `said` is what was last.
+void reconcile_and_say(Gateway& gateway, std::string& said) {
   std::vector<std::string> remarks;
   Status status = gateway.reconcile(remarks);
   for (const std::string& remark : remarks) tell(remark);
-  if (!status) tell("masqd: " + status.error().sentence);
+  const std::string wrong = status ? "" : status.error().sentence;
+  if (!wrong.empty() && wrong != said) tell("masqd: " + wrong);
+  said = wrong;
 }
 
 void look_after_slow_path_and_say(Gateway& gateway) {
@@ -74,38 +94,45 @@ Status keep_config(const Config& config) {
   return Done{};
 }
 
-void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& filters) {
+// To the end; returns the exit code.
+int follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& filters) {
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
-  constexpr int kAnyway_ms = 60000;
+  constexpr u64 kAnyway_ms = 60000;
   constexpr int kSettle_ms = 20;  // changes come in bursts
   constexpr int kLook_ms = 1000;  // at the slow path
-  int idle_ms = 0;
+  const auto now_ms = [] { return monotonic_ns() / 1000000; };
+  u64 looked_ms = now_ms(), reconciled_ms = looked_ms;
+  std::string said;
   for (;;) {
     // A descriptor below zero is passed over.
     pollfd fds[] = {
         {signals.get(), POLLIN, 0}, {monitor.get(), POLLIN, 0}, {filters.get(), POLLIN, 0}};
     int ready = poll(fds, 3, kLook_ms);
-    if (ready < 0 && errno != EINTR) return;
-    if (ready == 0) {
-      look_after_slow_path_and_say(gateway);
-      idle_ms += kLook_ms;
-      if (idle_ms < kAnyway_ms) continue;
+    if (ready < 0 && errno != EINTR) {
+      tell(fmt::format("masqd: waiting for news has failed ({}), so it ends.", strerror(errno)));
+      return 1;
     }
-    idle_ms = 0;
+    // By the clock: there may be news without a pause.
+    if (ready == 0 || now_ms() - looked_ms >= kLook_ms) {
+      look_after_slow_path_and_say(gateway);
+      looked_ms = now_ms();
+    }
+    if (ready == 0 && now_ms() - reconciled_ms < kAnyway_ms) continue;
+    reconciled_ms = now_ms();
     if (fds[0].revents & POLLIN) {
       signalfd_siginfo info{};
       if (read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP)
-        return;
+        return 0;
     }
     if (fds[2].revents) drain_network_monitor(filters);
     if (fds[1].revents) {
       // Act on the first news at once, then once more when they have settled.
       drain_network_monitor(monitor);
-      reconcile_and_say(gateway);
+      reconcile_and_say(gateway, said);
       poll(nullptr, 0, kSettle_ms);
       drain_network_monitor(monitor);
     }
-    reconcile_and_say(gateway);
+    reconcile_and_say(gateway, said);
   }
 }
 
@@ -142,8 +169,7 @@ int run_daemon(const Config& config, int ready_fd) {
   Fd filters;
   // Without it, what somebody takes away is put back once a minute.
   if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
-  follow(*gateway, *signals, *monitor, filters);
-  return 0;
+  return follow(*gateway, *signals, *monitor, filters);
 }
 
 }  // namespace masq

@@ -1,6 +1,7 @@
 // A file descriptor, and a mapping of memory, that know when they end.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,6 +34,15 @@ class Fd {
  private:
   int fd_ = -1;
 };
+
+// To be called first of all. Who starts a program may have closed its standard streams, and then
+// the next files that it opens would get their places.
+inline void fill_standard_streams() {
+  int fd;
+  do fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
 
 class Mapping {
  public:

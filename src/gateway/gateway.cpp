@@ -328,25 +328,28 @@ constexpr const char* kWithoutSlowPath =
 
 // The device with its program, and the process behind it. Without them only what needs them is
 // refused, so their failure is a remark.
-Status Gateway::keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks) {
-  if (user_) return Done{};
+void Gateway::keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks) {
+  if (user_) return;
+  if (Status status = set_up_slow_path(network); !status) {
+    remarks.push_back(fmt::format("{} {}", status.error().sentence, kWithoutSlowPath));
+    datapath().settings().slow_ifindex = 0;  // all of it again at the next look
+  }
+}
+
+Status Gateway::set_up_slow_path(const NetworkState& network) {
   Settings& s = datapath().settings();
   const Link* link = network.link_named(kSlowName);
   if (link == nullptr || link->ifindex != s.slow_ifindex) {
     s.slow_ifindex = 0;
     slow_device_ = {};
-    if (link != nullptr && link->kind != "tun") {
-      remarks.push_back(fmt::format("There is an interface {} that is not masq's. {}", kSlowName,
-                                    kWithoutSlowPath));
-      return Done{};
-    }
+    if (link != nullptr && link->kind != "tun")
+      return error("There is an interface {} that is not masq's.", kSlowName);
     end_slow_processes();
     Result<SlowDevice> device = open_slow_device();
-    if (!device) {
-      remarks.push_back(fmt::format("{} {}", device.error().sentence, kWithoutSlowPath));
-      return Done{};
-    }
+    if (!device) return device.error();
     slow_device_ = std::move(*device);
+  } else if (!link->up || link->mtu != kSlowMtu) {
+    if (Status status = configure_slow_device(); !status) return status;
   }
   u32 ifindex = slow_device_.ifindex != 0 ? slow_device_.ifindex : link->ifindex;
   if (attached_program(ifindex, TcHook::ingress) !=
@@ -713,7 +716,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
       if (Status status = attach(*link, each.hook, each.program); !status) result = status;
     }
   }
-  if (Status status = keep_slow_path(*network, found); !status) result = status;
+  keep_slow_path(*network, found);
   datapath().routes_changed();
   state_.interfaces = interfaces_;
   if (Status status = save_state(state_); !status) result = status;
@@ -736,16 +739,26 @@ std::string kept_config() {
   return there && access(kept.c_str(), R_OK) == 0 ? kept : "";
 }
 
-Result<std::vector<std::string>> take_down() {
-  std::vector<std::string> remarks;
-  if (int daemon = daemon_process(); daemon > 0) {
-    kill(daemon, SIGTERM);
-    for (int tries = 0; tries < 50 && daemon_process() != 0; ++tries) {
+namespace {
+
+// Asks masqd to end, and then makes it.
+void end_daemon() {
+  for (int number : {SIGTERM, SIGKILL}) {
+    const int daemon = daemon_process();
+    if (daemon <= 0) return;
+    kill(daemon, number);
+    for (int tries = 0; tries < 50 && daemon_process() == daemon; ++tries) {
       timespec pause{0, 100 * 1000 * 1000};
       nanosleep(&pause, nullptr);
     }
-    if (daemon_process() != 0) kill(daemon, SIGKILL);
   }
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> take_down() {
+  std::vector<std::string> remarks;
+  end_daemon();
   // Held to the end, so that no daemon starts over what is being taken away.
   if (Status status = make_run_folder(); !status) return status.error();
   Result<DaemonLock> lock = take_daemon_lock();

@@ -54,7 +54,8 @@ class Gateway {
 
   AnyDatapath& datapath() const;
   Status keep_holder();
-  Status keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks);
+  void keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks);
+  Status set_up_slow_path(const NetworkState& network);
   Status start_slow_path();
   Status keep_guard(const NetworkState& network);
   const Link* our_link(const NetworkState& network, const std::string& name);

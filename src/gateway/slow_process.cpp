@@ -31,36 +31,26 @@ constexpr int kFramesInARow = 256;  // before it looks at the clock
 constexpr int kWait_ms = 50;        // so late may fragments be given back
 // Eight times what it may hold, with what malloc needs beside it.
 constexpr rlim_t kMemory_bytes = 64 << 20;
-constexpr int kDeviceMtu = 65521;  // the largest that a TAP device has; a frame of 65535 bytes
 
 void write_sysctl(const std::string& path, const char* value) {
   std::ofstream file("/proc/sys/" + path);
   file << value;  // where there is no IPv6 there is no such file
 }
 
-Status configure(const Fd& device, ifreq& request) {
-  Fd socket_fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const auto fails = [&](const char* what) {
-    return error("The device of the slow path {} ({}).", what, strerror(errno));
-  };
-  if (!socket_fd) return fails("cannot be set up");
-  write_sysctl(fmt::format("net/ipv6/conf/{}/disable_ipv6", kSlowName), "1");
-  write_sysctl(fmt::format("net/ipv4/conf/{}/forwarding", kSlowName), "0");
-  if (ioctl(device.get(), TUNSETPERSIST, 1) != 0) return fails("cannot be kept");
-  request.ifr_mtu = kDeviceMtu;
-  if (ioctl(socket_fd.get(), SIOCSIFMTU, &request) != 0) return fails("does not take its size");
-  request.ifr_qlen = kSlowQueue;
-  if (ioctl(socket_fd.get(), SIOCSIFTXQLEN, &request) != 0) return fails("does not take its queue");
-  request.ifr_flags = IFF_UP | IFF_NOARP;
-  if (ioctl(socket_fd.get(), SIOCSIFFLAGS, &request) != 0) return fails("cannot be switched on");
-  return Done{};
+Error fails(const char* what) {
+  return error("The device of the slow path {} ({}).", what, strerror(errno));
 }
 
-Result<Fd> attach_to_device(ifreq& request) {
+ifreq request_for_device() {
+  ifreq request = {};
+  strncpy(request.ifr_name, kSlowName, IFNAMSIZ - 1);
+  return request;
+}
+
+Result<Fd> attach_to_device() {
   Fd fd(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return error("/dev/net/tun cannot be opened ({}).", strerror(errno));
-  request = {};
-  strncpy(request.ifr_name, kSlowName, IFNAMSIZ - 1);
+  ifreq request = request_for_device();
   request.ifr_flags = IFF_TAP | IFF_NO_PI;
   if (ioctl(fd.get(), TUNSETIFF, &request) != 0)
     return error("The device {} cannot be made ({}).", kSlowName, strerror(errno));
@@ -90,19 +80,33 @@ void beat() {
 }  // namespace
 
 Result<SlowDevice> open_slow_device() {
-  ifreq request;
-  Result<Fd> fd = attach_to_device(request);
+  Result<Fd> fd = attach_to_device();
   if (!fd) return fd.error();
-  if (Status status = configure(*fd, request); !status) return status.error();
+  if (ioctl(fd->get(), TUNSETPERSIST, 1) != 0) return fails("cannot be kept");
+  if (Status status = configure_slow_device(); !status) return status.error();
   return SlowDevice{std::move(*fd), if_nametoindex(kSlowName)};
+}
+
+Status configure_slow_device() {
+  Fd socket_fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket_fd) return fails("cannot be set up");
+  write_sysctl(fmt::format("net/ipv6/conf/{}/disable_ipv6", kSlowName), "1");
+  write_sysctl(fmt::format("net/ipv4/conf/{}/forwarding", kSlowName), "0");
+  ifreq request = request_for_device();
+  request.ifr_mtu = kSlowMtu;
+  if (ioctl(socket_fd.get(), SIOCSIFMTU, &request) != 0) return fails("does not take its size");
+  request.ifr_qlen = kSlowQueue;
+  if (ioctl(socket_fd.get(), SIOCSIFTXQLEN, &request) != 0) return fails("does not take its queue");
+  request.ifr_flags = IFF_UP | IFF_NOARP;
+  if (ioctl(socket_fd.get(), SIOCSIFFLAGS, &request) != 0) return fails("cannot be switched on");
+  return Done{};
 }
 
 void remove_slow_device() {
   if (if_nametoindex(kSlowName) == 0) return;
   // A process that has just been ended may still have it open.
   for (int tries = 0; tries < 100; ++tries) {
-    ifreq request;
-    if (Result<Fd> fd = attach_to_device(request)) {
+    if (Result<Fd> fd = attach_to_device()) {
       ioctl(fd->get(), TUNSETPERSIST, 0);
       return;
     }

@@ -20,6 +20,8 @@ namespace masq {
 
 inline constexpr const char* kSlowName = "masq-slow";  // of the device and of the process
 inline constexpr u64 kSlowHung_ms = 3000;
+// The largest that a TAP device has; a frame of 65535 bytes.
+inline constexpr u32 kSlowMtu = 65521;
 
 struct SlowDevice {
   Fd fd;
@@ -28,6 +30,8 @@ struct SlowDevice {
 
 // Opens the device, and makes it if it is not there. Fails while a process has it open.
 Result<SlowDevice> open_slow_device();
+// Its size and queue, and that it is up: also when somebody has changed that.
+Status configure_slow_device();
 void remove_slow_device();
 
 // Starts the process on the device; returns its number when it stands.

@@ -14,6 +14,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "gateway/powerless.h"
+
 namespace masq {
 
 using nlohmann::json;
@@ -65,8 +67,9 @@ Status make_run_folder() {
   std::filesystem::create_directories(run_folder(), failure);
   if (failure)
     return error("{} cannot be made ({}); run masq as root.", run_folder(), failure.message());
-  chmod("/run/masq", 0755);
-  chmod(run_folder().c_str(), 0755);
+  // For root alone: whoever may open the lock may also hold it.
+  chmod("/run/masq", 0700);
+  chmod(run_folder().c_str(), 0700);
   return Done{};
 }
 
@@ -167,23 +170,36 @@ bool is_file_at(const Fd& fd, const std::string& path) {
          opened.st_ino == there.st_ino && opened.st_dev == there.st_dev;
 }
 
+// A `masq down` has it for as long as it undoes.
+constexpr int kWaitForOthers_ms = 10000;
+constexpr int kTurn_ms = 20;
+constexpr int kTurnsForOthers = kWaitForOthers_ms / kTurn_ms;
+
 }  // namespace
+
+Error held_by_another() {
+  return error("{} has been held for {} s, and not by masqd; `fuser` says by which process.",
+               run_file("lock"), kWaitForOthers_ms / 1000);
+}
 
 Result<DaemonLock> take_daemon_lock() {
   DaemonLock lock;
   for (int tries = 0;; ++tries) {
-    lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-    if (!lock.fd) return error("{} cannot be opened ({}).", run_file("lock"), strerror(errno));
+    // Whoever had the lock may have taken the folder away, also between these two.
+    if (Status status = make_run_folder(); !status) return status.error();
+    lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!lock.fd && errno != ENOENT)
+      return error("{} cannot be opened ({}).", run_file("lock"), strerror(errno));
+    fchmod(lock.fd.get(), 0600);  // an older masq may have made it
     if (flock(lock.fd.get(), LOCK_EX | LOCK_NB) == 0) {
       // The file may have been removed, and made anew by others, since it was opened.
       if (is_file_at(lock.fd, run_file("lock"))) break;
-      if (Status status = make_run_folder(); !status) return status.error();
     } else if (lock.owner = daemon_process(); lock.owner > 0) {
       return lock;
     }
-    // Somebody looks, ends or starts at this moment.
-    if (tries == 100) return error("{} is held by an unknown process.", run_file("lock"));
-    usleep(20000);
+    // Somebody looks, ends or starts at this moment, or takes the gateway down.
+    if (tries == kTurnsForOthers) return held_by_another();
+    usleep(kTurn_ms * 1000);
   }
   lock.owner = 0;
   std::string number = fmt::format("{}\n", getpid());
@@ -203,7 +219,8 @@ int daemon_process() {
   if (!fd || flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return 0;
   std::ifstream file(run_file("lock"));
   int number = 0;
-  return file >> number ? number : -1;
+  // What is written there may be of another life, or of a `masq down`.
+  return file >> number && powerless_lives("masqd", number) ? number : -1;
 }
 
 namespace {
@@ -232,9 +249,13 @@ bool is_starting() {
 
 int lasting_daemon_process() {
   int daemon = daemon_process();
-  auto turns = [&] { return daemon < 0 || !is_dying(daemon) ? (is_starting() ? 1000 : 0) : 250; };
+  auto turns = [&] {
+    if (daemon < 0) return kTurnsForOthers;
+    if (is_dying(daemon)) return 250;
+    return is_starting() ? 1000 : 0;
+  };
   for (int i = 0; daemon != 0 && i < turns(); ++i) {
-    usleep(20000);
+    usleep(kTurn_ms * 1000);
     daemon = daemon_process();
   }
   return daemon;

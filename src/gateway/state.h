@@ -60,13 +60,15 @@ struct DaemonLock {
   Fd fd;
   int owner = 0;  // who holds it, if not we
 };
+// Waits for whoever has it without being masqd, such as a `masq down`: 10 seconds at most.
 Result<DaemonLock> take_daemon_lock();
+Error held_by_another();
 // From now on packets are translated.
 Status note_ready(const DaemonLock& lock);
-// The living daemon's process number, or 0.
+// The living daemon's process number; 0 if nobody has the lock, and -1 if somebody else has it.
 int daemon_process();
 // The same, but waits for one that has been killed and is only not gone yet (5 seconds at most),
-// and for one that is starting (20 seconds at most).
+// for one that is starting (20 seconds at most), and for others (10 seconds at most).
 int lasting_daemon_process();
 
 // Makes `secret` the one that is kept on this machine, or keeps it if there is none yet.

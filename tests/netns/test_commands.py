@@ -150,6 +150,29 @@ def test_up_does_not_keep_its_callers_terminal(lab):
     assert "masq" in done.stdout
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_up_starts_masqd_also_with_closed_streams(lab, closed):
+    """As some start scripts call it."""
+    try:
+        up = lab.run("B", ["sh", "-c", f"exec {BINARIES / 'masq'} up {closed}"])
+        assert up.returncode == 0, up.stdout + up.stderr
+        [daemon] = lab.processes("B", "masqd")
+        assert [os.readlink(f"/proc/{daemon}/fd/{fd}") for fd in (0, 1, 2)] == [
+            "/dev/null", "/dev/null", str(lab.run_folder() / "log")]
+    finally:
+        lab.masq("down")
+
+
+def test_masqd_keeps_its_files_out_of_closed_streams(lab):
+    lab.popen("B", ["sh", "-c", f"exec {BINARIES / 'masqd'} <&- >&- 2>&-"])
+    try:
+        wait_until_it_flows(lab)
+        [daemon] = lab.processes("B", "masqd")
+        assert [os.readlink(f"/proc/{daemon}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
+    finally:
+        lab.masq("down")
+
+
 @pytest.mark.parametrize("arguments", [["--external", "nosuch0"], ["--internal", "nosuch0"],
                                        ["--external", "out0", "--internal", "out0"]])
 def test_a_wrong_interface_is_refused_in_one_sentence(lab, arguments):

@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+import re
 import signal
+import threading
 import time
 
 import pytest
 
 from fragments import datagram, fragments_of, raw, serves
-from lab import ADDRESS, GATEWAY_OUTER, wait_until
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, wait_until
 from traffic import pings, receive
 
 S2 = ADDRESS["S2"]
@@ -60,6 +62,59 @@ def test_hanging_it_is_replaced_and_refused_meanwhile(lab):
     assert lab.dropped("slow_path_down") > before
     assert pings(lab, "S4", S2), "the rest goes on"
     wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=15)
+    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
+
+
+def test_hanging_it_is_replaced_while_there_is_news_without_a_pause(lab):
+    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
+    (process,) = process_of(lab)
+    ended = threading.Event()
+
+    def news():
+        while not ended.wait(0.4):
+            lab.ip("B", "route replace 203.0.113.128/32 dev lo", "route del 203.0.113.128/32")
+
+    teller = threading.Thread(target=news)
+    teller.start()
+    try:
+        os.kill(process, signal.SIGSTOP)
+        wait_until(lambda: process_of(lab) not in ([], [process]), "another one", timeout_s=10)
+    finally:
+        ended.set()
+        teller.join()
+    wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
+
+
+@pytest.mark.parametrize("change", ["down", "mtu 1500"])
+def test_its_device_is_put_right(lab, change):
+    wait_until(lambda: serves(lab), "it serves", timeout_s=10)
+    before = process_of(lab)
+
+    def is_right():
+        shown = lab.ip("B", "link show masq-slow")
+        return re.search(r"<[^>]*\bUP\b", shown) and " mtu 65521 " in shown
+
+    assert is_right()
+    lab.ip("B", f"link set masq-slow {change}")
+    wait_until(is_right, "the device is as it was")
+    wait_until(lambda: serves(lab), "it serves again")
+    assert process_of(lab) == before
+
+
+def test_without_it_up_works_and_says_what_is_refused(lab):
+    assert lab.masq("down").returncode == 0
+    # So little memory that the process does not start.
+    up = lab.run("B", ["prlimit", "--data=63000000:63000000", "setpriv",
+                       "--bounding-set=-sys_resource", BINARIES / "masq", "up"])
+    try:
+        assert up.returncode == 0, up.stderr
+        assert "slow path cannot be started. So fragments" in up.stdout, up.stdout
+        assert process_of(lab) == []
+        wait_until(lambda: pings(lab, "S4", S2), "the rest goes on")
+        assert not serves(lab)
+    finally:
+        lab.masq("down")
+        assert lab.masq("up").returncode == 0
     wait_until(lambda: serves(lab), "it serves again", timeout_s=10)
 
 

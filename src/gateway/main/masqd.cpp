@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "gateway/daemon.h"
+#include "gateway/fd.h"
 #include "gateway/gateway.h"
 #include "gateway/slow_process.h"
 
@@ -42,6 +43,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (masq::is_slow_process(argc, argv)) return masq::run_slow_process();
+  masq::fill_standard_streams();
   try {
     return run(argc, argv);
   } catch (const std::exception& surprise) {
