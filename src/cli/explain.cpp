@@ -208,7 +208,7 @@ int explain_capture(Session& session, const ExplainOptions& o, const Capture& ca
   json all = json::array();
   std::vector<std::string> reasons;
   u32 number = 0;
-  for (const CapturedPacket& packet : capture.packets) {
+  for (const StrippedPacket& packet : capture.packets) {
     ++number;
     Result<Place> place =
         session.place(o.interface, ends_of(packet.bytes, packet.ether_type), packet.ether_type);

@@ -54,8 +54,8 @@ bool is_known(u32 link) {
 }
 
 // The packet in a captured frame, or nothing if the frame is too short for its link header.
-CapturedPacket strip_link(const u8* frame, u32 captured, u32 length, u32 link) {
-  CapturedPacket p;
+StrippedPacket strip_link(const u8* frame, u32 captured, u32 length, u32 link) {
+  StrippedPacket p;
   u32 header = 0;
   const auto type_at = [&](u32 at) {
     u16 type = 0;

@@ -13,14 +13,14 @@ namespace masq {
 
 inline constexpr u64 kCaptureBytesMax = 1ull << 30;
 
-struct CapturedPacket {
+struct StrippedPacket {
   std::vector<u8> bytes;  // from the network header on; zeros for what was not captured
   u16 ether_type = 0;     // network order
   bool cut = false;       // the capture has not all of it
 };
 
 struct Capture {
-  std::vector<CapturedPacket> packets;
+  std::vector<StrippedPacket> packets;
   std::string damage;  // the sentence that says where reading ended early; empty if it did not
 };
 
