@@ -72,8 +72,8 @@ void take_over_settings(const Settings& from, Settings& to) {
 
 // What was saved of an interface holds for it under another name too.
 SavedState with_names_of_now(const NetworkState& network, SavedState state) {
-  for (const auto& [name, ifindex] : state.interfaces.indexes) {
-    const Link* link = network.link_at(ifindex);
+  for (const auto& [name, unused] : state.interfaces.links) {
+    const Link* link = link_known_as(network, state.interfaces, name);
     if (link == nullptr || network.link_named(name) != nullptr) continue;
     if (state.qdiscs.erase(name) != 0) state.qdiscs.insert(link->name);
     const std::string before = sysctl_of(name, ""), now = sysctl_of(link->name, "");
@@ -155,18 +155,51 @@ std::vector<u32> attached_programs(const NetworkState& network) {
   return ids;
 }
 
-// The link of this name. A link that is ours stays ours under another name: what it is connected to
-// has not changed.
-const Link* Gateway::our_link(const NetworkState& network, const std::string& name) {
-  if (const Link* link = network.link_named(name)) {
-    interfaces_.indexes[name] = link->ifindex;
-    return link;
-  }
-  auto known = interfaces_.indexes.find(name);
-  return known == interfaces_.indexes.end() ? nullptr : network.link_at(known->second);
+// The list in which a name of ours stands; null for other names.
+const std::vector<std::string>* Gateway::list_of(const std::string& name) const {
+  for (const auto* names : {&interfaces_.external, &interfaces_.internal, &interfaces_.closed})
+    if (contains(*names, name)) return names;
+  return nullptr;
 }
 
-Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
+// Which link each name of ours means: the one of that name, else the one that was last seen under
+// it. A link that is ours stays ours under another name: what it is connected to has not changed.
+// So one that gets a name of the other side is neither, until it has its own back.
+void Gateway::find_links(const NetworkState& network, std::vector<std::string>& remarks) {
+  auto& known = interfaces_.links;
+  std::erase_if(known, [&](const auto& each) {
+    return link_known_as(network, interfaces_, each.first) == nullptr;
+  });
+  contested_.clear();
+  for (const Link& link : network.links) {
+    const auto* names = list_of(link.name);
+    for (const auto& [was, each] : known) {
+      const auto* before = list_of(was);
+      if (names == nullptr || each.ifindex != link.ifindex || before == nullptr || before == names)
+        continue;
+      contested_.push_back(link.name);
+      remarks.push_back(
+          fmt::format("{} was {} and now has the name of an interface of the other side: it is "
+                      "closed until it is called {} again, or until `masq down`.",
+                      link.name, was, was));
+      break;
+    }
+  }
+  for (const Link& link : network.links) {
+    const KnownLink now{link.ifindex, link.name, link.kind, link.hardware_address};
+    for (auto& [was, each] : known)
+      if (each.ifindex == link.ifindex) each = now;
+    if (list_of(link.name) != nullptr && !contains(contested_, link.name)) known[link.name] = now;
+  }
+}
+
+const Link* Gateway::our_link(const NetworkState& network, const std::string& name) const {
+  const Link* link = link_known_as(network, interfaces_, name);
+  if (link == nullptr || contains(contested_, link->name)) return nullptr;
+  return link->name == name || list_of(link->name) == nullptr ? link : nullptr;
+}
+
+Zone Gateway::zone_of(const NetworkState& network, const Link& link) const {
   for (const std::string& name : interfaces_.external)
     if (const Link* ours = our_link(network, name); ours && ours->ifindex == link.ifindex)
       return Zone::outside;
@@ -403,6 +436,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
     const Link* link = our_link(network, name);
     belt.closed.push_back(link != nullptr ? link->name : name);
   }
+  belt.closed.insert(belt.closed.end(), contested_.begin(), contested_.end());
   if (belt == belt_ && belt_is_on()) return Done{};
   Status status = put_on_belt(belt);
   if (!status && needs_belt(datapath().settings())) return status;
@@ -650,6 +684,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   if (!network) return network.error();
   std::vector<std::string> found;
   Status result = keep_holder();
+  find_links(*network, found);
   take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network, found); !status) result = status;
   if (Status status = datapath().set_clock(); !status) result = status;

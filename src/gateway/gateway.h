@@ -56,8 +56,10 @@ class Gateway {
   Status keep_slow_path(const NetworkState& network, std::vector<std::string>& remarks);
   Status start_slow_path();
   Status keep_guard(const NetworkState& network);
-  const Link* our_link(const NetworkState& network, const std::string& name);
-  Zone zone_of(const NetworkState& network, const Link& link);
+  const std::vector<std::string>* list_of(const std::string& name) const;
+  void find_links(const NetworkState& network, std::vector<std::string>& remarks);
+  const Link* our_link(const NetworkState& network, const std::string& name) const;
+  Zone zone_of(const NetworkState& network, const Link& link) const;
   void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
   Status keep_belt(const NetworkState& network, std::vector<std::string>& remarks);
   Status close_kernel_path(const NetworkState& network, std::vector<std::string>& remarks);
@@ -81,6 +83,7 @@ class Gateway {
   int slow_process_ = 0;     //
   u64 slow_started_ms_ = 0;  // when it was last seen to have been started
   OurInterfaces interfaces_;
+  std::vector<std::string> contested_;  // links that have the name of one of ours, and were another
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
   Belt belt_;                      // as it was put on

@@ -7,8 +7,8 @@ import pytest
 from scapy.all import IP, UDP, Dot1Q
 
 from frames import inner_addresses_in
-from lab import ADDRESS, GATEWAY_OUTER
-from traffic import external_of, from_inside, from_outside, receive_all
+from lab import ADDRESS, GATEWAY_OUTER, wait_until
+from traffic import external_of, from_inside, from_outside, receive_all, wait_until_it_flows
 
 DATAPATHS = ["tc", "user"]
 PORT = 7777
@@ -74,3 +74,68 @@ def test_a_frame_of_a_vlan_is_not_for_the_interface_itself(lab, number, passes):
         assert came == ([b"inwards", b"outwards"] if passes else [])
     finally:
         lab.masq("down")
+
+
+def states(lab):
+    """(zone, state) of each interface that masq names."""
+    return {each["name"]: (each["zone"], each["state"]) for each in lab.status()["interfaces"]}
+
+
+@pytest.fixture
+def both_legs(lab):
+    """masq is up, and afterwards the gateway is as it was."""
+    assert lab.masq("up", "--external", "out0", "--internal", "in0").returncode == 0
+    yield
+    lab.masq("down")
+    for name in ("strange", "in0", "out0", "lan7"):
+        lab.run("B", ["ip", "link", "del", name])
+    lab.plug_in_gateway_inside()
+    lab.plug_in_gateway_outside()
+
+
+@pytest.mark.parametrize("daemon", ["alive", "dead"])
+@pytest.mark.parametrize("leg", ["in0", "out0"])
+def test_a_stranger_with_the_index_of_a_link_that_has_gone_is_not_masqs(lab, both_legs, leg,
+                                                                        daemon):
+    [link] = json.loads(lab.run("B", ["ip", "-j", "link", "show", leg]).stdout)
+    if daemon == "dead":
+        lab.kill_daemon()
+    lab.unplug_gateway(leg)
+    if daemon == "alive":
+        wait_until(lambda: f"{leg} has gone" in (lab.run_folder() / "log").read_text(), "it is said")
+    lab.ip("B", f"link add strange index {link['ifindex']} type veth peer name strange7",
+           "link set strange up")
+    if daemon == "dead":
+        assert f"{leg} has gone" in lab.masq("up").stdout
+    time.sleep(0.5)
+    other = "out0" if leg == "in0" else "in0"
+    assert {name: state for name, (_, state) in states(lab).items()} == {leg: "gone", other: "up"}
+    assert not lab.programs("strange")
+
+
+def test_a_link_renamed_while_the_daemon_is_dead_stays_masqs(lab, both_legs):
+    lab.kill_daemon()
+    lab.ip("B", "link set in0 down", "link set in0 name lan7", "link set lan7 up")
+    assert lab.masq("up").returncode == 0
+    wait_until_it_flows(lab)
+    assert states(lab)["lan7"] == ("internal", "up")
+
+
+@pytest.mark.parametrize("daemon", ["alive", "dead"])
+def test_a_link_of_the_inside_with_the_name_of_the_outside_is_neither(lab, both_legs, daemon):
+    if daemon == "dead":
+        lab.kill_daemon()
+    lab.unplug_gateway("out0")
+    lab.ip("B", "link set in0 down", "link set in0 name out0", "link set out0 up")
+    said = lab.masq("up").stdout if daemon == "dead" else ""
+    wait_until(lambda: "out0 was in0 and " in said + (lab.run_folder() / "log").read_text(),
+               "it is said")
+    time.sleep(0.3)
+    assert not lab.programs("out0")
+    if lab.datapath == "user":  # with tc it is the programs by which the gateway is found
+        assert states(lab) == {"out0": ("external", "gone"), "in0": ("internal", "gone")}
+    belt = lab.run("B", ["nft", "list", "table", "inet", "masq_belt"]).stdout
+    assert 'iifname "out0" counter' in belt and 'oifname "out0" counter' in belt, belt
+    lab.ip("B", "link set out0 down", "link set out0 name in0", "link set in0 up")
+    lab.plug_in_gateway_outside()
+    wait_until_it_flows(lab)
