@@ -620,7 +620,16 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
   choose_serving(network, remarks);
-  if (Status status = datapath().set_own_addresses(own); !status)
+  // Should not all fit: without an external one the gateway would be off the net.
+  OwnAddresses in_order;
+  for (bpf::OwnAddress kind : {bpf::kOwnOuter, bpf::kOwnOther})
+    for (const Address& address : by_importance(network))
+      for (Ipv4 each : {address.address, address.broadcast})
+        if (auto at = own.find(each.be); at != own.end() && at->second == kind) {
+          in_order.push_back(*at);
+          own.erase(at);
+        }
+  if (Status status = datapath().set_own_addresses(in_order); !status)
     remarks.push_back(status.error().sentence);
 }
 

@@ -139,3 +139,28 @@ def test_a_link_of_the_inside_with_the_name_of_the_outside_is_neither(lab, both_
     lab.ip("B", "link set out0 down", "link set out0 name in0", "link set in0 up")
     lab.plug_in_gateway_outside()
     wait_until_it_flows(lab)
+
+
+def is_answered(lab, address):
+    """Does S1 find B at this address, asking anew for B's hardware address?"""
+    lab.ip("S1", "neigh flush all")
+    return lab.run("S1", ["ping", "-n", "-c", "1", "-W", "2", address]).returncode == 0
+
+
+def test_with_more_addresses_than_fit_the_external_ones_count(lab):
+    """By their numbers the others, which are too many already, would come first."""
+    many = [f"10.50.{n // 200}.{n % 200 + 1}" for n in range(1100)]
+    lab.ip("B", "link add many0 type bridge", "link set many0 up",
+           *(f"addr add {address}/32 dev many0" for address in many))
+    try:
+        up = lab.masq("up", "--external", "out0", "--internal", "in0")
+        assert up.returncode == 0, up.stderr
+        assert ("1024 at most" in up.stdout) == (lab.datapath == "tc"), up.stdout
+        wait_until_it_flows(lab)
+        assert is_answered(lab, GATEWAY_OUTER)
+        lab.ip("B", "addr add 192.168.1.253/24 dev out0")  # one that comes when all is full
+        wait_until(lambda: is_answered(lab, "192.168.1.253"), "the second one answers")
+    finally:
+        lab.masq("down")
+        lab.ip("B", "link del many0")
+        lab.run("B", ["ip", "addr", "del", "192.168.1.253/24", "dev", "out0"])
