@@ -670,16 +670,26 @@ Status Gateway::attach(const Link& link, TcHook hook, Program program) {
   return Done{};
 }
 
-// Takes masq off interfaces that are ours no longer.
+// Takes masq off interfaces that are ours no longer. On those of others, which may be many, it is
+// looked for when they are seen for the first time, and once a minute.
 void Gateway::remove_others(const NetworkState& network) {
-  std::set<u32> ours;
-  for (const Link& link : network.links) {
-    if (zone_of(network, link) != Zone::other) ours.insert(link.ifindex);
-    if (user_ || link.ifindex == datapath().settings().slow_ifindex) continue;
-    for (const Hooked& each : kHooks)
-      if (zone_of(network, link) == Zone::other && attached_program(link.ifindex, each.hook))
-        detach_program(link.ifindex, each.hook);
+  constexpr u64 kLookAgain_ms = 50000;
+  const u64 now_ms = monotonic_ns() / 1000000;
+  if (now_ms - looked_ms_ >= kLookAgain_ms) {
+    looked_ms_ = now_ms;
+    looked_at_.clear();
   }
+  std::set<u32> ours, others;
+  for (const Link& link : network.links) {
+    const bool other = zone_of(network, link) == Zone::other;
+    (other ? others : ours).insert(link.ifindex);
+    if (user_ || !other || link.ifindex == datapath().settings().slow_ifindex ||
+        looked_at_.contains(link.ifindex))
+      continue;
+    for (const Hooked& each : kHooks)
+      if (attached_program(link.ifindex, each.hook)) detach_program(link.ifindex, each.hook);
+  }
+  looked_at_ = others;
   for (const Interface& interface : datapath().interfaces()) {
     const Link* link = network.link_at(interface.ifindex);
     if (link == nullptr || zone_of(network, *link) == Zone::other)

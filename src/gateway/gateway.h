@@ -86,6 +86,8 @@ class Gateway {
   std::vector<std::string> contested_;  // links that have the name of one of ours, and were another
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
+  std::set<u32> looked_at_;  // links that are not ours, and have no programs of ours
+  u64 looked_ms_ = 0;
   Belt belt_;                      // as it was put on
   Guard guard_;                    // likewise
   std::vector<std::string> said_;  // remarks that need not be repeated
