@@ -429,6 +429,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
     if (zone == Zone::inside) belt.inside.push_back(link.name);
     if (zone == Zone::other && !uplink && link.name != kSlowName) belt.others.push_back(link.name);
   }
+  belt.closed = contested_;
   // Also what has gone: the kernel would forward for it in the moment when it comes back.
   for (const std::string& name : interfaces_.internal)
     if (our_link(network, name) == nullptr) belt.inside.push_back(name);
@@ -436,7 +437,6 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
     const Link* link = our_link(network, name);
     belt.closed.push_back(link != nullptr ? link->name : name);
   }
-  belt.closed.insert(belt.closed.end(), contested_.begin(), contested_.end());
   if (belt == belt_ && belt_is_on()) return Done{};
   Status status = put_on_belt(belt);
   if (!status && needs_belt(datapath().settings())) return status;

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,10 @@ class Gateway {
   static Result<Gateway> start(const Config& config, std::vector<std::string>& remarks);
 
   Status reconcile(std::vector<std::string>& remarks);
+
+  // Ends what the datapath remembers of routes; nothing else depends on where one leads that is not
+  // a default route.
+  void routes_changed() { datapath().routes_changed(); }
 
   // To be called every second: the slow path's process is started anew if it has gone or hangs.
   // Says so.

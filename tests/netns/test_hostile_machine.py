@@ -102,7 +102,7 @@ def test_a_stranger_with_the_index_of_a_link_that_has_gone_is_not_masqs(lab, bot
         lab.kill_daemon()
     lab.unplug_gateway(leg)
     if daemon == "alive":
-        wait_until(lambda: f"{leg} has gone" in (lab.run_folder() / "log").read_text(), "it is said")
+        wait_until(lambda: f"{leg} has gone" in (lab.run_folder() / "log").read_text(), "it said")
     lab.ip("B", f"link add strange index {link['ifindex']} type veth peer name strange7",
            "link set strange up")
     if daemon == "dead":
@@ -118,7 +118,7 @@ def test_a_link_renamed_while_the_daemon_is_dead_stays_masqs(lab, both_legs):
     lab.ip("B", "link set in0 down", "link set in0 name lan7", "link set lan7 up")
     assert lab.masq("up").returncode == 0
     wait_until_it_flows(lab)
-    assert states(lab)["lan7"] == ("internal", "up")
+    wait_until(lambda: states(lab).get("lan7") == ("internal", "up"), "it is internal and up")
 
 
 @pytest.mark.parametrize("daemon", ["alive", "dead"])
@@ -164,3 +164,35 @@ def test_with_more_addresses_than_fit_the_external_ones_count(lab):
         lab.masq("down")
         lab.ip("B", "link del many0")
         lab.run("B", ["ip", "addr", "del", "192.168.1.253/24", "dev", "out0"])
+
+
+def test_a_route_that_is_not_a_default_route_is_no_reason_to_look_at_all_anew(lab, both_legs):
+    """A routing daemon changes thousands. What shows whether masq has looked: it puts back a sysctl
+    that somebody has changed, of which the kernel says nothing."""
+    def set_back():
+        return lab.read_sysctl("B", "net.ipv4.conf.out0.arp_announce") == "2"
+
+    default = "default via 192.168.1.250 metric 77"
+    wait_until(set_back, "masq is up")
+    lab.ip("B", f"route add {default}")  # from now on a minute, if nothing happens
+    time.sleep(0.5)
+    lab.sysctl("B", {"net.ipv4.conf.out0.arp_announce": 0})
+    for n in range(50):
+        route = f"10.60.{n}.0/24 via 192.168.1.250"
+        lab.ip("B", f"route add {route}", f"route del {route}")
+    time.sleep(0.5)
+    assert not set_back()
+    lab.ip("B", f"route del {default}")
+    wait_until(set_back, "masq has looked")
+
+
+def test_flows_follow_a_route_that_is_not_a_default_route(lab, both_legs):
+    """To S2 by A, which takes them there."""
+    by_a = lab.capture("A", "eth0", f"udp and dst host {S2}")
+    with lab.udp("S6", PORT) as client, lab.udp("S2", PORT) as server:
+        external_of(client, server, (S2, PORT))
+        lab.ip("B", f"route add {S2} via {ADDRESS['A']}")
+        time.sleep(0.6)
+        external_of(client, server, (S2, PORT))
+        time.sleep(0.3)
+    assert by_a.stop().frames()
