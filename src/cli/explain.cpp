@@ -208,13 +208,15 @@ int explain_capture(Session& session, const ExplainOptions& o, const Capture& ca
   json all = json::array();
   std::vector<std::string> reasons;
   u32 number = 0;
-  for (const CapturedPacket& packet : capture.packets) {
+  for (const StrippedPacket& packet : capture.packets) {
     ++number;
+    std::vector<u8> bytes = packet.bytes;
+    bytes.resize(packet.length);  // zeros for what was not captured
     Result<Place> place =
-        session.place(o.interface, ends_of(packet.bytes, packet.ether_type), packet.ether_type);
+        session.place(o.interface, ends_of(bytes, packet.ether_type), packet.ether_type);
     json out;
     if (place) {
-      out = session.explain(packet.bytes, packet.ether_type, 0, *place);
+      out = session.explain(bytes, packet.ether_type, 0, *place);
     } else if (!o.interface.empty()) {
       return fail(place.error().sentence);
     } else {

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -16,7 +17,7 @@ namespace {
 constexpr u32 kMagicMicroseconds = 0xa1b2c3d4, kMagicNanoseconds = 0xa1b23c4d;
 constexpr u32 kBlockSection = 0x0a0d0d0a, kByteOrder = 0x1a2b3c4d;
 constexpr u32 kBlockInterface = 1, kBlockSimple = 3, kBlockPacket = 6;
-constexpr u32 kPacketBytesMax = 262144;  // as in every capture program
+constexpr u32 kCapturedBytesMax = 262144;  // as in every capture program
 
 // Link types (LINKTYPE_...).
 constexpr u32 kEthernet = 1, kRawOld = 12, kRawOther = 14, kRaw = 101, kCooked = 113,
@@ -54,8 +55,8 @@ bool is_known(u32 link) {
 }
 
 // The packet in a captured frame, or nothing if the frame is too short for its link header.
-CapturedPacket strip_link(const u8* frame, u32 captured, u32 length, u32 link) {
-  CapturedPacket p;
+StrippedPacket strip_link(const u8* frame, u32 captured, u32 length, u32 link) {
+  StrippedPacket p;
   u32 header = 0;
   const auto type_at = [&](u32 at) {
     u16 type = 0;
@@ -81,9 +82,9 @@ CapturedPacket strip_link(const u8* frame, u32 captured, u32 length, u32 link) {
     header += 4;
   }
   if (captured < header) header = captured;
-  p.cut = captured < length;
+  captured = std::min(captured, header + kPacketLengthMax);
   p.bytes.assign(frame + header, frame + captured);
-  if (length > header && length <= kPacketBytesMax) p.bytes.resize(length - header);
+  p.length = std::clamp(length, captured, header + kPacketLengthMax) - header;
   return p;
 }
 
@@ -97,7 +98,7 @@ void read_classic(File& file, Capture& capture, std::string& refusal) {
   file.go_to(24);
   while (file.left() != 0) {
     u32 captured = file.word(8), length = file.word(12);
-    if (file.left() < 16 || captured > kPacketBytesMax || captured > file.left() - 16) {
+    if (file.left() < 16 || captured > kCapturedBytesMax || captured > file.left() - 16) {
       capture.damage = fmt::format("The capture is damaged or cut short behind packet {}.",
                                    capture.packets.size());
       return;

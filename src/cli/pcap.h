@@ -1,6 +1,7 @@
 // Reading captures: the classic pcap format and pcapng, of either byte order, with the link types
-// that a gateway's captures have. Limits: kCaptureBytesMax for the file; a damaged file is read up
-// to the damage, and what was read before counts.
+// that a gateway's captures have. Limits: kCaptureBytesMax for the file, and kPacketLengthMax for
+// what is taken of a packet; a damaged file is read up to the damage, and what was read before
+// counts. No memory is taken for what was not captured.
 #pragma once
 
 #include <string>
@@ -11,16 +12,17 @@
 
 namespace masq {
 
-inline constexpr u64 kCaptureBytesMax = 1ull << 30;
+inline constexpr u64 kCaptureBytesMax = 64ull << 20;  // more than anybody will read about
+inline constexpr u32 kPacketLengthMax = 65535;        // an IPv4 packet has no more
 
-struct CapturedPacket {
-  std::vector<u8> bytes;  // from the network header on; zeros for what was not captured
+struct StrippedPacket {
+  std::vector<u8> bytes;  // from the network header on, as far as captured
+  u32 length = 0;         // as it was on the wire, from there on
   u16 ether_type = 0;     // network order
-  bool cut = false;       // the capture has not all of it
 };
 
 struct Capture {
-  std::vector<CapturedPacket> packets;
+  std::vector<StrippedPacket> packets;
   std::string damage;  // the sentence that says where reading ended early; empty if it did not
 };
 

@@ -212,10 +212,9 @@ json interfaces_json(const AnyDatapath& datapath, const NetworkState& network,
     out.push_back(interface_json(network, datapath.settings(), *link, interface));
   }
   auto is_there = [&](const std::string& name) {
-    auto known = ours.indexes.find(name);
     const Link* link = network.link_named(name);
-    u32 ifindex = link != nullptr ? link->ifindex : known != ours.indexes.end() ? known->second : 0;
-    return std::count(there.begin(), there.end(), ifindex) != 0;
+    if (link == nullptr) link = link_known_as(network, ours, name);
+    return link != nullptr && std::count(there.begin(), there.end(), link->ifindex) != 0;
   };
   auto add = [&](const std::string& name, const char* zone, const char* state) {
     out.push_back({{"name", name},

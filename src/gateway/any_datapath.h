@@ -26,6 +26,9 @@ struct CounterTotals {
   std::array<u64, kTrafficCount> traffic{};
 };
 
+// Addresses and broadcast addresses of the gateway's own, in network order.
+using OwnAddresses = std::vector<std::pair<u32, bpf::OwnAddress>>;
+
 class AnyDatapath {
  public:
   virtual ~AnyDatapath() = default;
@@ -39,8 +42,8 @@ class AnyDatapath {
   // Figures that only this datapath has, for `status`: name and value.
   virtual std::vector<std::pair<const char*, u64>> own_figures() const { return {}; }
 
-  // Makes these the gateway's own addresses and broadcast addresses, and no others.
-  virtual Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) = 0;
+  // Makes these the gateway's own, and no others. Should not all fit, the first ones count.
+  virtual Status set_own_addresses(const OwnAddresses& by_importance) = 0;
   // Sets the datapath's clock by CLOCK_MONOTONIC.
   virtual Status set_clock() = 0;
   virtual Status start_sweeper() = 0;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -94,31 +95,48 @@ Status keep_config(const Config& config) {
   return Done{};
 }
 
+u64 monotonic_ms() {
+  return monotonic_ns() / 1000000;
+}
+
 // To the end; returns the exit code.
-int follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& filters) {
+int follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& routes,
+           const Fd& filters) {
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
   constexpr u64 kAnyway_ms = 60000;
-  constexpr int kSettle_ms = 20;  // changes come in bursts
-  constexpr int kLook_ms = 1000;  // at the slow path
-  const auto now_ms = [] { return monotonic_ns() / 1000000; };
-  u64 looked_ms = now_ms(), reconciled_ms = looked_ms;
+  constexpr int kSettle_ms = 20;   // changes come in bursts
+  constexpr u64 kLook_ms = 1000;   // at the slow path
+  constexpr u64 kRoutes_ms = 100;  // routes may change all the time
+  u64 all_at_ms = monotonic_ms() + kAnyway_ms, look_at_ms = monotonic_ms() + kLook_ms,
+      routes_at_ms = 0;
   std::string said;
   for (;;) {
+    u64 now_ms = monotonic_ms();
+    const bool routes_rest = now_ms < routes_at_ms;
+    u64 until_ms = std::max(look_at_ms, now_ms);
+    if (routes_rest) until_ms = std::min(until_ms, routes_at_ms);
     // A descriptor below zero is passed over.
-    pollfd fds[] = {
-        {signals.get(), POLLIN, 0}, {monitor.get(), POLLIN, 0}, {filters.get(), POLLIN, 0}};
-    int ready = poll(fds, 3, kLook_ms);
-    if (ready < 0 && errno != EINTR) {
+    pollfd fds[] = {{signals.get(), POLLIN, 0},
+                    {monitor.get(), POLLIN, 0},
+                    {filters.get(), POLLIN, 0},
+                    {routes_rest ? -1 : routes.get(), POLLIN, 0}};
+    if (poll(fds, 4, static_cast<int>(until_ms - now_ms)) < 0 && errno != EINTR) {
       tell(fmt::format("masqd: waiting for news has failed ({}), so it ends.", strerror(errno)));
       return 1;
     }
-    // By the clock: there may be news without a pause.
-    if (ready == 0 || now_ms() - looked_ms >= kLook_ms) {
-      look_after_slow_path_and_say(gateway);
-      looked_ms = now_ms();
+    now_ms = monotonic_ms();
+    if (fds[3].revents) {
+      drain_network_monitor(routes);
+      gateway.routes_changed();
+      routes_at_ms = now_ms + kRoutes_ms;
     }
-    if (ready == 0 && now_ms() - reconciled_ms < kAnyway_ms) continue;
-    reconciled_ms = now_ms();
+    if (now_ms >= look_at_ms) {
+      look_after_slow_path_and_say(gateway);
+      look_at_ms = now_ms + kLook_ms;
+    }
+    const bool news = fds[0].revents || fds[1].revents || fds[2].revents;
+    if (!news && now_ms < all_at_ms) continue;
+    all_at_ms = now_ms + kAnyway_ms;
     if (fds[0].revents & POLLIN) {
       signalfd_siginfo info{};
       if (read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP)
@@ -155,6 +173,8 @@ int run_daemon(const Config& config, int ready_fd) {
   if (!signals) return give_up(ready_fd, signals.error());
   Result<Fd> monitor = open_network_monitor();
   if (!monitor) return give_up(ready_fd, monitor.error());
+  Result<Fd> routes = open_route_monitor();
+  if (!routes) return give_up(ready_fd, routes.error());
 
   std::vector<std::string> remarks;
   Result<Gateway> gateway = Gateway::start(config, remarks);
@@ -169,7 +189,7 @@ int run_daemon(const Config& config, int ready_fd) {
   Fd filters;
   // Without it, what somebody takes away is put back once a minute.
   if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
-  return follow(*gateway, *signals, *monitor, filters);
+  return follow(*gateway, *signals, *monitor, *routes, filters);
 }
 
 }  // namespace masq

@@ -381,23 +381,29 @@ std::optional<bpf::OwnAddress> Datapath::own_address(Ipv4 address) const {
   return static_cast<bpf::OwnAddress>(kind);
 }
 
-Status Datapath::set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) {
+Status Datapath::set_own_addresses(const OwnAddresses& by_importance) {
   int fd = maps_[static_cast<u32>(MapName::own)].get();
   std::map<u32, u32> known;
   u32 key = 0, value = 0;
   for (u32* previous = nullptr; bpf_map_get_next_key(fd, previous, &key) == 0; previous = &key)
     if (bpf_map_lookup_elem(fd, &key, &value) == 0) known[key] = value;
+  const std::size_t fitting = std::min(by_importance.size(), std::size_t{bpf::kOwnAddressesMax});
+  const std::map<u32, u32> wanted(by_importance.begin(), by_importance.begin() + fitting);
   for (const auto& [address, unused] : known)
-    if (!by_address_be.contains(address)) bpf_map_delete_elem(fd, &address);
-  for (const auto& [address, kind] : by_address_be) {
+    if (!wanted.contains(address)) bpf_map_delete_elem(fd, &address);
+  Status result = Done{};
+  if (fitting < by_importance.size())
+    result = error(
+        "The gateway has {} addresses and broadcast addresses, and masq knows {} at most: what is "
+        "for the others is refused.",
+        by_importance.size(), bpf::kOwnAddressesMax);
+  for (const auto& [address, kind] : wanted) {
     if (known.contains(address) && known[address] == kind) continue;
-    u32 wanted = kind;
-    if (bpf_map_update_elem(fd, &address, &wanted, 0) != 0)
-      return error(
-          "An address of the gateway cannot be entered in the programs' map ({}); at most {} fit.",
-          strerror(errno), bpf::kOwnAddressesMax);
+    if (bpf_map_update_elem(fd, &address, &kind, 0) != 0)
+      result = error("An address of the gateway cannot be entered in the programs' map ({}).",
+                     strerror(errno));
   }
-  return Done{};
+  return result;
 }
 
 // The programs count jiffies; this makes them CLOCK_MONOTONIC as it stands now.

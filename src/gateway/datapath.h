@@ -63,7 +63,7 @@ class Datapath final : public AnyDatapath {
   bool outlives_daemon() const override { return true; }
   CounterTotals counters() const override;
   Ticks now() const override;
-  Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) override;
+  Status set_own_addresses(const OwnAddresses& by_importance) override;
   // What this address is for the gateway, as the programs are told.
   std::optional<bpf::OwnAddress> own_address(Ipv4 address) const;
   // Jiffies drift from CLOCK_MONOTONIC.

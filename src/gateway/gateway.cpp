@@ -77,8 +77,8 @@ void take_over_settings(const Settings& from, Settings& to) {
 
 // What was saved of an interface holds for it under another name too.
 SavedState with_names_of_now(const NetworkState& network, SavedState state) {
-  for (const auto& [name, ifindex] : state.interfaces.indexes) {
-    const Link* link = network.link_at(ifindex);
+  for (const auto& [name, unused] : state.interfaces.links) {
+    const Link* link = link_known_as(network, state.interfaces, name);
     if (link == nullptr || network.link_named(name) != nullptr) continue;
     if (state.qdiscs.erase(name) != 0) state.qdiscs.insert(link->name);
     const std::string before = sysctl_of(name, ""), now = sysctl_of(link->name, "");
@@ -175,18 +175,51 @@ std::vector<u32> attached_programs(const NetworkState& network) {
   return ids;
 }
 
-// The link of this name. A link that is ours stays ours under another name: what it is connected to
-// has not changed.
-const Link* Gateway::our_link(const NetworkState& network, const std::string& name) {
-  if (const Link* link = network.link_named(name)) {
-    interfaces_.indexes[name] = link->ifindex;
-    return link;
-  }
-  auto known = interfaces_.indexes.find(name);
-  return known == interfaces_.indexes.end() ? nullptr : network.link_at(known->second);
+// The list in which a name of ours stands; null for other names.
+const std::vector<std::string>* Gateway::list_of(const std::string& name) const {
+  for (const auto* names : {&interfaces_.external, &interfaces_.internal, &interfaces_.closed})
+    if (contains(*names, name)) return names;
+  return nullptr;
 }
 
-Zone Gateway::zone_of(const NetworkState& network, const Link& link) {
+// Which link each name of ours means: the one of that name, else the one that was last seen under
+// it. A link that is ours stays ours under another name: what it is connected to has not changed.
+// So one that gets a name of the other side is neither, until it has its own back.
+void Gateway::find_links(const NetworkState& network, std::vector<std::string>& remarks) {
+  auto& known = interfaces_.links;
+  std::erase_if(known, [&](const auto& each) {
+    return link_known_as(network, interfaces_, each.first) == nullptr;
+  });
+  contested_.clear();
+  for (const Link& link : network.links) {
+    const auto* names = list_of(link.name);
+    for (const auto& [was, each] : known) {
+      const auto* before = list_of(was);
+      if (names == nullptr || each.ifindex != link.ifindex || before == nullptr || before == names)
+        continue;
+      contested_.push_back(link.name);
+      remarks.push_back(
+          fmt::format("{} was {} and now has the name of an interface of the other side: it is "
+                      "closed until it is called {} again, or until `masq down`.",
+                      link.name, was, was));
+      break;
+    }
+  }
+  for (const Link& link : network.links) {
+    const KnownLink now{link.ifindex, link.name, link.kind, link.hardware_address};
+    for (auto& [was, each] : known)
+      if (each.ifindex == link.ifindex) each = now;
+    if (list_of(link.name) != nullptr && !contains(contested_, link.name)) known[link.name] = now;
+  }
+}
+
+const Link* Gateway::our_link(const NetworkState& network, const std::string& name) const {
+  const Link* link = link_known_as(network, interfaces_, name);
+  if (link == nullptr || contains(contested_, link->name)) return nullptr;
+  return link->name == name || list_of(link->name) == nullptr ? link : nullptr;
+}
+
+Zone Gateway::zone_of(const NetworkState& network, const Link& link) const {
   for (const std::string& name : interfaces_.external)
     if (const Link* ours = our_link(network, name); ours && ours->ifindex == link.ifindex)
       return Zone::outside;
@@ -436,6 +469,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
                       "characters than letters, digits and . _ - : @.",
                       link.name));
   }
+  belt.closed = contested_;
   // Also what has gone: the kernel would forward for it in the moment when it comes back.
   for (const std::string& name : interfaces_.internal)
     if (our_link(network, name) == nullptr) belt.inside.names.push_back(name);
@@ -631,7 +665,16 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
   for (u32 i = 0; i < kExternalsMax; ++i)
     if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
   choose_serving(network, remarks);
-  if (Status status = datapath().set_own_addresses(own); !status)
+  // Should not all fit: without an external one the gateway would be off the net.
+  OwnAddresses in_order;
+  for (bpf::OwnAddress kind : {bpf::kOwnOuter, bpf::kOwnOther})
+    for (const Address& address : by_importance(network))
+      for (Ipv4 each : {address.address, address.broadcast})
+        if (auto at = own.find(each.be); at != own.end() && at->second == kind) {
+          in_order.push_back(*at);
+          own.erase(at);
+        }
+  if (Status status = datapath().set_own_addresses(in_order); !status)
     remarks.push_back(status.error().sentence);
 }
 
@@ -672,16 +715,26 @@ Status Gateway::attach(const Link& link, TcHook hook, Program program) {
   return Done{};
 }
 
-// Takes masq off interfaces that are ours no longer.
+// Takes masq off interfaces that are ours no longer. On those of others, which may be many, it is
+// looked for when they are seen for the first time, and once a minute.
 void Gateway::remove_others(const NetworkState& network) {
-  std::set<u32> ours;
-  for (const Link& link : network.links) {
-    if (zone_of(network, link) != Zone::other) ours.insert(link.ifindex);
-    if (user_ || link.ifindex == datapath().settings().slow_ifindex) continue;
-    for (const Hooked& each : kHooks)
-      if (zone_of(network, link) == Zone::other && attached_program(link.ifindex, each.hook))
-        detach_program(link.ifindex, each.hook);
+  constexpr u64 kLookAgain_ms = 50000;
+  const u64 now_ms = monotonic_ns() / 1000000;
+  if (now_ms - looked_ms_ >= kLookAgain_ms) {
+    looked_ms_ = now_ms;
+    looked_at_.clear();
   }
+  std::set<u32> ours, others;
+  for (const Link& link : network.links) {
+    const bool other = zone_of(network, link) == Zone::other;
+    (other ? others : ours).insert(link.ifindex);
+    if (user_ || !other || link.ifindex == datapath().settings().slow_ifindex ||
+        looked_at_.contains(link.ifindex))
+      continue;
+    for (const Hooked& each : kHooks)
+      if (attached_program(link.ifindex, each.hook)) detach_program(link.ifindex, each.hook);
+  }
+  looked_at_ = others;
   for (const Interface& interface : datapath().interfaces()) {
     const Link* link = network.link_at(interface.ifindex);
     if (link == nullptr || zone_of(network, *link) == Zone::other)
@@ -695,6 +748,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   if (!network) return network.error();
   std::vector<std::string> found;
   Status result = keep_holder();
+  find_links(*network, found);
   take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network, found); !status) result = status;
   if (Status status = datapath().set_clock(); !status) result = status;

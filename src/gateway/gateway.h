@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,10 @@ class Gateway {
   static Result<Gateway> start(const Config& config, std::vector<std::string>& remarks);
 
   Status reconcile(std::vector<std::string>& remarks);
+
+  // Ends what the datapath remembers of routes; nothing else depends on where one leads that is not
+  // a default route.
+  void routes_changed() { datapath().routes_changed(); }
 
   // To be called every second: the slow path's process is started anew if it has gone or hangs.
   // Says so.
@@ -58,8 +63,10 @@ class Gateway {
   Status set_up_slow_path(const NetworkState& network);
   Status start_slow_path();
   Status keep_guard(const NetworkState& network);
-  const Link* our_link(const NetworkState& network, const std::string& name);
-  Zone zone_of(const NetworkState& network, const Link& link);
+  const std::vector<std::string>* list_of(const std::string& name) const;
+  void find_links(const NetworkState& network, std::vector<std::string>& remarks);
+  const Link* our_link(const NetworkState& network, const std::string& name) const;
+  Zone zone_of(const NetworkState& network, const Link& link) const;
   void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
   Status keep_belt(const NetworkState& network, std::vector<std::string>& remarks);
   Status close_kernel_path(const NetworkState& network, std::vector<std::string>& remarks);
@@ -83,8 +90,11 @@ class Gateway {
   int slow_process_ = 0;     //
   u64 slow_started_ms_ = 0;  // when it was last seen to have been started
   OurInterfaces interfaces_;
+  std::vector<std::string> contested_;  // links that have the name of one of ours, and were another
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
+  std::set<u32> looked_at_;  // links that are not ours, and have no programs of ours
+  u64 looked_ms_ = 0;
   Belt belt_;                      // as it was put on
   std::string shown_belt_;         // and how nftables showed it then
   Guard guard_;                    // likewise

@@ -126,6 +126,17 @@ bool is_plain_name(const std::string& name) {
   });
 }
 
+const Link* link_known_as(const NetworkState& network, const OurInterfaces& ours,
+                          const std::string& name) {
+  auto at = ours.links.find(name);
+  if (at == ours.links.end()) return nullptr;
+  const KnownLink& known = at->second;
+  const Link* link = network.link_at(known.ifindex);
+  bool same = link != nullptr && link->kind == known.kind &&
+              (link->name == known.name || link->hardware_address == known.hardware_address);
+  return same ? link : nullptr;
+}
+
 int link_header_length(const Link& link) {
   if (link.type == ARPHRD_ETHER) return 14;
   if (link.type == ARPHRD_NONE || link.type == ARPHRD_PPP || link.type == ARPHRD_RAWIP) return 0;
@@ -135,7 +146,7 @@ int link_header_length(const Link& link) {
 Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network,
                                            const OurInterfaces& kept) {
   ChosenInterfaces chosen;
-  chosen.indexes = kept.indexes;
+  chosen.links = kept.links;
   chosen.external = config.external.empty() ? kept.external : config.external;
   for (const auto* names : {&config.external, &config.internal})
     if (Status status = check_named(*names, network, kept); !status) return status.error();

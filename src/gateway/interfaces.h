@@ -22,6 +22,11 @@ Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkSt
 // Has it no characters that mean something in a rule, a file or a report?
 bool is_plain_name(const std::string& name);
 
+// The link that was last seen under this name, whatever it is called now; null if it has gone.
+// Limit: who changes name and hardware address at once, with nobody looking, is a stranger.
+const Link* link_known_as(const NetworkState& network, const OurInterfaces& ours,
+                          const std::string& name);
+
 // Bytes before the IPv4 header on this link, or -1 if masq does not know such links.
 int link_header_length(const Link& link);
 

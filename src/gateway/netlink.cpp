@@ -1,15 +1,19 @@
 // rtnetlink through libmnl: three dumps, and a multicast socket for the changes.
 #include "gateway/netlink.h"
 
+#include <arpa/inet.h>
 #include <libmnl/libmnl.h>
+#include <linux/filter.h>
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include <cstddef>
 #include <cstring>
 #include <ctime>
+#include <iterator>
 #include <memory>
 
 namespace masq {
@@ -209,12 +213,48 @@ Result<NetworkState> read_network() {
   }
 }
 
-Result<Fd> open_network_monitor() {
+namespace {
+
+Fd open_monitor(u32 groups) {
   Fd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
-  address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
-  if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+  address.nl_groups = groups;
+  bool bound = fd && bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  return bound ? std::move(fd) : Fd();
+}
+
+// The kernel itself leaves out the routes that lead somewhere else than everywhere: so many may
+// come that others would be lost. It tells of each route in a message of its own, and loads from it
+// are big-endian.
+bool leave_out_far_routes(const Fd& fd) {
+  constexpr u32 kType = offsetof(nlmsghdr, nlmsg_type);
+  constexpr u32 kLength = NLMSG_HDRLEN + offsetof(rtmsg, rtm_dst_len);
+  constexpr u32 kAll = ~0u;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, kType),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 3),
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kLength),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, kAll),
+  };
+  sock_fprog program{std::size(code), code};
+  return setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+}
+
+}  // namespace
+
+Result<Fd> open_route_monitor() {
+  Fd fd = open_monitor(RTMGRP_IPV4_ROUTE);
+  if (!fd) return error("Changes of routes cannot be followed ({}).", strerror(errno));
+  return fd;
+}
+
+Result<Fd> open_network_monitor() {
+  Fd fd = open_monitor(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
+  if (!fd || !leave_out_far_routes(fd))
     return error("Changes of interfaces and addresses cannot be followed ({}).", strerror(errno));
   // Somebody switching forwarding on is news too.
   for (int group : {RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF})

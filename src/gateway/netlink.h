@@ -56,8 +56,11 @@ struct NetworkState {
 
 Result<NetworkState> read_network();
 
-// A socket that becomes readable when links, addresses or routes change.
+// A socket that becomes readable when links, addresses or default routes change.
 Result<Fd> open_network_monitor();
+// One for every change of a route. There may be thousands of those in a second, where a routing
+// daemon runs.
+Result<Fd> open_route_monitor();
 // Reads away what has come.
 void drain_network_monitor(const Fd& monitor);
 

@@ -28,18 +28,28 @@ Error damaged() {
 }
 
 json to_json(const OurInterfaces& ours) {
+  json links = json::object();
+  for (const auto& [name, link] : ours.links)
+    links[name] = {{"ifindex", link.ifindex},
+                   {"name", link.name},
+                   {"kind", link.kind},
+                   {"hardware_address", link.hardware_address}};
   return {{"external", ours.external},
           {"internal", ours.internal},
           {"closed", ours.closed},
           {"internal_found", ours.internal_found},
-          {"indexes", ours.indexes}};
+          {"links", links}};
 }
 
 OurInterfaces interfaces_from(const json& saved) {
   using Names = std::vector<std::string>;
+  std::map<std::string, KnownLink> links;
+  for (const auto& [name, link] : saved.at("links").items())
+    links[name] = {link.at("ifindex").get<u32>(), link.at("name").get<std::string>(),
+                   link.at("kind").get<std::string>(),
+                   link.at("hardware_address").get<std::string>()};
   return {saved.at("external").get<Names>(), saved.at("internal").get<Names>(),
-          saved.at("closed").get<Names>(), saved.at("internal_found").get<bool>(),
-          saved.at("indexes").get<std::map<std::string, u32>>()};
+          saved.at("closed").get<Names>(), saved.at("internal_found").get<bool>(), links};
 }
 
 }  // namespace

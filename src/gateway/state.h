@@ -26,12 +26,18 @@
 
 namespace masq {
 
+// A link as it was last seen: its index alone is given to a stranger when it has gone.
+struct KnownLink {
+  u32 ifindex = 0;
+  std::string name, kind, hardware_address;
+};
+
 // The gateway's interfaces, by name.
 struct OurInterfaces {
   std::vector<std::string> external, internal;
-  std::vector<std::string> closed;     // found to be internal, until a default route led there
-  bool internal_found = false;         // nobody has named the internal ones
-  std::map<std::string, u32> indexes;  // as last seen under their own name
+  std::vector<std::string> closed;         // found to be internal, until a default route led there
+  bool internal_found = false;             // nobody has named the internal ones
+  std::map<std::string, KnownLink> links;  // those that are there, also under another name by now
 };
 
 struct SavedState {

@@ -145,10 +145,10 @@ void UserDatapath::keep_only(const std::set<u32>& ifindexes) {
   std::erase_if(ports_, [&](const auto& port) { return !ifindexes.contains(port.first); });
 }
 
-Status UserDatapath::set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) {
+Status UserDatapath::set_own_addresses(const OwnAddresses& by_importance) {
   Turn turn(*this);
   engine_.clear_outer_addresses();
-  for (const auto& [address, kind] : by_address_be)
+  for (const auto& [address, kind] : by_importance)
     if (kind == bpf::kOwnOuter) engine_.add_outer_address(Ipv4{address});
   return Done{};
 }

@@ -45,7 +45,7 @@ class UserDatapath final : public UserTables {
   // No longer those of any link but these.
   void keep_only(const std::set<u32>& ifindexes);
 
-  Status set_own_addresses(const std::map<u32, bpf::OwnAddress>& by_address_be) override;
+  Status set_own_addresses(const OwnAddresses& by_importance) override;
   // Begins to work: packets, expiry, all.
   Status start_sweeper() override;
 

@@ -69,7 +69,7 @@ class UserTables : public AnyDatapath {
   Ticks now() const override;
   std::vector<std::pair<const char*, u64>> own_figures() const override;
   // Only the datapath itself does these.
-  Status set_own_addresses(const std::map<u32, bpf::OwnAddress>&) override { return Done{}; }
+  Status set_own_addresses(const OwnAddresses&) override { return Done{}; }
   Status set_clock() override { return Done{}; }
   Status start_sweeper() override { return Done{}; }
 

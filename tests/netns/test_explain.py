@@ -17,7 +17,7 @@ import typing
 import pytest
 import scapy.all as scapy
 
-from lab import (ADDRESS, GATEWAY_INNER, GATEWAY_OUTER, GATEWAY_OUTER_MAC,
+from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, GATEWAY_OUTER_MAC,
                  GATEWAY_SECOND_INNER, IPV6, mac_of, wait_until)
 from maps import Maps
 from traffic import from_inside, from_outside
@@ -658,6 +658,26 @@ def test_raw_ip_and_pcapng(lab, room):
     damaged = lab.masq("explain", "--pcap", newer)
     assert damaged.returncode == 1
     assert damaged.stderr.endswith("damaged or cut short behind packet 1.\n")
+
+
+def test_what_a_capture_has_cut_off_is_taken_for_zeros_when_it_is_explained(lab, room):
+    """And takes no memory before: a record of 16 bytes may speak of a large packet."""
+    frame = bytes(from_inside("S7") / IP(src=S7, dst=QUIET) / UDP(sport=5200, dport=9) / bytes(900))
+    header = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
+    records = [struct.pack("<IIII", 0, 0, 60, len(frame)) + frame[:60],
+               struct.pack("<IIII", 0, 0, 14, 200000) + frame[:14]]
+    whole = write_capture(lab.directory / "whole.pcap", [frame])
+    cut = lab.directory / "cut.pcap"
+    cut.write_bytes(header + b"".join(records))
+    [wanted] = explain(lab, "--pcap", whole, "--interface", "in1")
+    answer, empty = explain(lab, "--pcap", cut, "--interface", "in1")
+    assert answer == wanted
+    assert empty["action"] == "drop", empty
+    cut.write_bytes(header + records[1] * 5000)  # 150 KB that speak of 1 GB
+    done = lab.run("S6", ["prlimit", f"--data={64 << 20}", BINARIES / "masq", "explain",
+                          "--pcap", cut])
+    # There is no gateway there; the capture has been read before.
+    assert done.returncode == 1 and "not running" in done.stderr, (done.returncode, done.stderr)
 
 
 # --- odd input ------------------------------------------------------------------------------------

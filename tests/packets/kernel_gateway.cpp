@@ -45,7 +45,7 @@ class KernelGateway : public Gateway {
       own_[ipv4_from_host(host).be] = bpf::kOwnOther;
       own_[ipv4_from_host(host | 0xff).be] = bpf::kOwnOther;
     }
-    check(datapath_.set_own_addresses(own_));
+    check(datapath_.set_own_addresses({own_.begin(), own_.end()}));
   }
   ~KernelGateway() override {
     for (int fd : sockets_) close(fd);
@@ -116,7 +116,7 @@ class KernelGateway : public Gateway {
   }
   void add_outer_address(Ipv4 address) override {
     own_[address.be] = bpf::kOwnOuter;
-    check(datapath_.set_own_addresses(own_));
+    check(datapath_.set_own_addresses({own_.begin(), own_.end()}));
     for (const PortPlan& port : plan_)
       if (same(address_of(port.address), address)) return;
     char text[INET_ADDRSTRLEN];
