@@ -73,7 +73,26 @@ Status keep_config(const Config& config) {
   return Done{};
 }
 
-void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& filters) {
+// Without its lock a second masqd could carry the same packets, and `masq down` not find the first.
+// False if another has the lock by now.
+bool keep_lock(Gateway& gateway, const Config& config, DaemonLock& lock) {
+  if (is_in_place(lock) || !make_run_folder()) return true;
+  Result<DaemonLock> again = take_daemon_lock();
+  if (!again) return true;
+  if (again->owner != 0) {
+    tell("Another process has taken the lock that somebody had removed; this one ends.");
+    return false;
+  }
+  lock = std::move(*again);
+  tell(run_folder() + " had been removed, and is made anew.");
+  if (Status status = keep_config(config); !status) tell("masqd: " + status.error().sentence);
+  reconcile_and_say(gateway);  // saves the state
+  if (Status status = note_ready(lock); !status) tell("masqd: " + status.error().sentence);
+  return true;
+}
+
+void follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& signals,
+            const Fd& monitor, const Fd& filters) {
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
   constexpr int kAnyway_ms = 60000;
   constexpr int kSettle_ms = 20;  // changes come in bursts
@@ -85,6 +104,7 @@ void follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& fi
         {signals.get(), POLLIN, 0}, {monitor.get(), POLLIN, 0}, {filters.get(), POLLIN, 0}};
     int ready = poll(fds, 3, kLook_ms);
     if (ready < 0 && errno != EINTR) return;
+    if (!keep_lock(gateway, config, lock)) return;
     if (ready == 0) {
       look_after_slow_path_and_say(gateway);
       idle_ms += kLook_ms;
@@ -141,7 +161,7 @@ int run_daemon(const Config& config, int ready_fd) {
   Fd filters;
   // Without it, what somebody takes away is put back once a minute.
   if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
-  follow(*gateway, *signals, *monitor, filters);
+  follow(*gateway, config, *lock, *signals, *monitor, filters);
   return 0;
 }
 

@@ -84,6 +84,16 @@ SavedState with_names_of_now(const NetworkState& network, SavedState state) {
   return state;
 }
 
+// What a `masq down` or a `masq up` that was killed has left; of another life nothing.
+SavedState still_to_undo(const SavedState& state) {
+  SavedState left;
+  if (!state.of_this_life) return left;
+  left.sysctls = state.sysctls;
+  left.qdiscs = state.qdiscs;
+  left.interfaces.indexes = state.interfaces.indexes;
+  return left;
+}
+
 // From inside to outside, so that at no moment anything passes untranslated.
 void undo(const NetworkState& network, const SavedState& saved) {
   const SavedState state = with_names_of_now(network, saved);
@@ -184,7 +194,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
     return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
   SavedState state = *saved;
   Running running{attached_programs(*network), user_tables_exist()};
-  if (!running.anything() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+  if (!running.anything() && !holder_lives(state.holder)) state = still_to_undo(state);
   Result<ChosenInterfaces> chosen = choose_interfaces(config, *network, state.interfaces);
   if (!chosen) return chosen.error();
 
@@ -277,6 +287,7 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
       return use_user_space(running, settings, remarks);
     }
   }
+  if (running.programs.empty()) end_holders();  // of maps whose programs are gone
   Result<Datapath> datapath =
       running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
   if (!datapath) return datapath.error();
@@ -362,6 +373,8 @@ void Gateway::look_after_slow_path(std::vector<std::string>& remarks) {
 }
 
 Status Gateway::begin(std::vector<std::string>& remarks) {
+  // Before anything is changed: what was there is known, whenever we are killed.
+  if (Status status = save_state(state_); !status) return status;
   if (Status status = datapath().start_sweeper(); !status) return status;
   return reconcile(remarks);
 }
@@ -394,6 +407,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
     Zone zone = zone_of(network, link);
     bool uplink = network.is_uplink(link.ifindex);
     if (zone == Zone::inside) belt.inside.push_back(link.name);
+    if (!is_plain_name(link.name)) continue;  // nft would take x* for all that begin so
     if (zone == Zone::other && !uplink && link.name != kSlowName) belt.others.push_back(link.name);
   }
   // Also what has gone: the kernel would forward for it in the moment when it comes back.
@@ -403,7 +417,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
     const Link* link = our_link(network, name);
     belt.closed.push_back(link != nullptr ? link->name : name);
   }
-  if (belt == belt_ && belt_is_on()) return Done{};
+  if (belt == belt_ && !belt_listed_.empty() && list_belt() == belt_listed_) return Done{};
   Status status = put_on_belt(belt);
   if (!status && needs_belt(datapath().settings())) return status;
   if (!status)
@@ -411,6 +425,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
                       " Leave the kernel's forwarding off: nothing else keeps inside and outside "
                       "apart when masqd is dead and an interface is made anew.");
   belt_ = belt;
+  belt_listed_ = status ? list_belt() : "";
   return Done{};
 }
 
@@ -449,6 +464,7 @@ Status Gateway::keep_guard(const NetworkState& network) {
     Zone zone = zone_of(network, link);
     if (zone == Zone::inside) guard.inside.push_back(link.name);
     if (zone == Zone::outside) guard.outside.push_back(link.name);
+    if (zone == Zone::inside || zone == Zone::outside) guard.indexes[link.name] = link.ifindex;
     if ((zone != Zone::inside && zone != Zone::outside) || link.kind != "bridge") continue;
     for (const Link& each : network.links)
       if ((each.ifindex == link.ifindex || each.master == link.ifindex) &&
@@ -470,9 +486,10 @@ Status Gateway::keep_guard(const NetworkState& network) {
   guard.pool.assign(std::begin(s.pool), std::end(s.pool));
   guard.block_ipv6 = s.block_ipv6;
   if (guard.outside.empty() || guard.inside.empty()) return Done{};  // nothing can pass
-  if (guard == guard_ && guard_is_on()) return Done{};
+  if (guard == guard_ && !guard_listed_.empty() && list_guard() == guard_listed_) return Done{};
   if (Status status = put_on_guard(guard); !status) return status;
   guard_ = guard;
+  guard_listed_ = list_guard();
   return Done{};
 }
 
@@ -710,9 +727,10 @@ Result<std::vector<std::string>> take_down() {
   if (lock->owner != 0) return error("masqd (process {}) does not end.", lock->owner);
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
-  const bool is_there =
-      gateway_is_there(*network) || find_holder() != 0 || find_slow_process() != 0;
   Result<SavedState> saved = load_state();
+  // The last also after a `masq down` that was killed half-way.
+  const bool is_there = gateway_is_there(*network) || find_holder() != 0 ||
+                        find_slow_process() != 0 || (saved && saved->of_this_life);
   if (is_there && access(run_file("state.json").c_str(), F_OK) != 0)
     saved = error("{} has gone.", run_file("state.json"));
   SavedState state;

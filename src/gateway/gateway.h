@@ -84,7 +84,9 @@ class Gateway {
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
   Belt belt_;                      // as it was put on
+  std::string belt_listed_;        // and what nft then said of it
   Guard guard_;                    // likewise
+  std::string guard_listed_;       //
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 

@@ -30,14 +30,6 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-// Names stand in rules, files and reports; what could mean something there is not taken.
-bool is_plain_name(const std::string& name) {
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           strchr("._-:@", c) != nullptr;
-  });
-}
-
 // Those of the running gateway may have gone: it waits for them.
 Status check_named(const std::vector<std::string>& names, const NetworkState& network,
                    const OurInterfaces& kept) {
@@ -125,6 +117,13 @@ Status find_internal(const NetworkState& network, ChosenInterfaces& chosen) {
 }
 
 }  // namespace
+
+bool is_plain_name(const std::string& name) {
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           strchr("._-:@", c) != nullptr;
+  });
+}
 
 int link_header_length(const Link& link) {
   if (link.type == ARPHRD_ETHER) return 14;

@@ -19,6 +19,9 @@ struct ChosenInterfaces : OurInterfaces {
 Result<ChosenInterfaces> choose_interfaces(const Config& config, const NetworkState& network,
                                            const OurInterfaces& kept);
 
+// Names stand in rules, files and reports; what could mean something there is not taken.
+bool is_plain_name(const std::string& name);
+
 // Bytes before the IPv4 header on this link, or -1 if masq does not know such links.
 int link_header_length(const Link& link);
 

@@ -49,6 +49,25 @@ std::string owner_of(const std::string& table, const std::set<std::string>& chai
   return "";
 }
 
+// Without what its counters have counted.
+std::string list_tables(std::initializer_list<const char*> tables) {
+  Nft nft = open_nft();
+  if (!nft) return "";
+  nft_ctx_output_set_flags(nft.get(), NFT_CTX_OUTPUT_STATELESS);
+  std::string all;
+  for (const char* table : tables) {
+    if (nft_run_cmd_from_buffer(nft.get(), fmt::format("list table {}", table).c_str()) != 0)
+      return "";
+    all += nft_ctx_get_output_buffer(nft.get());
+  }
+  return all;
+}
+
+void replace_all(std::string& text, const std::string& what, const std::string& by) {
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size())
+    text.replace(at, what.size(), by);
+}
+
 std::string list(const std::set<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -124,9 +143,8 @@ Status put_on_belt(const Belt& belt) {
   return Done{};
 }
 
-bool belt_is_on() {
-  Nft nft = open_nft();
-  return nft && nft_run_cmd_from_buffer(nft.get(), "list chain inet masq_belt forward") == 0;
+std::string list_belt() {
+  return list_tables({"inet masq_belt"});
 }
 
 namespace {
@@ -234,6 +252,16 @@ std::string guard_rules(const Guard& guard, const std::string& outer, const std:
   return rules;
 }
 
+// The same chains and rules beside the others, with numbers in place of names: for what is renamed
+// while masqd is dead, or has not seen it yet. By names for what is made anew.
+std::string by_number(std::string rules, const std::map<std::string, u32>& indexes) {
+  for (const auto& [name, index] : indexes)
+    replace_all(rules, fmt::format("\"{}\"", name), fmt::format("{}", index));
+  replace_all(rules, "ifname", "if");
+  replace_all(rules, " masq_user ", " masq_user numbered_");
+  return rules;
+}
+
 }  // namespace
 
 bool Guard::operator==(const Guard& other) const {
@@ -246,9 +274,9 @@ bool Guard::operator==(const Guard& other) const {
     }
     return all;
   };
-  return inside == other.inside && outside == other.outside && bridges == other.bridges &&
-         block_ipv6 == other.block_ipv6 && pool.size() == other.pool.size() &&
-         ranges(*this) == ranges(other);
+  return inside == other.inside && outside == other.outside && indexes == other.indexes &&
+         bridges == other.bridges && block_ipv6 == other.block_ipv6 &&
+         pool.size() == other.pool.size() && ranges(*this) == ranges(other);
 }
 
 Status put_on_guard(const Guard& guard) {
@@ -259,15 +287,17 @@ Status put_on_guard(const Guard& guard) {
     if (range.first <= range.last)
       ports += fmt::format("{}{}-{}", ports.empty() ? "{ " : ", ", range.first, range.last);
   ports += " }";
-  std::string commands = fmt::format(
-      "add table inet masq_user\ndelete table inet masq_user\nadd table inet masq_user\n{0}"
-      "add table arp masq_user\ndelete table arp masq_user\nadd table arp masq_user\n"
-      "add chain arp masq_user input {{ type filter hook input priority 0; }}\n"
+  const std::string rules = fmt::format(
+      "{0}add chain arp masq_user input {{ type filter hook input priority 0; }}\n"
       "add rule arp masq_user input iifname {1} arp operation request arp daddr ip {3} "
       "arp daddr ip != 0.0.0.0 drop\n"
       "add chain arp masq_user output {{ type filter hook output priority 0; }}\n"
       "add rule arp masq_user output oifname {1} arp saddr ip != {2} drop\n",
       guard_rules(guard, outer, ports), set_of(guard.outside), outer, others);
+  const std::string commands =
+      "add table inet masq_user\ndelete table inet masq_user\nadd table inet masq_user\n"
+      "add table arp masq_user\ndelete table arp masq_user\nadd table arp masq_user\n" +
+      rules + by_number(rules, guard.indexes);
   if (nft_run_cmd_from_buffer(nft.get(), commands.c_str()) != 0)
     return error(
         "The nftables rules that keep the kernel from answering for inner hosts cannot be made "
@@ -276,10 +306,8 @@ Status put_on_guard(const Guard& guard) {
   return Done{};
 }
 
-bool guard_is_on() {
-  Nft nft = open_nft();
-  return nft && nft_run_cmd_from_buffer(nft.get(), "list chain inet masq_user output") == 0 &&
-         nft_run_cmd_from_buffer(nft.get(), "list chain arp masq_user output") == 0;
+std::string list_guard() {
+  return list_tables({"inet masq_user", "arp masq_user"});
 }
 
 Result<Fd> open_filter_monitor() {

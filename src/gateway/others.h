@@ -28,12 +28,14 @@ struct Belt {
 };
 // Replaces what was there.
 Status put_on_belt(const Belt& belt);
-bool belt_is_on();
+// What the kernel has of it, in the words of nft; empty if there is no such table.
+std::string list_belt();
 void take_off_belt();
 
 // What the kernel's stack must leave to the datapath in user space, of which it sees every frame.
 struct Guard {
   std::vector<std::string> inside, outside;  // interfaces
+  std::map<std::string, u32> indexes;        // of both
   // Those of them that are bridges, and the hardware addresses that each takes for its own: that
   // of the bridge and those of its ports.
   std::map<std::string, std::set<std::string>> bridges;
@@ -48,9 +50,9 @@ struct Guard {
 // The nftables tables "inet masq_user" and "arp masq_user": the kernel answers nothing on a port
 // that only a mapping could have, nothing from outside for other addresses than the external ones,
 // and sends nothing outside from another; between our interfaces it forwards nothing. Replaces what
-// was there, at one stroke.
+// was there, at one stroke. By names, and by numbers.
 Status put_on_guard(const Guard& guard);
-bool guard_is_on();
+std::string list_guard();
 // A socket that becomes readable when anybody changes nftables; for drain_network_monitor.
 Result<Fd> open_filter_monitor();
 void take_off_guard();

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -12,6 +13,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "gateway/powerless.h"
 
 namespace masq {
 
@@ -32,6 +35,10 @@ json to_json(const OurInterfaces& ours) {
           {"indexes", ours.indexes}};
 }
 
+std::string this_life() {
+  return fmt::format("{} {}", boot_id(), namespace_cookie());
+}
+
 OurInterfaces interfaces_from(const json& saved) {
   using Names = std::vector<std::string>;
   return {saved.at("external").get<Names>(), saved.at("internal").get<Names>(),
@@ -40,6 +47,22 @@ OurInterfaces interfaces_from(const json& saved) {
 }
 
 }  // namespace
+
+u64 namespace_cookie() {
+  Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  u64 cookie = 0;
+  socklen_t length = sizeof cookie;
+  // Kernels before 5.14 do not tell; there the boot and the inode number must do.
+  if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return 0;
+  return cookie;
+}
+
+std::string boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
 
 std::string run_folder() {
   struct stat space {};
@@ -124,6 +147,7 @@ Result<SavedState> load_state() {
     state.holder = saved.at("holder").get<int>();
     state.ipv6_left = saved.at("ipv6_left").get<bool>();
     state.interfaces = interfaces_from(saved.at("interfaces"));
+    state.of_this_life = saved.value("life", "") == this_life();
   } catch (const std::exception&) {
     return damaged();
   }
@@ -137,7 +161,8 @@ Status save_state(const SavedState& state) {
                 {"qdiscs", state.qdiscs},
                 {"holder", state.holder},
                 {"ipv6_left", state.ipv6_left},
-                {"interfaces", to_json(state.interfaces)}};
+                {"interfaces", to_json(state.interfaces)},
+                {"life", this_life()}};
   std::string path = run_file("state.json"), fresh = path + ".new";
   {
     std::ofstream file(fresh);
@@ -160,10 +185,11 @@ bool is_file_at(const Fd& fd, const std::string& path) {
 
 }  // namespace
 
+// Nobody but root may open its file: whoever can read it could hold it, too.
 Result<DaemonLock> take_daemon_lock() {
   DaemonLock lock;
   for (int tries = 0;; ++tries) {
-    lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!lock.fd) return error("{} cannot be opened ({}).", run_file("lock"), strerror(errno));
     if (flock(lock.fd.get(), LOCK_EX | LOCK_NB) == 0) {
       // The file may have been removed, and made anew by others, since it was opened.
@@ -184,13 +210,31 @@ Result<DaemonLock> take_daemon_lock() {
   return lock;
 }
 
+bool is_in_place(const DaemonLock& lock) {
+  return is_file_at(lock.fd, run_file("lock"));
+}
+
 Status note_ready(const DaemonLock& lock) {
   if (write(lock.fd.get(), "ready\n", 6) == 6) return Done{};
   return error("{} cannot be written ({}).", run_file("lock"), strerror(errno));
 }
 
+namespace {
+
+// One whose lock somebody has removed.
+int daemon_without_lock() {
+  int process = find_powerless("masqd");
+  struct stat about {};
+  bool ours = process != 0 && stat(fmt::format("/proc/{}", process).c_str(), &about) == 0 &&
+              about.st_uid == geteuid();
+  return ours ? process : 0;
+}
+
+}  // namespace
+
 int daemon_process() {
   Fd fd(open(run_file("lock").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) return daemon_without_lock();
   if (!fd || flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return 0;
   std::ifstream file(run_file("lock"));
   int number = 0;

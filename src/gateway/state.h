@@ -40,7 +40,13 @@ struct SavedState {
   int holder = 0;                              // process that keeps the maps
   bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
   OurInterfaces interfaces;
+  bool of_this_life = false;  // saved in this boot and this very network namespace
 };
+
+// Which network namespace and which boot this is; the number of a namespace alone is used again.
+// Kernels before 5.14 tell no cookie (0).
+u64 namespace_cookie();
+std::string boot_id();
 
 std::string run_folder();
 std::string run_file(const std::string& name);
@@ -57,6 +63,8 @@ struct DaemonLock {
   int owner = 0;  // who holds it, if not we
 };
 Result<DaemonLock> take_daemon_lock();
+// False if somebody has removed it: then it keeps nobody out.
+bool is_in_place(const DaemonLock& lock);
 // From now on packets are translated.
 Status note_ready(const DaemonLock& lock);
 // The living daemon's process number, or 0.

@@ -129,6 +129,17 @@ def test_up_takes_over_also_from_a_daemon_that_is_still_dying(lab):
         up(lab)
 
 
+def test_who_keeps_the_sweeper_going_keeps_that_of_new_programs(lab):
+    before = lab.processes("B", "masq-holder")
+    lab.kill_daemon()
+    for interface in ("in0", "out0", "masq-slow"):
+        lab.take_programs_off(interface)
+    up(lab)
+    assert len(lab.processes("B", "masq-holder")) == 1
+    assert lab.processes("B", "masq-holder") != before
+    pings(lab, "S6", S2)
+
+
 def test_status_tells_that_the_daemon_is_dead(lab, killed):
     status = lab.masq("status")
     assert status.returncode == 0

@@ -7,7 +7,9 @@ Each kind is asked about in words and as a capture of the very frame that is sen
 import contextlib
 import dataclasses
 import json
+import os
 import re
+import signal
 import struct
 import time
 import typing
@@ -48,13 +50,16 @@ def gateway(lab):
     up = lab.masq(*UP)
     assert up.returncode == 0, up.stdout + up.stderr
     lab.sysctl("B", {"net.ipv6.conf.all.forwarding": 1})
-    # The belt would stop IPv6 before the programs, which are asked. masqd puts it back if it goes.
+    # The belt would stop IPv6 before the programs, which are asked. masqd would put it back.
+    [daemon] = lab.processes("B", "masqd")
+    os.kill(daemon, signal.SIGSTOP)
     lab.run("B", ["nft", "flush", "chain", "inet", "masq_belt", "forward"], check=True)
     sockets = [lab.udp("B", UDP_SERVICE), lab.tcp("B", TCP_SERVICE, listen=True),
                lab.udp("S4", 5001)]  # so that S4 does not answer with errors of its own
     yield Maps(lab)
     for s in sockets:
         s.close()
+    os.kill(daemon, signal.SIGCONT)
     lab.masq("down")
 
 

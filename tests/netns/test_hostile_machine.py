@@ -7,7 +7,7 @@ import pytest
 from scapy.all import IP, UDP, Dot1Q
 
 from frames import inner_addresses_in
-from lab import ADDRESS, GATEWAY_OUTER
+from lab import ADDRESS, GATEWAY_OUTER, wait_until
 from traffic import external_of, from_inside, from_outside, receive_all
 
 DATAPATHS = ["tc", "user"]
@@ -73,4 +73,56 @@ def test_a_frame_of_a_vlan_is_not_for_the_interface_itself(lab, number, passes):
         came = [data for s in (client, server) for data, _ in receive_all(s)]
         assert came == ([b"inwards", b"outwards"] if passes else [])
     finally:
+        lab.masq("down")
+
+
+def test_what_a_promiscuous_interface_shows_is_not_for_the_gateway(lab):
+    """As when somebody runs tcpdump there, and a switch floods what is for another gateway."""
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    lab.ip("B", "link set in0 promisc on", "link set out0 promisc on")
+    server, client = lab.udp("S2", PORT + 20), lab.udp("S6", PORT + 20)
+    try:
+        _, port = external_of(client, server, (S2, PORT + 20))
+        for stranger in ("02:00:00:00:00:99", None):
+            for host, link, packet in (
+                    ("S6", from_inside("S6"), IP(src=S6, dst=S2)
+                     / UDP(sport=PORT + 20, dport=PORT + 20) / b"outwards"),
+                    ("S2", from_outside("S2"), IP(src=S2, dst=GATEWAY_OUTER)
+                     / UDP(sport=PORT + 20, dport=port) / b"inwards")):
+                link.dst = stranger or link.dst
+                lab.send_frame(host, link / packet)
+            came = [data for s in (client, server) for data, _ in receive_all(s)]
+            assert came == ([] if stranger else [b"inwards", b"outwards"])
+    finally:
+        lab.ip("B", "link set in0 promisc off", "link set out0 promisc off")
+        lab.masq("down")
+
+
+def test_rules_of_masq_that_are_emptied_are_put_back(lab):
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    tables = ["inet masq_belt"] + (["inet masq_user", "arp masq_user"] * (lab.datapath == "user"))
+    rules_of = lambda table: lab.run("B", ["nft", "-s", "list", "table", *table.split()]).stdout
+    try:
+        for table in tables:
+            time.sleep(0.3)  # until it has looked at what its own start has changed
+            before = rules_of(table)
+            assert " drop" in before
+            lab.run("B", ["nft", "flush", "table", *table.split()], check=True)
+            wait_until(lambda: rules_of(table) == before, f"the rules of {table} are back")
+    finally:
+        lab.masq("down")
+
+
+def test_an_interface_with_an_odd_name_widens_no_rule(lab):
+    """For nft `in*` is every interface whose name begins so."""
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    listing = lambda: lab.run("B", ["nft", "list", "table", "inet", "masq_belt"]).stdout
+    try:
+        for name in ("o*", 'a"b', "plain7"):
+            lab.ip("B", f"link add {name} type bridge")
+        wait_until(lambda: "plain7" in listing(), "masqd has seen the last one")
+        assert "o*" not in listing() and 'a"b' not in listing()
+    finally:
+        for name in ("o*", 'a"b', "plain7"):
+            lab.run("B", ["ip", "link", "del", name])
         lab.masq("down")
