@@ -184,6 +184,13 @@ MASQ_INLINE bool is_of_a_vlan(__sk_buff* skb) {
   return vlan_pop(skb) != 0;
 }
 
+// A promiscuous interface shows what is between other hosts too. The kernel's stack loses it.
+MASQ_INLINE bool is_for_others(const __sk_buff* skb) {
+  if (skb->pkt_type != kPacketToOthers) return false;
+  const Settings* settings = first_of<Settings>(mq_settings);
+  return settings == nullptr || skb->ifindex != settings->slow_ifindex;
+}
+
 MASQ_INLINE bool is_arp_for_others(__sk_buff* skb, u32 l3, bool leaving) {
   make_readable(skb, l3, sizeof(ArpIpv4));
   ArpIpv4* arp = header_at<ArpIpv4>(bytes_of(skb), l3);
@@ -481,7 +488,7 @@ MASQ_INLINE void note_origin(const __sk_buff* skb, const Settings& s, Scratch& s
 }
 
 SEC("tc") int masq_inside(__sk_buff* skb) {
-  if (is_of_a_vlan(skb) || skb->protocol != kEtherTypeIpv4) return kTcOk;
+  if (is_of_a_vlan(skb) || skb->protocol != kEtherTypeIpv4 || is_for_others(skb)) return kTcOk;
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;
@@ -500,7 +507,7 @@ SEC("tc") int masq_inside(__sk_buff* skb) {
 }
 
 SEC("tc") int masq_outside(__sk_buff* skb) {
-  if (is_of_a_vlan(skb)) return kTcOk;
+  if (is_of_a_vlan(skb) || is_for_others(skb)) return kTcOk;
   const Settings* settings = first_of<Settings>(mq_settings);
   Scratch* scratch = scratch_of(kIngress);
   if (settings == nullptr || scratch == nullptr) return kTcShot;

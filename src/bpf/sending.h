@@ -6,7 +6,9 @@
 
 namespace masq::bpf {
 
-inline constexpr u32 kPacketToUs = 0;  // PACKET_HOST of linux/if_packet.h
+// PACKET_HOST and PACKET_OTHERHOST of linux/if_packet.h.
+inline constexpr u32 kPacketToUs = 0;
+inline constexpr u32 kPacketToOthers = 3;
 
 MASQ_INLINE Bytes bytes_of(__sk_buff* skb) {
   // 64 bits wide from the load on: a packet pointer that has been copied as 32 bits is a number.

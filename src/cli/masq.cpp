@@ -207,7 +207,8 @@ int up(const Config& config, bool from_file) {
   if (heard == Heard::nothing) {
     if (why_not.empty()) why_not = last_words();
     Result<NetworkState> network = read_network();
-    bool left_over = !network || gateway_is_there(*network);
+    Result<SavedState> state = load_state();
+    bool left_over = !network || gateway_is_there(*network) || (state && state->of_this_life);
     if (daemon_process() == 0 && !left_over) remove_run_folder();
     return fail(why_not);
   }

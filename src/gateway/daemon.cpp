@@ -99,9 +99,27 @@ u64 monotonic_ms() {
   return monotonic_ns() / 1000000;
 }
 
+// Without its lock a second masqd could carry the same packets, and `masq down` not find the first.
+// False if another has the lock by now.
+bool keep_lock(Gateway& gateway, const Config& config, DaemonLock& lock, std::string& said) {
+  if (is_in_place(lock) || !make_run_folder()) return true;
+  Result<DaemonLock> again = take_daemon_lock();
+  if (!again) return true;
+  if (again->owner != 0) {
+    tell("Another process has taken the lock that somebody had removed; this one ends.");
+    return false;
+  }
+  lock = std::move(*again);
+  tell(run_folder() + " had been removed, and is made anew.");
+  if (Status status = keep_config(config); !status) tell("masqd: " + status.error().sentence);
+  reconcile_and_say(gateway, said);  // saves the state
+  if (Status status = note_ready(lock); !status) tell("masqd: " + status.error().sentence);
+  return true;
+}
+
 // To the end; returns the exit code.
-int follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& routes,
-           const Fd& filters) {
+int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& signals,
+           const Fd& monitor, const Fd& routes, const Fd& filters) {
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
   constexpr u64 kAnyway_ms = 60000;
   constexpr int kSettle_ms = 20;   // changes come in bursts
@@ -124,6 +142,7 @@ int follow(Gateway& gateway, const Fd& signals, const Fd& monitor, const Fd& rou
       tell(fmt::format("masqd: waiting for news has failed ({}), so it ends.", strerror(errno)));
       return 1;
     }
+    if (!keep_lock(gateway, config, lock, said)) return 1;
     now_ms = monotonic_ms();
     if (fds[3].revents) {
       drain_network_monitor(routes);
@@ -189,7 +208,7 @@ int run_daemon(const Config& config, int ready_fd) {
   Fd filters;
   // Without it, what somebody takes away is put back once a minute.
   if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
-  return follow(*gateway, *signals, *monitor, *routes, filters);
+  return follow(*gateway, config, *lock, *signals, *monitor, *routes, filters);
 }
 
 }  // namespace masq

@@ -89,6 +89,16 @@ SavedState with_names_of_now(const NetworkState& network, SavedState state) {
   return state;
 }
 
+// What a `masq down` or a `masq up` that was killed has left; of another life nothing.
+SavedState still_to_undo(const SavedState& state) {
+  SavedState left;
+  if (!state.of_this_life) return left;
+  left.sysctls = state.sysctls;
+  left.qdiscs = state.qdiscs;
+  left.interfaces.links = state.interfaces.links;
+  return left;
+}
+
 // From inside to outside, so that at no moment anything passes untranslated.
 void take_off_programs(const NetworkState& network) {
   for (auto each = std::rbegin(kHooks); each != std::rend(kHooks); ++each)
@@ -237,7 +247,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
     return error("{} `masq down` removes masq all the same, and says so.", saved.error().sentence);
   SavedState state = *saved;
   Running running{attached_programs(*network), user_tables_exist()};
-  if (!running.anything() && !holder_lives(state.holder)) state = SavedState{};  // of another life
+  if (!running.anything() && !holder_lives(state.holder)) state = still_to_undo(state);
   Result<ChosenInterfaces> chosen = choose_interfaces(config, *network, state.interfaces);
   if (!chosen) return chosen.error();
 
@@ -338,6 +348,7 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
       return use_user_space(running, settings, remarks);
     }
   }
+  if (running.programs.empty()) end_holders();  // of maps whose programs are gone
   Result<Datapath> datapath =
       running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
   if (!datapath) return datapath.error();
@@ -428,6 +439,8 @@ void Gateway::look_after_slow_path(std::vector<std::string>& remarks) {
 }
 
 Status Gateway::begin(std::vector<std::string>& remarks) {
+  // Before anything is changed: what was there is known, whenever we are killed.
+  if (Status status = save_state(state_); !status) return status;
   if (Status status = datapath().start_sweeper(); !status) return status;
   return reconcile(remarks);
 }
@@ -469,7 +482,7 @@ Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>&
                       "characters than letters, digits and . _ - : @.",
                       link.name));
   }
-  belt.closed = contested_;
+  belt.closed.names = contested_;
   // Also what has gone: the kernel would forward for it in the moment when it comes back.
   for (const std::string& name : interfaces_.internal)
     if (our_link(network, name) == nullptr) belt.inside.names.push_back(name);
@@ -820,9 +833,10 @@ Result<std::vector<std::string>> take_down() {
   if (lock->owner != 0) return error("masqd (process {}) does not end.", lock->owner);
   Result<NetworkState> network = read_network();
   if (!network) return network.error();
-  const bool is_there =
-      gateway_is_there(*network) || find_holder() != 0 || find_slow_process() != 0;
   Result<SavedState> saved = load_state();
+  // The last also after a `masq down` that was killed half-way.
+  const bool is_there = gateway_is_there(*network) || find_holder() != 0 ||
+                        find_slow_process() != 0 || (saved && saved->of_this_life);
   if (is_there && access(run_file("state.json").c_str(), F_OK) != 0)
     saved = error("{} has gone.", run_file("state.json"));
   SavedState state;

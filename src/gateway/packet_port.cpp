@@ -67,6 +67,13 @@ Result<PacketPort> PacketPort::open(const std::string& name, u32 ifindex, u32 he
   return port;
 }
 
+bool PacketPort::is_bound() const {
+  sockaddr_ll address{};
+  socklen_t length = sizeof address;
+  return getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+         address.sll_ifindex == static_cast<int>(ifindex_);
+}
+
 u32 PacketPort::receive(const FrameBuffers& buffers, PortFrame* frames, bool& more) {
   mmsghdr messages[kFramesAtOnce] = {};
   iovec parts[kFramesAtOnce][2];

@@ -59,6 +59,10 @@ class PacketPort {
   static Result<PacketPort> open(const std::string& name, u32 ifindex, u32 header_length,
                                  bool takes_large);
 
+  // Not any more if the interface was away, were it for a moment in another namespace: it may come
+  // back under the same number, but the kernel ends the binding for good.
+  bool is_bound() const;
+
   int fd() const { return fd_.get(); }
   u32 ifindex() const { return ifindex_; }
   u32 header_length() const { return header_length_; }

@@ -41,6 +41,10 @@ json to_json(const OurInterfaces& ours) {
           {"links", links}};
 }
 
+std::string this_life() {
+  return fmt::format("{} {}", boot_id(), namespace_cookie());
+}
+
 OurInterfaces interfaces_from(const json& saved) {
   using Names = std::vector<std::string>;
   std::map<std::string, KnownLink> links;
@@ -60,6 +64,13 @@ u64 namespace_cookie() {
   socklen_t length = sizeof cookie;
   if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) != 0) return 0;
   return cookie;
+}
+
+std::string boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
 }
 
 std::string run_folder() {
@@ -146,6 +157,7 @@ Result<SavedState> load_state() {
     state.holder = saved.at("holder").get<int>();
     state.ipv6_left = saved.at("ipv6_left").get<bool>();
     state.interfaces = interfaces_from(saved.at("interfaces"));
+    state.of_this_life = saved.value("life", "") == this_life();
   } catch (const std::exception&) {
     return damaged();
   }
@@ -159,7 +171,8 @@ Status save_state(const SavedState& state) {
                 {"qdiscs", state.qdiscs},
                 {"holder", state.holder},
                 {"ipv6_left", state.ipv6_left},
-                {"interfaces", to_json(state.interfaces)}};
+                {"interfaces", to_json(state.interfaces)},
+                {"life", this_life()}};
   std::string path = run_file("state.json"), fresh = path + ".new";
   {
     std::ofstream file(fresh);
@@ -219,13 +232,31 @@ Result<DaemonLock> take_daemon_lock() {
   return lock;
 }
 
+bool is_in_place(const DaemonLock& lock) {
+  return is_file_at(lock.fd, run_file("lock"));
+}
+
 Status note_ready(const DaemonLock& lock) {
   if (write(lock.fd.get(), "ready\n", 6) == 6) return Done{};
   return error("{} cannot be written ({}).", run_file("lock"), strerror(errno));
 }
 
+namespace {
+
+// One whose lock somebody has removed.
+int daemon_without_lock() {
+  int process = find_powerless("masqd");
+  struct stat about {};
+  bool ours = process != 0 && stat(fmt::format("/proc/{}", process).c_str(), &about) == 0 &&
+              about.st_uid == geteuid();
+  return ours ? process : 0;
+}
+
+}  // namespace
+
 int daemon_process() {
   Fd fd(open(run_file("lock").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) return daemon_without_lock();
   if (!fd || flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return 0;
   std::ifstream file(run_file("lock"));
   int number = 0;

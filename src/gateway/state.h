@@ -46,11 +46,13 @@ struct SavedState {
   int holder = 0;                              // process that keeps the maps
   bool ipv6_left = false;                      // IPv6 is not blocked, since it was forwarded before
   OurInterfaces interfaces;
+  bool of_this_life = false;  // saved in this boot and this very network namespace
 };
 
 // What no other network namespace has, or will have before the next boot. 0 on kernels before 5.14,
 // which do not tell.
 u64 namespace_cookie();
+std::string boot_id();
 
 std::string run_folder();
 std::string run_file(const std::string& name);
@@ -69,6 +71,8 @@ struct DaemonLock {
 // Waits for whoever has it without being masqd, such as a `masq down`: 10 seconds at most.
 Result<DaemonLock> take_daemon_lock();
 Error held_by_another();
+// False if somebody has removed it: then it keeps nobody out.
+bool is_in_place(const DaemonLock& lock);
 // From now on packets are translated.
 Status note_ready(const DaemonLock& lock);
 // The living daemon's process number; 0 if nobody has the lock, and -1 if somebody else has it.

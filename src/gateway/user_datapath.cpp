@@ -129,8 +129,10 @@ void UserDatapath::listen_to(int fd, u64 what) {
 
 Status UserDatapath::carry(const Link& link) {
   Turn turn(*this);
-  if (auto known = ports_.find(link.ifindex); known != ports_.end())
-    return known->second.read_hardware_address(link.name);
+  if (auto known = ports_.find(link.ifindex); known != ports_.end()) {
+    if (known->second.is_bound()) return known->second.read_hardware_address(link.name);
+    ports_.erase(known);
+  }
   Result<PacketPort> port = PacketPort::open(
       link.name, link.ifindex, static_cast<u32>(link_header_length(link)), link.type != ARPHRD_PPP);
   if (!port) return port.error();

@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <ctime>
-#include <fstream>
 
 #include "gateway/state.h"
 
@@ -26,13 +25,6 @@ std::string path_of_tables() {
   return run_file("tables");
 }
 
-std::string boot() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
-  return id.substr(0, sizeof(UserHeader::boot) - 1);
-}
-
 Result<UserMemory> map_file(const Fd& fd, std::size_t bytes, bool to_write) {
   void* at =
       mmap(nullptr, bytes, to_write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd.get(), 0);
@@ -49,7 +41,8 @@ bool read_header(const Fd& fd, UserHeader& header) {
   return fd && pread(fd.get(), &header, sizeof header, 0) == sizeof header &&
          memcmp(header.magic, kMagic, sizeof kMagic) == 0 &&
          header.namespace_cookie == namespace_cookie() &&
-         strnlen(header.boot, sizeof header.boot) < sizeof header.boot && header.boot == boot();
+         strnlen(header.boot, sizeof header.boot) < sizeof header.boot &&
+         header.boot == boot_id().substr(0, sizeof header.boot - 1);
 }
 
 bool is_plausible(const Fd& fd, const UserHeader& header) {
@@ -93,7 +86,7 @@ Result<UserMemory> make_user_tables(u32 records_max) {
   memcpy(header.magic, kMagic, sizeof kMagic);
   header.layout = kLayout;
   header.namespace_cookie = namespace_cookie();
-  boot().copy(header.boot, sizeof header.boot - 1);
+  boot_id().copy(header.boot, sizeof header.boot - 1);
   header.records_max = records_max;
   header.bytes = bytes;
   if (rename(fresh.c_str(), path.c_str()) != 0)

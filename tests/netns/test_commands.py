@@ -366,6 +366,79 @@ def test_an_up_that_is_killed_at_any_moment_is_made_good_by_the_next(lab):
         wait_until(lambda: world(lab) == before, f"all is as before, killed after {wait_ms} ms")
 
 
+@pytest.mark.parametrize("datapath", ["tc", "user"])
+def test_a_down_that_is_killed_at_any_moment_is_made_good_by_the_next(lab, datapath):
+    before = world(lab)
+    # The last two: nothing shows any more that masq was there, but what it has changed.
+    for wait_ms in (5, 40, 120, 180, 210):
+        assert lab.masq("up", "--datapath", datapath).returncode == 0
+        ending = lab.popen("B", [BINARIES / "masq", "down"])
+        time.sleep(wait_ms / 1000)
+        for pid in lab.processes("B", "masq"):
+            os.kill(pid, 9)
+        ending.wait()
+        assert lab.masq("down").returncode == 0
+        wait_until(lambda: world(lab) == before, f"all is as before, killed after {wait_ms} ms")
+
+
+def test_what_is_left_without_a_program_or_process_is_undone(lab):
+    """As by a `masq down` that was killed just before it puts back the sysctls."""
+    before = world(lab)
+    assert lab.masq("up").returncode == 0
+    lab.kill_daemon()
+    for name in ("masq-holder", "masq-slow"):
+        for pid in lab.processes("B", name):
+            os.kill(pid, 9)
+    lab.ip("B", "link del masq-slow")
+    for interface in ("in0", "out0"):
+        lab.take_programs_off(interface)
+    assert lab.masq("up", "--external", "nosuch").returncode == 1
+    down = lab.masq("down")
+    assert down.returncode == 0 and "every trace" in down.stdout
+    assert world(lab) == before
+
+
+@pytest.mark.parametrize("datapath", ["tc", "user"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_run_folder_is_removed(lab, datapath, at_once):
+    before = world(lab)
+    assert lab.masq("up", "--datapath", datapath).returncode == 0
+    daemon = lab.processes("B", "masqd")
+    shutil.rmtree(lab.run_folder(), ignore_errors=True)  # masqd may write there already
+    if not at_once:
+        wait_until(lambda: (lab.run_folder() / "lock").exists(), "masqd has put it back")
+    second = lab.masq("up", "--datapath", datapath)
+    assert lab.processes("B", "masqd") == daemon
+    assert f"masqd is process {daemon[0]}" in second.stdout + second.stderr
+    wait_until_it_flows(lab)
+    assert lab.masq("down").returncode == 0
+    wait_until(lambda: world(lab) == before, "all is as before")
+    assert not lab.run_folder().exists()
+
+
+def test_a_down_right_after_the_run_folder_was_removed(lab):
+    before = world(lab)
+    assert lab.masq("up").returncode == 0
+    [daemon] = lab.processes("B", "masqd")
+    os.kill(daemon, 19)  # it does not see it
+    shutil.rmtree(lab.run_folder())
+    ending = lab.popen("B", [BINARIES / "masq", "down"])
+    time.sleep(0.3)
+    os.kill(daemon, 18)
+    assert ending.wait(timeout=10) == 0
+    wait_until(lambda: world(lab)["processes"] == before["processes"], "masqd has ended")
+
+
+def test_nobody_but_root_can_hold_the_lock(lab):
+    assert lab.masq("up").returncode == 0
+    try:
+        held = lab.run("B", ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                             "flock", "-s", lab.run_folder() / "lock", "true"])
+        assert "ermission denied" in held.stderr
+    finally:
+        lab.masq("down")
+
+
 def test_xdp_is_refused_as_long_as_it_is_not_there(lab):
     before = world(lab)
     up = lab.masq("up", "--datapath", "xdp")

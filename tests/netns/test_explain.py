@@ -55,6 +55,7 @@ def gateway(lab):
     yield Maps(lab)
     for s in sockets:
         s.close()
+    os.kill(daemon, signal.SIGCONT)
     lab.masq("down")
 
 

@@ -143,3 +143,17 @@ def test_an_interface_comes_back_before_the_daemon_sees_it(lab):
         os.kill(daemon, signal.SIGCONT)
     wait_until_it_flows(lab)
     assert leaks.packets() == []
+
+
+@pytest.mark.parametrize("daemon", ["alive", "dead"])
+def test_interfaces_get_other_names(lab, daemon):
+    """While they are up, and before the daemon has seen it."""
+    leaks = lab.capture_gateway_outside(filter_extra="src net 192.168.2.0/24")
+    if daemon == "dead":
+        lab.kill_daemon()
+    for before, after in (("in0", "lan0"), ("out0", "wan0"), ("lan0", "in0"), ("wan0", "out0")):
+        lab.ip("B", f"link set {before} name {after}")
+        time.sleep(0.2)
+    assert leaks.packets() == []
+    up(lab)
+    wait_until_it_flows(lab)

@@ -196,3 +196,25 @@ def test_flows_follow_a_route_that_is_not_a_default_route(lab, both_legs):
         external_of(client, server, (S2, PORT))
         time.sleep(0.3)
     assert by_a.stop().frames()
+
+
+def test_what_a_promiscuous_interface_shows_is_not_for_the_gateway(lab):
+    """As when somebody runs tcpdump there, and a switch floods what is for another gateway."""
+    lab.masq("up", "--external", "out0", "--internal", "in0")
+    lab.ip("B", "link set in0 promisc on", "link set out0 promisc on")
+    server, client = lab.udp("S2", PORT + 20), lab.udp("S6", PORT + 20)
+    try:
+        _, port = external_of(client, server, (S2, PORT + 20))
+        for stranger in ("02:00:00:00:00:99", None):
+            for host, link, packet in (
+                    ("S6", from_inside("S6"), IP(src=S6, dst=S2)
+                     / UDP(sport=PORT + 20, dport=PORT + 20) / b"outwards"),
+                    ("S2", from_outside("S2"), IP(src=S2, dst=GATEWAY_OUTER)
+                     / UDP(sport=PORT + 20, dport=port) / b"inwards")):
+                link.dst = stranger or link.dst
+                lab.send_frame(host, link / packet)
+            came = [data for s in (client, server) for data, _ in receive_all(s)]
+            assert came == ([] if stranger else [b"inwards", b"outwards"])
+    finally:
+        lab.ip("B", "link set in0 promisc off", "link set out0 promisc off")
+        lab.masq("down")

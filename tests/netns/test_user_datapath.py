@@ -7,6 +7,7 @@ that run with both (DATAPATHS).
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 
@@ -256,6 +257,20 @@ def test_a_machine_that_forwards_hands_nothing_through(lab):
         lab.routes_inwards("del")
         assert lab.masq("down").returncode == 0
         lab.sysctl("B", {"net.ipv4.ip_forward": 0})
+
+
+@pytest.mark.parametrize("leg", ["in0", "out0"])
+def test_an_interface_is_in_another_namespace_for_a_moment(lab, up, leg):
+    """It keeps its number, and masqd may see only that it is there."""
+    [daemon] = lab.processes("B", "masqd")
+    os.kill(daemon, signal.SIGSTOP)
+    lab.ip("B", f"link set {leg} netns {lab.ns('R')}")
+    lab.ip("R", f"link set {leg} netns {lab.ns('B')}")
+    address = GATEWAY_INNER if leg == "in0" else GATEWAY_OUTER
+    lab.ip("B", f"addr add {address}/24 dev {leg}", f"link set {leg} up",
+           f"route replace default via {ADDRESS['A']}")
+    os.kill(daemon, signal.SIGCONT)
+    wait_until_it_flows(lab)
 
 
 @pytest.mark.parametrize("strict", [0, 1])

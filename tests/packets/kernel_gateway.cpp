@@ -24,6 +24,8 @@ namespace masq::test {
 namespace {
 
 constexpr u32 kLinkHeader = kEthernetHeaderLength;
+// Of every interface; what comes for another is not the gateway's.
+constexpr u8 kHere[] = {2, 0, 0, 0, 0, 1};
 
 u64 coarse_ns() {
   timespec t{};
@@ -62,6 +64,7 @@ class KernelGateway : public Gateway {
       std::memcpy(in.data(), &h, sizeof(h));
       ifindex = settings().slow_ifindex;
     } else {
+      std::memcpy(in.data(), kHere, sizeof(kHere));
       in[12] = static_cast<u8>(ether_type >> 8);
       in[13] = static_cast<u8>(ether_type);
     }
@@ -194,7 +197,7 @@ void make_namespace(Plan& plan) {
   run("sysctl -w net.ipv4.conf.lo.forwarding=1");
   for (PortPlan& port : plan) {
     const std::string name = port.name;
-    run("ip link add " + name + " type veth peer name " + name + "-peer");
+    run("ip link add " + name + " address 02:00:00:00:00:01 type veth peer name " + name + "-peer");
     run("ip link set " + name + "-peer up");
     run("ip addr add " + std::string(port.address) + "/24 brd + dev " + name);
     run("ip link set " + name + " up");

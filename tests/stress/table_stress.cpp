@@ -60,6 +60,8 @@ void run(const char* command) {
 Packet60 make_packet(std::mt19937_64& random) {
   Packet60 p{};
   u64 r = random();
+  const u8 here[] = {2, 0, 0, 0, 0, 1};
+  memcpy(p.ethernet.destination, here, sizeof here);
   p.ethernet.type = kEtherTypeIpv4;
   p.ip.version_ihl = 0x45;
   p.ip.total_length = swap16(46);
@@ -97,7 +99,7 @@ void make_network() {
     give_up("this test needs root and a network namespace of its own.");
   for (const char* command :
        {"ip link set lo up", "sysctl -qw net.ipv4.conf.lo.forwarding=1",
-        "ip link add lan type veth peer name lan-peer",
+        "ip link add lan address 02:00:00:00:00:01 type veth peer name lan-peer",
         "ip link add wan type veth peer name wan-peer",
         "ip link set lan up && ip link set lan-peer up && ip link set wan up && ip link set "
         "wan-peer up",
