@@ -159,6 +159,7 @@ def test_up_starts_masqd_also_with_closed_streams(lab, closed):
         [daemon] = lab.processes("B", "masqd")
         assert [os.readlink(f"/proc/{daemon}/fd/{fd}") for fd in (0, 1, 2)] == [
             "/dev/null", "/dev/null", str(lab.run_folder() / "log")]
+        wait_until_it_flows(lab)
     finally:
         lab.masq("down")
 

@@ -27,6 +27,7 @@ def taken_down(lab):
 def up(lab):
     done = lab.masq("up")
     assert done.returncode == 0, done.stderr
+    wait_until_it_flows(lab)
 
 
 def masqd_argv(lab):
