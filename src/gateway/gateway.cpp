@@ -35,29 +35,6 @@ std::optional<Address> first_address(const NetworkState& network, u32 ifindex) {
   return std::nullopt;
 }
 
-std::string sysctl_of(const std::string& link, const char* name) {
-  // A dot in an interface's name (a VLAN) stays as it is in the path.
-  return fmt::format("net/ipv4/conf/{}/{}", link, name);
-}
-
-bool machine_forwards() {
-  return read_sysctl("net/ipv4/ip_forward") == "1";
-}
-
-bool ipv6_is_forwarded() {
-  return read_sysctl("net/ipv6/conf/all/forwarding") == "1";
-}
-
-// By itself, what it must not between inside and outside.
-bool needs_belt(const Settings& settings) {
-  return machine_forwards() || (settings.block_ipv6 && ipv6_is_forwarded());
-}
-
-void add_link(LinkNames& to, const Link& link) {
-  if (is_plain_name(link.name)) to.names.push_back(link.name);
-  to.indexes.push_back(link.ifindex);
-}
-
 // What may change while the table stays.
 void take_over_settings(const Settings& from, Settings& to) {
   to.tcp_established = from.tcp_established;
@@ -73,6 +50,21 @@ void take_over_settings(const Settings& from, Settings& to) {
   to.filtering = from.filtering;
   for (u32 i = 0; i < kFilterRulesMax; ++i) to.filters[i] = from.filters[i];
   to.filters_open = from.filters_open;
+}
+
+// What a take-over cannot change, if it is asked to.
+void tell_what_is_kept(const Config& config, const Settings& kept,
+                       std::vector<std::string>& remarks) {
+  if (config.flows_max != 0 && config.flows_max != kept.flows_max)
+    remarks.push_back(
+        fmt::format("The running table for {} flows is kept; `masq down` first to change its size.",
+                    kept.flows_max));
+  if (asks_for_other_ports(config, kept))
+    remarks.push_back(
+        "The running gateway keeps its external ports; `masq down` first to change them.");
+  if (asks_for_other_blocks(config, kept))
+    remarks.push_back(
+        "The running gateway keeps its port blocks; `masq down` first to change them.");
 }
 
 // What was saved of an interface holds for it under another name too.
@@ -276,16 +268,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   }
   if (running.anything()) {
     Settings& kept = gateway.datapath().settings();
-    if (config.flows_max != 0 && config.flows_max != kept.flows_max)
-      remarks.push_back(fmt::format(
-          "The running table for {} flows is kept; `masq down` first to change its size.",
-          kept.flows_max));
-    if (asks_for_other_ports(config, kept))
-      remarks.push_back(
-          "The running gateway keeps its external ports; `masq down` first to change them.");
-    if (asks_for_other_blocks(config, kept))
-      remarks.push_back(
-          "The running gateway keeps its port blocks; `masq down` first to change them.");
+    tell_what_is_kept(config, kept, remarks);
     take_over_settings(*settings, kept);
     set_host_limits(kept, config);
     remarks.push_back(fmt::format("Took over the running gateway with {} flows.",
@@ -348,7 +331,6 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
       return use_user_space(running, settings, remarks);
     }
   }
-  if (running.programs.empty()) end_holders();  // of maps whose programs are gone
   Result<Datapath> datapath =
       running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
   if (!datapath) return datapath.error();
@@ -460,112 +442,6 @@ void Gateway::take_out_uplinks(const NetworkState& network, std::vector<std::str
         "A default route leads through {}, which was only found to be internal: it is closed until "
         "`masq down` and a `masq up` that names it with --external or --internal.",
         name));
-}
-
-// Also where the kernel does not forward: somebody may let it do so when no masqd is alive to see
-// it, and an interface made anew then has no program.
-Status Gateway::keep_belt(const NetworkState& network, std::vector<std::string>& remarks) {
-  Belt belt;
-  belt.block_ipv6 = datapath().settings().block_ipv6;
-  // Inner hosts and other zones (containers, a VPN) may talk, as before. Whatever carries a default
-  // route is another way out, and closed.
-  for (const Link& link : network.links) {
-    Zone zone = zone_of(network, link);
-    bool uplink = network.is_uplink(link.ifindex);
-    if (zone == Zone::inside) add_link(belt.inside, link);
-    if (zone != Zone::other || uplink || link.name == kSlowName) continue;
-    if (is_plain_name(link.name))
-      belt.others.push_back(link.name);
-    else
-      remarks.push_back(
-          fmt::format("The kernel forwards nothing between the inside and {}, whose name has other "
-                      "characters than letters, digits and . _ - : @.",
-                      link.name));
-  }
-  belt.closed.names = contested_;
-  // Also what has gone: the kernel would forward for it in the moment when it comes back.
-  for (const std::string& name : interfaces_.internal)
-    if (our_link(network, name) == nullptr) belt.inside.names.push_back(name);
-  for (const std::string& name : interfaces_.closed) {
-    const Link* link = our_link(network, name);
-    if (link != nullptr)
-      add_link(belt.closed, *link);
-    else
-      belt.closed.names.push_back(name);
-  }
-  if (belt == belt_ && !shown_belt_.empty() && shown_belt() == shown_belt_) return Done{};
-  Status status = put_on_belt(belt);
-  if (!status && needs_belt(datapath().settings())) return status;
-  if (!status)
-    remarks.push_back(status.error().sentence +
-                      " Leave the kernel's forwarding off: nothing else keeps inside and outside "
-                      "apart when masqd is dead and an interface is made anew.");
-  belt_ = belt;
-  shown_belt_ = shown_belt();
-  return Done{};
-}
-
-// Nothing between our interfaces by the kernel's own forwarding; the loopback interface is the one
-// that route look-ups are made for.
-Status Gateway::close_kernel_path(const NetworkState& network, std::vector<std::string>& remarks) {
-  const bool forwards = machine_forwards();
-  if (Status status = keep_belt(network, remarks); !status) return status;
-  for (const auto* names : {&interfaces_.internal, &interfaces_.external, &interfaces_.closed}) {
-    for (const std::string& name : *names) {
-      const Link* link = our_link(network, name);
-      if (link == nullptr || forwards) continue;
-      Status status = set_sysctl(state_, sysctl_of(link->name, "forwarding"), "0");
-      if (!status) return status;
-    }
-  }
-  for (const std::string& name : interfaces_.external) {
-    const Link* link = our_link(network, name);
-    if (link == nullptr) continue;
-    // Never the inner address as the sender of an ARP request.
-    Status status = set_sysctl(state_, sysctl_of(link->name, "arp_announce"), "2");
-    if (!status && !user_) return status;
-  }
-  Status status = set_sysctl(state_, sysctl_of("lo", "forwarding"), "1");
-  // In a container /proc/sys may be closed. In user space both can be done without: the guard stops
-  // such ARP requests, and routes are asked for in another way.
-  return user_ ? Done{} : status;
-}
-
-// The rules that keep the kernel's stack out of what the datapath in user space does. Anew whenever
-// something has changed, or somebody has taken them away.
-Status Gateway::keep_guard(const NetworkState& network) {
-  if (!user_) return Done{};
-  Guard guard;
-  for (const Link& link : network.links) {
-    Zone zone = zone_of(network, link);
-    if (zone == Zone::inside) add_link(guard.inside, link);
-    if (zone == Zone::outside) add_link(guard.outside, link);
-    if ((zone != Zone::inside && zone != Zone::outside) || link.kind != "bridge") continue;
-    if (!is_plain_name(link.name)) continue;
-    for (const Link& each : network.links)
-      if ((each.ifindex == link.ifindex || each.master == link.ifindex) &&
-          !each.hardware_address.empty())
-        guard.bridges[link.name].insert(each.hardware_address);
-  }
-  for (const Address& address : network.addresses) {
-    const Link* link = network.link_at(address.ifindex);
-    if (link == nullptr || zone_of(network, *link) != Zone::outside) {
-      guard.others.push_back(address.address);
-      continue;
-    }
-    for (Ipv4 each : {address.address, address.broadcast})
-      if (each.be != 0 && std::none_of(guard.outer.begin(), guard.outer.end(),
-                                       [&](Ipv4 known) { return same(known, each); }))
-        guard.outer.push_back(each);
-  }
-  const Settings& s = datapath().settings();
-  guard.pool.assign(std::begin(s.pool), std::end(s.pool));
-  if (guard.outside.empty() || guard.inside.empty()) return Done{};  // nothing can pass
-  if (guard == guard_ && !shown_guard_.empty() && shown_guard() == shown_guard_) return Done{};
-  if (Status status = put_on_guard(guard); !status) return status;
-  guard_ = guard;
-  shown_guard_ = shown_guard();
-  return Done{};
 }
 
 bool Gateway::external_is_in_use(u32 external) const {

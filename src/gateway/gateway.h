@@ -102,6 +102,9 @@ class Gateway {
   std::vector<std::string> said_;  // remarks that need not be repeated
 };
 
+// Does the kernel forward by itself what it must not between inside and outside?
+bool needs_belt(const Settings& settings);
+
 // The programs that masq has attached in this network namespace.
 std::vector<u32> attached_programs(const NetworkState& network);
 

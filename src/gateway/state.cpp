@@ -328,4 +328,17 @@ void restore_sysctls(const SavedState& state) {
   }
 }
 
+std::string sysctl_of(const std::string& link, const char* name) {
+  // A dot in an interface's name (a VLAN) stays as it is in the path.
+  return fmt::format("net/ipv4/conf/{}/{}", link, name);
+}
+
+bool machine_forwards() {
+  return read_sysctl("net/ipv4/ip_forward") == "1";
+}
+
+bool ipv6_is_forwarded() {
+  return read_sysctl("net/ipv6/conf/all/forwarding") == "1";
+}
+
 }  // namespace masq

@@ -85,6 +85,10 @@ int lasting_daemon_process();
 Status keep_secret(u64 (&secret)[2]);
 
 std::string read_sysctl(const std::string& path);  // empty if it cannot be read
+// The path of what is said for one interface.
+std::string sysctl_of(const std::string& link, const char* name);
+bool machine_forwards();
+bool ipv6_is_forwarded();
 // Writes a sysctl and remembers what was there, the first time.
 Status set_sysctl(SavedState& state, const std::string& path, const std::string& value);
 void restore_sysctls(const SavedState& state);
