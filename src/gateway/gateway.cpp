@@ -90,6 +90,16 @@ void take_off_programs(const NetworkState& network) {
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
 }
 
+void take_off_remnant(const NetworkState& network, std::vector<u32>& programs,
+                      std::vector<std::string>& remarks) {
+  if (!Datapath::is_remnant(programs)) return;
+  take_off_programs(network);
+  programs.clear();
+  remarks.push_back(
+      "What was left of a gateway here was without its tables: it is taken off, and all flows had "
+      "to be given up.");
+}
+
 void take_off_strangers(const NetworkState& network, std::vector<std::string>& remarks) {
   for (const Link& link : network.links)
     for (TcHook hook : {TcHook::ingress, TcHook::egress})
@@ -214,13 +224,7 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   if (!settings) return settings.error();
   if (decided.take_over_streams)
     if (Status status = keep_secret(settings->secret); !status) return status.error();
-  if (Datapath::is_remnant(running.programs)) {
-    take_off_programs(*network);
-    running.programs.clear();
-    remarks.push_back(
-        "What was left of a gateway here was without its tables: it is taken off, and all flows "
-        "had to be given up.");
-  }
+  take_off_remnant(*network, running.programs, remarks);
   Gateway gateway;
   if (Status status = gateway.choose_datapath(config, running, *settings, remarks); !status) {
     if (!running.anything()) remove_user_tables();
@@ -292,7 +296,6 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
                  running.in_user_space ? "user" : "tc");
   if (wants_user || running.in_user_space) return use_user_space(running, settings, remarks);
   if (running.programs.empty()) {
-    end_holders();  // of another life: what they hold is not what will be loaded
     const std::string why = why_not_in_kernel();
     if (!why.empty() && wants_tc) return Error{why};
     if (!why.empty()) {
@@ -304,8 +307,9 @@ Status Gateway::choose_datapath(const Config& config, const Running& running,
       running.programs.empty() ? Datapath::load(settings) : Datapath::adopt(running.programs);
   if (!datapath) return datapath.error();
   tc_ = std::move(*datapath);
-  // An older masqd's holds a sweeper that nobody finds any more; two may not run.
-  if (!tc_->found_all_maps()) end_holders();
+  // A holder of another life, or of an older masqd's, has maps that nobody finds any more, and a
+  // second sweeper among them.
+  if (running.programs.empty() || !tc_->found_all_maps()) end_holders();
   return Done{};
 }
 
