@@ -262,10 +262,17 @@ def test_a_machine_that_forwards_hands_nothing_through(lab):
 @pytest.mark.parametrize("leg", ["in0", "out0"])
 def test_an_interface_is_in_another_namespace_for_a_moment(lab, up, leg):
     """It keeps its number, and masqd may see only that it is there."""
+    index = lambda: json.loads(lab.run("B", ["ip", "-j", "link", "show", leg]).stdout)[0]["ifindex"]
+    before, elsewhere = index(), f"{lab.name}-elsewhere"
     [daemon] = lab.processes("B", "masqd")
     os.kill(daemon, signal.SIGSTOP)
-    lab.ip("B", f"link set {leg} netns {lab.ns('R')}")
-    lab.ip("R", f"link set {leg} netns {lab.ns('B')}")
+    command(["ip", "netns", "add", elsewhere])  # there nobody else has its number
+    try:
+        lab.ip("B", f"link set {leg} netns {elsewhere}")
+        command(["ip", "-n", elsewhere, "link", "set", leg, "netns", lab.ns("B")])
+    finally:
+        command(["ip", "netns", "del", elsewhere])
+    assert index() == before
     address = GATEWAY_INNER if leg == "in0" else GATEWAY_OUTER
     lab.ip("B", f"addr add {address}/24 dev {leg}", f"link set {leg} up",
            f"route replace default via {ADDRESS['A']}")
