@@ -55,8 +55,6 @@ def gateway(lab):
     yield Maps(lab)
     for s in sockets:
         s.close()
-    with contextlib.suppress(ProcessLookupError):  # a test may have had another begin
-        os.kill(daemon, signal.SIGCONT)
     lab.masq("down")
 
 
