@@ -433,6 +433,17 @@ def other_names(lab):
     return attempt
 
 
+@kind("the kernel's own forwarding is switched on and off again", spoils=True)
+def forwarding_on_and_off(lab):
+    """That also switches it off for the loopback interface, for which masq looks up routes."""
+    def attempt():
+        for on in (1, 0):
+            lab.sysctl("B", {"net.ipv4.ip_forward": on})
+            time.sleep(SETTLE_S)
+        return new_flow(lab) is not None
+    return attempt
+
+
 @kind("another inner network on an internal interface")
 def another_network(lab):
     def attempt():
