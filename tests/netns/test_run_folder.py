@@ -174,7 +174,7 @@ def test_down_ends_a_masqd_that_does_not_listen(lab):
 
 def news(lab):
     """masqd looks at everything again, and is done with that."""
-    lab.ip("B", "route replace 203.0.113.128/32 dev lo", "route del 203.0.113.128/32")
+    lab.ip("B", "addr add 203.0.113.129/32 dev lo", "addr del 203.0.113.129/32 dev lo")
     time.sleep(0.5)
 
 

@@ -37,6 +37,7 @@ S2, S3, S4, S5, S6, S7, I1 = (ADDRESS[h] for h in ("S2", "S3", "S4", "S5", "S6",
 OPEN_HOST = "S5"  # endpoint-independent filtering: everybody may answer to its mappings
 DNS_TIMEOUT_S, SWEEP_S = 1, 5
 SETTLE_S, PATIENCE_S = 0.6, 0.6
+FRESH_S = 1.5  # kSlowFresh in src/core/slow.h, and some more
 NEW_ADDRESS = "192.168.1.253"
 CONFIG = f"""internal = ["in0", "in1"]
 external = "out0"
@@ -470,10 +471,12 @@ def up(lab):
 
 
 def kill(lab, names):
+    """And waits until nothing lives on what one of them has said just before."""
     for name in names:
         for pid in lab.processes("B", name):
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda name=name: not lab.processes("B", name), f"{name} is gone")
+    time.sleep(FRESH_S)
 
 
 def measure(lab, dying):
