@@ -97,14 +97,13 @@ void take_off_programs(const NetworkState& network) {
     for (const Link& link : network.links) detach_program(link.ifindex, each->hook);
 }
 
-void take_off_strangers(const NetworkState& network, std::vector<std::string>& remarks) {
-  for (const Link& link : network.links)
-    for (TcHook hook : {TcHook::ingress, TcHook::egress})
-      if (detach_strangers(link.ifindex, hook))
-        remarks.push_back(
-            fmt::format("{} came with programs of another network namespace's gateway; they are "
-                        "taken off.",
-                        link.name));
+void take_off_strangers(const Link& link, std::vector<std::string>& remarks) {
+  for (TcHook hook : {TcHook::ingress, TcHook::egress})
+    if (detach_strangers(link.ifindex, hook))
+      remarks.push_back(
+          fmt::format("{} came with programs of another network namespace's gateway; they are "
+                      "taken off.",
+                      link.name));
 }
 
 // In the same order.
@@ -604,9 +603,10 @@ Status Gateway::attach(const Link& link, TcHook hook, Program program) {
   return Done{};
 }
 
-// Takes masq off interfaces that are ours no longer. On those of others, which may be many, it is
-// looked for when they are seen for the first time, and once a minute.
-void Gateway::remove_others(const NetworkState& network) {
+// Takes masq off interfaces that are ours no longer, and the masq of other network namespaces off
+// all. Those of others, which may be many, are looked at when they are seen for the first time, and
+// once a minute.
+void Gateway::remove_others(const NetworkState& network, std::vector<std::string>& remarks) {
   constexpr u64 kLookAgain_ms = 50000;
   const u64 now_ms = monotonic_ns() / 1000000;
   if (now_ms - looked_ms_ >= kLookAgain_ms) {
@@ -617,9 +617,9 @@ void Gateway::remove_others(const NetworkState& network) {
   for (const Link& link : network.links) {
     const bool other = zone_of(network, link) == Zone::other;
     (other ? others : ours).insert(link.ifindex);
-    if (user_ || !other || link.ifindex == datapath().settings().slow_ifindex ||
-        looked_at_.contains(link.ifindex))
-      continue;
+    if (looked_at_.contains(link.ifindex)) continue;
+    take_off_strangers(link, remarks);
+    if (user_ || !other || link.ifindex == datapath().settings().slow_ifindex) continue;
     for (const Hooked& each : kHooks)
       if (attached_program(link.ifindex, each.hook)) detach_program(link.ifindex, each.hook);
   }
@@ -641,8 +641,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   take_out_uplinks(*network, found);
   if (Status status = close_kernel_path(*network, found); !status) result = status;
   if (Status status = datapath().set_clock(); !status) result = status;
-  take_off_strangers(*network, found);
-  remove_others(*network);
+  remove_others(*network, found);
   // Without it the kernel would answer in place of inner hosts: then nothing new is carried.
   if (Status status = keep_guard(*network); !status) return status;
   update_addresses(*network, found);

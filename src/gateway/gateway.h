@@ -81,7 +81,7 @@ class Gateway {
                         const Address& address) const;
   void choose_serving(const NetworkState& network, std::vector<std::string>& remarks);
   bool external_is_in_use(u32 external) const;
-  void remove_others(const NetworkState& network);
+  void remove_others(const NetworkState& network, std::vector<std::string>& remarks);
 
   // One of the two.
   std::optional<Datapath> tc_;

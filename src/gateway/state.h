@@ -6,6 +6,7 @@
 //   state.json   sysctls as they were, qdiscs that masq made, the holder's process number, the
 //                gateway's interfaces
 //   config.toml  the configuration of the running gateway
+//   config.<process>.toml  that of a `masq up` which goes on
 //   log          what the daemon has to say
 //   tables       flows and settings of the datapath in user space (user_tables.h)
 //
