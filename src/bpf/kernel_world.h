@@ -36,6 +36,12 @@ u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 wrong);
 u32 masq_has_own_flow(u32 hook);
 u32 masq_find_fragment(u32 hook, u32 direction);
 u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise);
+u32 masq_walk_chain(u32 hook, u32 chain);
+u32 masq_count_slots(u32 hook);
+u32 masq_judge_alone(u32 hook, u32 chain, u32 ifindex);
+u32 masq_judge_between(u32 hook, u32 ifindex, u32 to_ifindex);
+u32 masq_judge_new(u32 hook, u32 ifindex, u32 external);
+u32 masq_judge_flow(u32 hook, u32 index, u32 direction, u32 inner_ifindex);
 }
 
 // What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
@@ -57,6 +63,7 @@ struct KernelWorld {
   Making& making;
   SlowSide& slow;
   FragmentFound& fragment;
+  RuleScratch& rules;
   Stripe* stripe;
 
   MASQ_INLINE bool lock(u32 number) {
@@ -174,6 +181,34 @@ struct KernelWorld {
     return scratch.verdict;
   }
 
+  MASQ_INLINE void walk_chain(u32 chain) { masq_walk_chain(hook, chain); }
+  MASQ_INLINE Reason judge_alone([[maybe_unused]] const Packet& p, u32 chain) {
+    return static_cast<Reason>(masq_judge_alone(hook, chain, ifindex));
+  }
+  MASQ_INLINE Reason judge_between([[maybe_unused]] const Packet& p, u32 to_ifindex) {
+    return static_cast<Reason>(masq_judge_between(hook, ifindex, to_ifindex));
+  }
+  MASQ_INLINE Reason judge_new([[maybe_unused]] const Packet& p, u32 external) {
+    return static_cast<Reason>(masq_judge_new(hook, ifindex, external));
+  }
+  MASQ_INLINE Reason judge_flow([[maybe_unused]] const Packet& p, u32 index, u32 direction,
+                                u32 inner_ifindex) {
+    return static_cast<Reason>(masq_judge_flow(hook, index, direction, inner_ifindex));
+  }
+  MASQ_INLINE void count_slots([[maybe_unused]] const Packet& p) { masq_count_slots(hook); }
+  MASQ_INLINE void count_path(const Packet& p, u32 path, u32 direction) {
+    u32 at = (rules.generation & 1u) * kRulePathsMax + path;
+    auto* counts = static_cast<RulePathCount*>(map_lookup(&mq_path_counts, &at));
+    if (counts == nullptr) return;
+    RuleCount one = rule_count_of(p);
+    counts->sides[direction & 1].packets += one.packets;
+    counts->sides[direction & 1].bytes += one.bytes;
+  }
+  MASQ_INLINE void count_unremembered([[maybe_unused]] const Packet& p) {
+    Counters* c = first_of<Counters>(mq_counters);
+    if (c != nullptr) c->traffic[static_cast<u32>(Traffic::rules_unremembered)] += 1;
+  }
+
   MASQ_INLINE u32 largest_datagram(const Packet& p) {
     return skb->gso_size == 0 ? p.total_length : p.headers + skb->gso_size;
   }
@@ -188,7 +223,8 @@ MASQ_INLINE KernelWorld world_of(__sk_buff* skb, const Settings& settings, Scrat
                                  u32 hook, u32 ifindex, const Interface& interface) {
   return KernelWorld{
       {},   settings,         read_clock(settings), ifindex,      interface,        skb,    scratch,
-      hook, scratch.new_flow, scratch.making,       scratch.slow, scratch.fragment, nullptr};
+      hook, scratch.new_flow, scratch.making,       scratch.slow, scratch.fragment, scratch.rules,
+      nullptr};
 }
 
 // For what does not look at the interface.
@@ -217,6 +253,7 @@ enum Needed : u32 {
   kFragments = 32,
   kHosts = 64,
   kShared = 128,
+  kRules = 256,
   kWhole = 255,
 };
 
@@ -239,7 +276,9 @@ MASQ_INLINE bool open_tables(Tables& t) {
                open_table<needed>(kPorts, t.ports, mq_ports) &&
                open_table<needed>(kFragments, t.fragments, mq_fragments) &&
                open_table<needed>(kHosts, t.hosts, mq_hosts) &&
-               open_table<needed>(kShared, t.shared, mq_shared);
+               open_table<needed>(kShared, t.shared, mq_shared) &&
+               open_table<needed>(kRules, t.rules, mq_rules) &&
+               open_table<needed>(kRules, t.paths, mq_paths);
   t.records_max = constants.records_max;
   return there;
 }

@@ -15,7 +15,7 @@ namespace masq {
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
   X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)                             \
-  X(routes) X(scratch) X(home)
+  X(routes) X(scratch) X(home) X(rules) X(paths) X(slot_counts) X(path_counts)
 // clang-format on
 
 enum class MapName : u32 {
@@ -36,7 +36,7 @@ inline constexpr const char* kHomeMap = "mq_home";
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 14;
+inline constexpr u32 kLayoutVersion = 15;
 
 // Which program goes on with a packet.
 enum Again : u32 { kAgainOutside = 0, kAgainInside, kAgainPlaces };

@@ -10,6 +10,7 @@
 #include "bpf/layout.h"
 #include "core/flows.h"
 #include "core/fragments.h"
+#include "core/judge.h"
 #include "core/reasons.h"
 #include "core/settings.h"
 #include "core/table.h"
@@ -40,6 +41,7 @@ struct Scratch {
   u32 slow_ifindex;     // it comes from the slow path, and first came in there; 0: it does not
   SlowSide slow;
   FragmentFound fragment;
+  RuleScratch rules;
 };
 
 // How far the neighbour's hardware address is known.
@@ -106,6 +108,42 @@ struct FragmentsMap {
   int (*max_entries)[1];
 };
 FragmentsMap mq_fragments SEC(".maps");
+
+// The rules and their paths (core/judge.h).
+struct RulesMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::RuleTable)];
+  int (*max_entries)[1];
+};
+RulesMap mq_rules SEC(".maps");
+
+struct PathsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::RulePaths)];
+  int (*max_entries)[1];
+};
+PathsMap mq_paths SEC(".maps");
+
+// What was counted for each, per processor; the second half behind the first.
+struct SlotCountsMap {
+  int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::RuleCount)];
+  int (*max_entries)[masq::kRuleHalves * masq::kRuleSlotsMax];
+};
+SlotCountsMap mq_slot_counts SEC(".maps");
+
+struct PathCountsMap {
+  int (*type)[BPF_MAP_TYPE_PERCPU_ARRAY];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::RulePathCount)];
+  int (*max_entries)[masq::kRuleHalves * masq::kRulePathsMax];
+};
+PathCountsMap mq_path_counts SEC(".maps");
 
 struct SharedMap {
   int (*type)[BPF_MAP_TYPE_ARRAY];

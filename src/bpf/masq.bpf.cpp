@@ -11,6 +11,7 @@
 // must be an external address. The egress programs check again what comes on the kernel's own path.
 // License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
 #include "bpf/checksum_state.h"
+#include "bpf/judging.h"
 #include "bpf/sending.h"
 #include "core/rewrite.h"
 
@@ -148,6 +149,9 @@ MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
 }
 
 MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
+  if (w.rules.generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
+                                  v.action == Action::hairpin))
+    masq_do_as_said(skb, w.hook);
   switch (v.action) {
     case Action::to_stack:
       if (w.scratch.slow_ifindex != 0) return drop(skb, w.hook, reason_of_nobodys(p));
@@ -482,6 +486,7 @@ MASQ_INLINE int finish(__sk_buff* skb, u32 code) {
 // At the beginning of a packet's way: does it come from the slow path?
 MASQ_INLINE void note_origin(const __sk_buff* skb, const Settings& s, Scratch& scratch) {
   scratch.fragment = FragmentFound{};
+  rules_clear(s, scratch.rules);
   if (skb->ifindex == s.slow_ifindex && s.slow_ifindex != 0) return;  // noted by masq_from_slow
   scratch.slow_ifindex = 0;
   scratch.slow = kMayGoSlow;
@@ -595,6 +600,7 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
     return kTcOk;
   scratch->slow = SlowSide{};
   scratch->fragment = FragmentFound{};
+  rules_clear(*settings, scratch->rules);
   KernelWorld w = world_of(skb, *settings, *scratch, kEgress, skb->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
@@ -611,10 +617,25 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
   return static_cast<int>(masq_carry_out(skb, kEgress));
 }
 
+// What the gateway itself sends inside has the output chain to pass.
+MASQ_INLINE int judge_own(__sk_buff* skb, const Settings& settings) {
+  Scratch* scratch = scratch_of(kEgress);
+  const Interface* interface = find_interface(settings, skb->ifindex);
+  if (skb->protocol != kEtherTypeIpv4 || interface == nullptr || scratch == nullptr) return kTcOk;
+  rules_clear(settings, scratch->rules);
+  scratch->slow_ifindex = 0;
+  masq_read(skb, kEgress, interface->link_header_length);
+  Reason reason = static_cast<Reason>(masq_judge_alone(kEgress, kChainOutput, skb->ifindex));
+  if (reason != Reason::none) return static_cast<int>(drop(skb, kEgress, reason));
+  masq_do_as_said(skb, kEgress);
+  return kTcOk;
+}
+
 SEC("tc") int masq_entering(__sk_buff* skb) {
   const Settings* settings = first_of<Settings>(mq_settings);
   if (settings == nullptr) return kTcShot;
   if (has_passed(skb, *settings)) return kTcOk;
+  if (skb->ingress_ifindex == 0 && settings->rules_generation != 0) return judge_own(skb, *settings);
   const Interface* origin = find_interface(*settings, skb->ingress_ifindex);
   if (origin == nullptr || origin->zone != Zone::outside) return kTcOk;
   // From outside by the kernel's own path: never.

@@ -190,15 +190,9 @@ MASQ_INLINE u32 take_external_port(World& w) {
   return found;
 }
 
-MASQ_INLINE void fill_deltas(Record& r, Ipv4 external_address) {
-  r.address_delta = checksum_difference(r.internal_address, external_address);
-  r.endpoint_delta = checksum_fold(static_cast<u64>(r.address_delta) +
-                                   checksum_difference(r.internal_port.be, r.external_port.be));
-}
-
 // Sets every field of a record that belongs to nobody else yet. It is in force once link_record
 // says so.
-MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Port external_port,
+MASQ_INLINE void fill_record(Record& r, const Key& inner, Port external_port,
                              u32 external, u32 mapping, u8 flags, Ticks now) {
   external &= kExternalsMax - 1;
   r.internal_address = inner.near_address;
@@ -214,12 +208,11 @@ MASQ_INLINE void fill_record(const Settings& s, Record& r, const Key& inner, Por
   r.window[kOut] = r.window[kIn] = 0;
   r.scales = 0;
   r.flags = flags;
-  r.policy_generation = 0;
   r.syn_again = 0;
   r.host = kNoHost;
+  r.judged = 0;
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
-  fill_deltas(r, s.externals[external].address);
   set_state(r, State::claiming);
 }
 
@@ -325,7 +318,7 @@ MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
   if (m.port == kNothing) return Reason::contention;  // it went away a moment ago
   Record* r = record_at(w.tables, m.mapping);
   if (r == nullptr) return Reason::internal_error;
-  fill_record(w.settings, *r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0,
+  fill_record(*r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0,
               m.mapping_flags, w.now);
   Reason reason = link_record(w, m.mapping, *r, State::mapping, true);
   if (reason != Reason::none) {
@@ -348,7 +341,7 @@ MASQ_INLINE Reason link_permission(World& w, u32 mapping, Record& of, u32& permi
   if (permission != kNoRecord) return Reason::none;
   Record* r = record_at(w.tables, m.permission);
   if (m.permission == kNoRecord || r == nullptr) return Reason::contention;
-  fill_record(w.settings, *r, key, of.external_port, n.external, 0, 0, w.now);
+  fill_record(*r, key, of.external_port, n.external, 0, 0, w.now);
   r->sequence_end[0] = mapping;
   Reason reason = link_record(w, m.permission, *r, State::permission, true);
   if (reason != Reason::none) {
@@ -406,7 +399,7 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   if (reason != Reason::none) return reason;
   old = existing == kNoRecord ? nullptr : record_at(w.tables, existing);
   if (old != nullptr) m.ended = unlink_flow(w, existing, *old);
-  fill_record(w.settings, *f, n.inner, external_port, n.external, held, n.flags, w.now);
+  fill_record(*f, n.inner, external_port, n.external, held, n.flags, w.now);
   f->host = m.host;
   m.flow_used = true;
   reason = link_record(w, m.flow, *f, n.state, n.inner.protocol != kProtocolTcp);

@@ -43,6 +43,7 @@ struct Packet {
   bool dont_fragment;
   bool options;
   u8 icmp_type;
+  u8 icmp_code;
   // TCP
   u8 tcp_flags;
   u8 window_scale;  // of a SYN; 0xff if it offers none
@@ -167,6 +168,7 @@ MASQ_INLINE Reason parse_icmp(Bytes bytes, Packet& p, u32 payload_end) {
   IcmpHeader* icmp = header_at<IcmpHeader>(bytes, p.l4);
   if (icmp == nullptr) return Reason::malformed;
   p.icmp_type = icmp->type;
+  p.icmp_code = icmp->code;
   switch (icmp->type) {
     case kIcmpEcho:
     case kIcmpTimestamp:

@@ -35,6 +35,11 @@ namespace masq {
       "forward there")                                                                            \
   X(wrong_zone, "its mapping leads to an address that is not reached through an inner interface") \
   X(no_external_address, "the external interface has no address")                                 \
+  X(rules_deny, "a rule or the policy of a chain refuses it")                                      \
+  X(rules_not_masqueraded, "the forward chain lets it pass without MASQ, and nothing leaves "     \
+      "untranslated")                                                                             \
+  X(rules_misplaced, "a rule with the target MASQ or REDIRECT was met where that means nothing")  \
+  X(rules_loop, "the chains of rules lead in a circle, or too deep")                              \
   X(flow_table_full, "the flow table is full; raise --flows-max")                                 \
   X(ports_exhausted, "no external port is free")                                                  \
   X(host_flows, "its host has as many flows as one may have; raise --host-flows")                 \

@@ -8,8 +8,7 @@
 // A TCP flow without a mapping (mapping 0) *shares* its external port: it has it towards its remote
 // endpoint alone, and others have it towards theirs (RFC 7857 section 3; flows.h says when).
 //
-// Two bytes are left, for the generation of a rule set; its path will have to share the place of
-// `external`, which needs four bits.
+// Two bytes are left.
 #pragma once
 
 #include "core/atomic.h"
@@ -69,23 +68,23 @@ struct Record {
   u16 window[2];          // largest window that each direction has announced, unscaled
   u8 scales;              // window scale of kOut in the low nibble, kIn in the high one
   u8 flags;               //
-  u16 policy_generation;  // reserved for the rule set
+  u16 external;           // which external address, see settings.h
   u32 syn_again;          // one past the last SYN from inside on an open connection; 0: none
   u32 host;               // of a flow: its inner host and whether it counts as opening, see hosts.h
-  u16 external;           // which external address, see settings.h
-  u16 address_delta;      // checksum difference internal address -> external address
-  u16 endpoint_delta;     // the same with the port
+  u32 judged;             // what the rules say of the flow, see judge.h; 0: nothing yet
   u16 version;            // counts the uses of this place
+  u16 reserved;
 };
 
 static_assert(sizeof(Record) == 64 && alignof(Record) == 4);
 static_assert(__builtin_offsetof(Record, last_seen) == 16);
 static_assert(__builtin_offsetof(Record, sequence_end) == 24);
 static_assert(__builtin_offsetof(Record, window) == 40);
-static_assert(__builtin_offsetof(Record, policy_generation) == 46);
+static_assert(__builtin_offsetof(Record, external) == 46);
 static_assert(__builtin_offsetof(Record, host) == 52);
-static_assert(__builtin_offsetof(Record, external) == 56);
-static_assert(__builtin_offsetof(Record, version) == 62);  // and no padding: 62 + 2 = 64
+static_assert(__builtin_offsetof(Record, judged) == 56);
+static_assert(__builtin_offsetof(Record, version) == 60);
+static_assert(__builtin_offsetof(Record, reserved) == 62);  // and no padding: 62 + 2 = 64
 
 // Others look at a record without a lock, and judge it by its state.
 MASQ_INLINE void set_state(Record& r, State state) {

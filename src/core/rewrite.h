@@ -210,4 +210,18 @@ MASQ_INLINE void fill_icmp_error(Ipv4Header& ip, IcmpHeader& icmp, const Packet&
   icmp.checksum = static_cast<u16>(~checksum_fold(icmp_sum));
 }
 
+
+// Changes the type of service as rules want it. The two lowest bits are congestion notification by
+// now (RFC 3168 section 5) and stay.
+MASQ_INLINE void change_service(Bytes bytes, const Packet& p, u8 tos_and, u8 tos_xor) {
+  tos_and |= 3;
+  tos_xor &= 0xfc;
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes, p.l3);
+  if (ip == nullptr || (tos_and == 0xff && tos_xor == 0)) return;
+  u8 before = ip->tos;
+  ip->tos = static_cast<u8>((before & tos_and) ^ tos_xor);
+  u64 delta = checksum_difference(swap16(before), swap16(ip->tos));
+  ip->checksum = checksum_update(ip->checksum, checksum_fold(delta));
+}
+
 }  // namespace masq

@@ -25,6 +25,7 @@ namespace masq {
 inline constexpr u32 kRuleSlotsMax = 4096;  // of a rule set, with one for the end of each chain
 inline constexpr u32 kRuleDepthMax = 16;
 inline constexpr u32 kRuleTraceMost = 24;
+inline constexpr u32 kRuleFitsMost = 256;  // slots that may fit a packet in one built-in chain
 inline constexpr u32 kRuleInterfacesMax = 32;  // each is a bit
 
 // The built-in chains: the first slots of the array say where they begin.
@@ -75,12 +76,13 @@ struct RuleSlot {
   RuleTarget target;
   u8 tos_and, tos_xor;                     // the new type of service: (old & and) ^ xor
   u8 reserved;
-  u16 to;                                  // chain: its first slot; redirect: the port, 0: as it was
+  u16 to;                                  // chain: its first slot; redirect: the port, 0: as it was;
+                                           // go_back: in a built-in chain its end
   u16 copy_most;                           // bytes of the packet
   u32 mark;
 };
 
-static_assert(sizeof(RuleSlot) == 48);
+static_assert(sizeof(RuleSlot) == 44);
 
 // What a chain looks at.
 struct RuleView {
@@ -151,11 +153,35 @@ MASQ_INLINE u32 rule_fits(const RuleSlot& s, const RuleView& v) {
   return v.has_ports & from & to;
 }
 
-// One slot: counts it, does what it says, and goes on. False when the walk has come to its end.
-MASQ_INLINE bool rules_step(const RuleSlot& s, RuleWalk& w) {
-  u32 here = w.at;
-  w.at = static_cast<u16>(here + 1);
-  if (!rule_fits(s, w.view)) return true;
+// Into the chain that the slot at `here` leads to. False if that would be a circle, or too deep.
+MASQ_INLINE bool rules_descend(RuleWalk& w, u32 here, u16 chain) {
+  u32 depth = w.depth;
+  u32 under_way = depth >= kRuleDepthMax;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kRuleDepthMax; ++i) under_way |= (i < depth) & (w.chains[i] == chain);
+  if (under_way) {
+    w.target = RuleTarget::loop;
+    return false;
+  }
+  w.back[depth & (kRuleDepthMax - 1)] = static_cast<u16>(here);
+  w.chains[depth & (kRuleDepthMax - 1)] = chain;
+  w.depth = static_cast<u16>(depth + 1);
+  w.at = chain;
+  return true;
+}
+
+// Behind the slot that led into this chain. A rule that goes back in a built-in chain leads to the
+// chain's end instead, which is `end`: its policy.
+MASQ_INLINE bool rules_return(RuleWalk& w, u16 end) {
+  u32 depth = w.depth;
+  w.at = depth == 0 ? end
+                    : static_cast<u16>(w.back[(depth - 1) & (kRuleDepthMax - 1)] + 1);
+  w.depth = static_cast<u16>(depth == 0 ? 0 : depth - 1);
+  return true;
+}
+
+// What the slot at `here` says, which fits. False when the walk has come to its end.
+MASQ_INLINE bool rules_take(const RuleSlot& s, u32 here, RuleWalk& w) {
   w.trace[w.fitted < kRuleTraceMost ? w.fitted : kRuleTraceMost - 1] = static_cast<u16>(here);
   w.fitted += 1;
   w.does |= s.does;
@@ -174,6 +200,13 @@ MASQ_INLINE bool rules_step(const RuleSlot& s, RuleWalk& w) {
       w.port = s.to;
       return false;
   }
+}
+
+// One slot, and on. False when the walk has come to its end.
+MASQ_INLINE bool rules_step(const RuleSlot& s, RuleWalk& w) {
+  u32 here = w.at;
+  w.at = static_cast<u16>(here + 1);
+  return rule_fits(s, w.view) ? rules_take(s, here, w) : true;
 }
 
 }  // namespace masq

@@ -34,7 +34,6 @@ inline constexpr u32 kInterfaceProbes = kInterfacesMax;
 // What the kernel does by itself with packets that come in on an interface.
 struct KernelPath {
   u8 forwards;  // it forwards them, as it did before masq
-  u8 reserved;
 };
 
 // What the programs know of an interface of ours.
@@ -43,6 +42,7 @@ struct Interface {
   Zone zone;
   u8 link_header_length;  // 14 for Ethernet, 0 for devices without a link layer
   KernelPath kernel;
+  u8 rule_bit;   // which bit stands for it in RuleSlot::interfaces, plus one; 0: none
   u32 external;  // outside: one of the external addresses that serve; kExternalsMax: none yet
   Ipv4 address;  // source of the ICMP errors that the gateway sends from this interface
   u32 mtu;
@@ -132,7 +132,7 @@ struct Settings {
   u32 host_new_burst;  // and at once
   u32 slow_ifindex;    // the device that leads to the slow path; 0: there is none
   u32 blocks_end;      // the word of the pool behind the last block; 0: there are no blocks
-  u32 unused;
+  u32 rules_generation;  // of the rule set in force, 1..65535 (judge.h); 0: there are no rules
   PortBlocks port_blocks[kPortBlocksMax];
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];

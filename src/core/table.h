@@ -61,6 +61,8 @@ struct Tables {
   PortPool* ports;  // [external][protocol]
   struct Fragment* fragments;
   struct Host* hosts;
+  struct RuleTable* rules;
+  struct RulePaths* paths;
   Shared* shared;
   u32 records_max;
 };

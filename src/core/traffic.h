@@ -20,6 +20,7 @@ namespace masq {
   X(fragments_ordered, "of these, fragments that waited for their first one") \
   X(cut, "of these, datagrams cut to the size of the next link")              \
   X(fragments_displaced, "fragmented datagrams forgotten early, for others")  \
+  X(rules_unremembered, "packets of flows that rules had to be asked for anew") \
   X(icmp_errors_limited, "ICMP errors not sent, to keep within the rate limit")
 
 enum class Traffic : u32 {

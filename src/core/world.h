@@ -34,6 +34,17 @@
 //   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise);
 //       Call the functions of these names with the world: the kernel's shell has each of them
 //       verified as a function of its own.
+//   RuleScratch& rules;
+//       What the packet's judgement is made with (judge.h); rules_clear comes before every step.
+//   void walk_chain(u32 chain);
+//       Walks rules.walk through a built-in chain of the rule set in force.
+//   Reason judge_alone(const Packet& p, u32 chain); Reason judge_new(const Packet& p, u32 external);
+//   Reason judge_between(const Packet& p, u32 to_ifindex);
+//   Reason judge_flow(const Packet& p, u32 index, u32 direction, u32 inner_ifindex);
+//       Call the functions of these names; judge_alone names the interface where the packet is.
+//   void count_slots(const Packet& p); void count_path(const Packet& p, u32 path, u32 direction);
+//   void count_unremembered(const Packet& p);
+//       Count the packet for the slots of rules.walk, or for a path.
 //   u32 largest_datagram(const Packet& p);
 //       Bytes of the largest IPv4 datagram that the packet will be on the wire, also if it is a
 //       segment that hardware or the kernel will cut.

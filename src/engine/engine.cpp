@@ -113,6 +113,7 @@ struct Engine::Hop {
   Making making{};
   SlowSide slow{};
   FragmentFound fragment{};
+  RuleScratch rules{};
   u32 held = 0;
   bool came_back = false;  // from the slow path
 
@@ -161,6 +162,38 @@ struct Engine::Hop {
   u32 find_fragment(const Packet& p, u32 direction) { return fragment_find(*this, p, direction); }
   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise) {
     return masq::hand_over(*this, p, mtu, otherwise);
+  }
+  void walk_chain(u32 chain) {
+    const RuleHalf& half = tables.rules->halves[rules.generation & 1];
+    rules_enter(rules.walk, half.starts[chain]);
+    const u32 before = rules.walk.fitted;
+    for (u32 turn = 0; turn < kRuleSlotsMax * kRuleFitsMost; ++turn)
+      if (!rules_step(half.slots[rules.walk.at & (kRuleSlotsMax - 1)], rules.walk) ||
+          rules.walk.fitted - before == kRuleFitsMost)
+        break;
+    if (rules.walk.target == RuleTarget::none) rules.walk.target = RuleTarget::loop;
+  }
+  Reason judge_alone(const Packet& p, u32 chain) { return masq::judge_alone(*this, p, chain); }
+  Reason judge_between(const Packet& p, u32 to) { return masq::judge_between(*this, p, to); }
+  Reason judge_new(const Packet& p, u32 external) { return masq::judge_new(*this, p, external); }
+  Reason judge_flow(const Packet& p, u32 index, u32 direction, u32 inner_ifindex) {
+    return masq::judge_flow(*this, p, index, direction, inner_ifindex);
+  }
+  void count_slots(const Packet& p) const {
+    RuleCount* counts = engine.beside_.rule_counters.slots[rules.generation & 1];
+    for (u32 i = 0; i < rules.walk.fitted && i < kRuleTraceMost; ++i)
+      add(counts[rules.walk.trace[i] & (kRuleSlotsMax - 1)], p);
+  }
+  void count_path(const Packet& p, u32 path, u32 direction) const {
+    add(engine.beside_.rule_counters.paths[rules.generation & 1][path].sides[direction], p);
+  }
+  void count_unremembered([[maybe_unused]] const Packet& p) const {
+    engine.count(Traffic::rules_unremembered, 1);
+  }
+  static void add(RuleCount& count, const Packet& p) {
+    const RuleCount one = rule_count_of(p);
+    std::atomic_ref(count.packets).fetch_add(one.packets, std::memory_order_relaxed);
+    std::atomic_ref(count.bytes).fetch_add(one.bytes, std::memory_order_relaxed);
   }
   u32 largest_datagram(const Packet& p) const {
     return segment_size == 0 ? p.total_length : p.headers + segment_size;
@@ -359,6 +392,9 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   o.reason = v.reason;
   o.translated = v.translate;
   o.verdict = v;
+  if (hop.rules.generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
+                                    v.action == Action::hairpin))
+    change_service(bytes_of(frame), p, hop.rules.said.tos_and, hop.rules.said.tos_xor);
   switch (v.action) {
     case Action::to_stack:
       if (hop.came_back) return drop(reason_of_nobodys(p), hop, p);
@@ -457,6 +493,7 @@ Engine::Hop Engine::hop_at(const Frame& frame, u32 ifindex, bool egress) {
       *this,    frame.segment_size, egress};
   hop.ether_type = ether_type_of(frame, hop.interface.link_header_length);
   hop.seen_on = ifindex;
+  rules_clear(settings_, hop.rules);
   return hop;
 }
 
@@ -538,8 +575,21 @@ Outcome Engine::leaving(Frame& frame, u32 ifindex, u32 from) {
   return carry_out(frame, hop, p, v);
 }
 
+// What the gateway itself sends inside has the output chain to pass.
+Outcome Engine::judge_own(Frame& frame, Hop& hop) {
+  if (hop.ether_type != kEtherTypeIpv4) return untouched();
+  Packet p;
+  read_packet(frame, hop.interface.link_header_length, p);
+  const Reason reason = hop.judge_alone(p, kChainOutput);
+  if (reason != Reason::none) return drop(reason, hop, p);
+  change_service(bytes_of(frame), p, hop.rules.said.tos_and, hop.rules.said.tos_xor);
+  return untouched();
+}
+
 Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
-  const Hop hop = hop_at(frame, ifindex, true);
+  Hop hop = hop_at(frame, ifindex, true);
+  if (from == 0 && hop.rules.generation != 0 && hop.interface.ifindex != 0)
+    return judge_own(frame, hop);
   const Interface* origin = find_interface(settings_, from);
   if (hop.interface.ifindex == 0 || origin == nullptr || origin->zone != Zone::outside)
     return untouched();

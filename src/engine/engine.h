@@ -152,6 +152,7 @@ class Engine {
   Outcome from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on, SlowSide slow);
   Outcome to_slow(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
+  Outcome judge_own(Frame& frame, Hop& hop);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome drop(Reason reason, const Hop& hop, const Packet& p);
   Outcome drop_unread(Reason reason, const Hop& hop, Frame& frame);

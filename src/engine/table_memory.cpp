@@ -33,6 +33,8 @@ struct Layout {
     fragments = place(sizeof(Fragment) * kFragmentsMax);
     hosts = place(std::size_t{hosts_max(records_max)} * sizeof(Host));
     shared = place(sizeof(Shared));
+    rules = place(sizeof(RuleTable));
+    paths = place(sizeof(RulePaths));
   }
 
   std::size_t place(std::size_t bytes) {
@@ -41,7 +43,8 @@ struct Layout {
     return at;
   }
 
-  std::size_t beside, records, inner, outer, used, full, ports, fragments, hosts, shared;
+  std::size_t beside, records, inner, outer, used, full, ports, fragments, hosts, shared, rules,
+      paths;
   std::size_t size = 0;
 };
 
@@ -88,6 +91,8 @@ void TableMemory::divide(void* memory, u32 records_max) {
   tables_.fragments = reinterpret_cast<Fragment*>(base + layout.fragments);
   tables_.hosts = reinterpret_cast<Host*>(base + layout.hosts);
   tables_.shared = reinterpret_cast<Shared*>(base + layout.shared);
+  tables_.rules = reinterpret_cast<RuleTable*>(base + layout.rules);
+  tables_.paths = reinterpret_cast<RulePaths*>(base + layout.paths);
   tables_.records_max = records_max;
 }
 

@@ -10,6 +10,7 @@
 #include <cstddef>
 
 #include "core/drops.h"
+#include "core/judge.h"
 #include "core/reasons.h"
 #include "core/settings.h"
 #include "core/table.h"
@@ -23,11 +24,18 @@ struct SharedCounters {
   u64 traffic[kTrafficCount];
 };
 
+// What was counted for the rules, in both halves.
+struct RuleCounters {
+  RuleCount slots[kRuleHalves][kRuleSlotsMax];
+  RulePathCount paths[kRuleHalves][kRulePathsMax];
+};
+
 // What an engine needs beside the tables.
 struct Companion {
   Settings settings;
   SharedCounters counters;
   Drops drops;
+  RuleCounters rule_counters;
 };
 
 class TableMemory {

@@ -9,7 +9,6 @@
 //           a mapping that nobody holds does not exist
 //   place   the bit of a place is set iff its record is not free; no record is left half linked
 //   hint    a hint says "full" only of a full word
-//   delta   the checksum differences kept in a record are those of its addresses and ports
 //   host    each host's entry counts its flows, mappings and opening connections, lies where it is
 //           looked for, and is there while it has flows; a flow leads to its host's entry
 //   time    nothing stands past its timer for longer than `overdue_max`, and nothing was last seen

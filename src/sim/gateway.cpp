@@ -106,7 +106,7 @@ GatewayNode::GatewayNode(const GatewayPlan& plan, const Modes& modes)
                                     outside ? link.own : 0, {}};
     if (link.zone == Zone::other) continue;
     engine_->set_interface(
-        {link.ifindex, link.zone, static_cast<u8>(l3_), {0, 0}, link.external, own, mtu});
+        {link.ifindex, link.zone, static_cast<u8>(l3_), {0}, 0, link.external, own, mtu});
     if (!outside) continue;
     engine_->add_outer_address(own);
     ledger_.outer[link.own] = true;

@@ -81,6 +81,8 @@ inline constexpr u8 kIcmpTimestamp = 13;
 inline constexpr u8 kIcmpTimestampReply = 14;
 
 inline constexpr u8 kIcmpCodeNetUnreachable = 0;
+inline constexpr u8 kIcmpCodeHostUnreachable = 1;
+inline constexpr u8 kIcmpCodePortUnreachable = 3;
 inline constexpr u8 kIcmpCodeFragmentationNeeded = 4;
 inline constexpr u8 kIcmpCodeProhibited = 13;  // "communication administratively prohibited"
 

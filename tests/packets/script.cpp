@@ -98,7 +98,7 @@ class Player {
       : plan_(plan), worlds_(worlds), settings_(default_settings(plan)) {
     for (const PortPlan& port : plan_)
       interfaces_[port.name] = {port.ifindex, port.zone,     kEthernetHeaderLength,
-                                {0, 0},       port.external, address_of(port.address),
+                                {0},          0,             port.external, address_of(port.address),
                                 1500};
   }
 

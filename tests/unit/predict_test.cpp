@@ -21,9 +21,9 @@ class Predict : public ::testing::Test {
  protected:
   Predict() : memory_(kRecordsMin), settings_(plain_settings()) {
     memory_.exclude_ports(settings_);
-    settings_.interfaces[kLan] = {kLan,          Zone::inside,       0,   {0, 0},
+    settings_.interfaces[kLan] = {kLan,          Zone::inside,       0,   {0}, 0,
                                   kExternalsMax, ip(192, 168, 2, 1), 1500};
-    settings_.interfaces[kWan] = {kWan, Zone::outside, 0, {0, 0}, 0, kExternal, 1500};
+    settings_.interfaces[kWan] = {kWan, Zone::outside, 0, {0}, 0, 0, kExternal, 1500};
     settings_.block_ipv6 = 1;
   }
 

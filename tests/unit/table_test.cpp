@@ -37,7 +37,7 @@ TEST(Index, EqualsAMap) {
     } else if (!places.empty()) {
       const u32 index = places.back();
       Record& r = t.records[index];
-      fill_record(s, r, key(name), Port{1}, 0, kNoRecord, 0, 0);
+      fill_record(r, key(name), Port{1}, 0, kNoRecord, 0, 0);
       set_state(r, State::udp);
       if (!slots_insert(t.inner_slots, hash, index, t.records_max)) continue;
       places.pop_back();

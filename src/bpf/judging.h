@@ -1,0 +1,124 @@
+// The rules in the kernel: chains are walked by bpf_loop, since there may be thousands of slots.
+// The inner loop finds the next slot that fits, the outer one does what it says.
+//
+// Limit: kRuleFitsMost slots that fit a packet in one chain and those below it; more is a loop to
+// us (chains that call each other again and again would keep the processor for minutes).
+#pragma once
+
+#include "bpf/sending.h"
+#include "core/rewrite.h"
+
+namespace masq::bpf {
+
+struct SlotSearch {
+  RuleView view;
+  u32 at;
+  u32 half;
+  u32 found;
+};
+
+static long find_slot([[maybe_unused]] u32 turn, void* context) {
+  auto* search = static_cast<SlotSearch*>(context);
+  auto* rules = first_of<RuleTable>(mq_rules);
+  if (rules == nullptr) return 1;
+  u32 at = opaque(search->at) & (kRuleSlotsMax - 1);
+  search->found = rule_fits(rules->halves[search->half & 1].slots[at], search->view);
+  if (search->found) return 1;
+  search->at = at + 1;
+  return 0;
+}
+
+static long take_slot([[maybe_unused]] u32 turn, void* context) {
+  u32 hook = *static_cast<u32*>(context);
+  Scratch* scratch = scratch_of(hook);
+  auto* rules = first_of<RuleTable>(mq_rules);
+  if (scratch == nullptr || rules == nullptr) return 1;
+  RuleWalk& walk = scratch->rules.walk;
+  u32 half = scratch->rules.generation & 1u;
+  SlotSearch search{walk.view, walk.at, half, 0};
+  loop(kRuleSlotsMax, reinterpret_cast<void*>(find_slot), &search, 0);
+  if (!search.found) return 1;
+  u32 at = opaque(search.at) & (kRuleSlotsMax - 1);
+  walk.at = static_cast<u16>(at + 1);
+  return rules_take(rules->halves[half].slots[at], at, walk) ? 0 : 1;
+}
+
+extern "C" {
+
+__attribute__((noinline)) u32 masq_walk_chain(u32 hook, u32 chain) {
+  Scratch* scratch = scratch_of(hook);
+  auto* rules = first_of<RuleTable>(mq_rules);
+  if (scratch == nullptr || rules == nullptr || chain >= kBuiltInChains) return 0;
+  RuleWalk& walk = scratch->rules.walk;
+  rules_enter(walk, rules->halves[scratch->rules.generation & 1u].starts[chain]);
+  loop(kRuleFitsMost, reinterpret_cast<void*>(take_slot), &hook, 0);
+  if (walk.target == RuleTarget::none) walk.target = RuleTarget::loop;
+  return 0;
+}
+
+// Of what the walk has gathered.
+__attribute__((noinline)) u32 masq_count_slots(u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  if (scratch == nullptr) return 0;
+  const RuleWalk& walk = scratch->rules.walk;
+  RuleCount one = rule_count_of(scratch->packet);
+  u32 half = (scratch->rules.generation & 1u) * kRuleSlotsMax;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kRuleTraceMost; ++i) {
+    if (i >= walk.fitted) break;
+    u32 at = half + (walk.trace[i] & (kRuleSlotsMax - 1));
+    auto* count = static_cast<RuleCount*>(map_lookup(&mq_slot_counts, &at));
+    if (count == nullptr) break;
+    count->packets += one.packets;
+    count->bytes += one.bytes;
+  }
+  return 0;
+}
+
+__attribute__((noinline)) u32 masq_judge_alone(u32 hook, u32 chain, u32 ifindex) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, ifindex);
+  return static_cast<u32>(judge_alone(w, scratch->packet, chain));
+}
+
+__attribute__((noinline)) u32 masq_judge_between(u32 hook, u32 ifindex, u32 to_ifindex) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, ifindex);
+  return static_cast<u32>(judge_between(w, scratch->packet, to_ifindex));
+}
+
+__attribute__((noinline)) u32 masq_judge_new(u32 hook, u32 ifindex, u32 external) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, ifindex);
+  return static_cast<u32>(judge_new(w, scratch->packet, external));
+}
+
+__attribute__((noinline)) u32 masq_judge_flow(u32 hook, u32 index, u32 direction,
+                                              u32 inner_ifindex) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  if (!open_tables<kRecords | kRules>(w.tables)) return static_cast<u32>(Reason::internal_error);
+  return static_cast<u32>(judge_flow(w, scratch->packet, index, direction & 1, inner_ifindex));
+}
+
+// What the rules change in a packet that may pass.
+__attribute__((noinline)) u32 masq_do_as_said(__sk_buff* skb, u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  if (scratch == nullptr) return 0;
+  if (scratch->rules.said.does & kRuleMarks) skb->mark = scratch->rules.said.mark;
+  change_service(bytes_of(skb), scratch->packet, scratch->rules.said.tos_and,
+                 scratch->rules.said.tos_xor);
+  return 0;
+}
+
+}  // extern "C"
+
+}  // namespace masq::bpf

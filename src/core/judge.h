@@ -1,0 +1,372 @@
+// What the rules say of a packet, and how that is remembered.
+//
+// Viewpoints (ipchains-HOWTO section 4, facts of Linux 2.2): the input chain sees a packet as it
+// came in, the forward and output chains name the interface where it goes out. Outwards a packet
+// passes input and forward with the inner host's endpoint, then output with the external one. What
+// comes back passes input addressed to the gateway, then output addressed to the inner host; never
+// forward. ICMP errors about a flow do not pass forward either.
+//
+// A flow's answers are remembered. The slots that fitted in each direction, with what they do to
+// the packet, are a *path*; the record keeps the path's number beside the generation of the rule
+// set (Record::judged), so a packet of a known flow costs one comparison and one count. Equal paths
+// are one: there are about as many as there are rules. Rules that look at single packets (SYN; ICMP
+// types, since one flow may carry several) are asked for each of these. Later fragments are judged
+// as their datagram was, as Linux 2.2 does when it puts them together first.
+//
+// Changing rules. There are two halves, and the generation says which one is in force: an odd one
+// the second half. The daemon writes the other half, its paths being empty, and then stores the new
+// generation: from then on each flow is judged anew at its next packet. Before it writes a half
+// again it waits until nobody can still be reading there.
+//
+// Limits: kRulePathsMax different paths in a half; a flow for which there is no place is judged
+// packet by packet, and Traffic::rules_unremembered counts these packets.
+#pragma once
+
+#include "core/flows.h"
+#include "core/rules.h"
+
+namespace masq {
+
+inline constexpr u32 kRulePathsMax = 4096;  // of a half; number 0 is never used
+inline constexpr u32 kRulePathProbes = 8;
+inline constexpr u32 kRuleHalves = 2;
+
+struct RuleHalf {
+  u16 starts[kBuiltInChains];  // the first slot of each
+  u16 asks_for_syn;            // some slot tells SYN segments from others
+  RuleSlot slots[kRuleSlotsMax];
+};
+
+struct RuleTable {
+  RuleHalf halves[kRuleHalves];
+};
+
+// What is to be done to a packet.
+struct Said {
+  Reason reason;  // none: it may pass
+  u8 tell;        // refused: 0 without a word, else the code of an ICMP unreachable, plus one
+  u8 does;        // RuleSlot::does of all that fitted
+  u8 tos_and, tos_xor;
+  u8 reserved;
+  u16 redirect_port;
+  u32 mark;
+};
+
+// What the rules say of the packets of one direction of a flow.
+struct JudgedSide {
+  Said said;
+  u16 reserved;
+  u16 fitted;                 // how many of `trace` are there
+  u16 trace[kRuleTraceMost];  // the rest is 0, so that equal ones have equal bytes
+};
+
+struct RulePath {
+  u64 name;   // a hash of the sides; 0: free
+  u32 ready;  // the sides are there
+  u32 reserved;
+  JudgedSide sides[2];  // kOut, kIn
+};
+
+static_assert(sizeof(Said) == 12 && sizeof(JudgedSide) == 64 && sizeof(RulePath) == 144);
+
+struct RulePaths {
+  RulePath halves[kRuleHalves][kRulePathsMax];
+};
+
+// Packets and bytes, of IPv4 datagrams as they are on the wire: a large segment counts as those
+// that it will be cut into.
+struct RuleCount {
+  u64 packets, bytes;
+};
+
+struct RulePathCount {
+  RuleCount sides[2];
+};
+
+static_assert(sizeof(RulePathCount) == 32);
+
+// What the packet adds to it.
+MASQ_INLINE RuleCount rule_count_of(const Packet& p) {
+  u32 segments = p.segments;
+  return {segments, p.total_length + (segments - 1) * p.headers};
+}
+
+// What a packet's judgement is made with; kept by the shell, since it is too large for a stack.
+struct RuleScratch {
+  RuleWalk walk;
+  RulePath candidate;
+  Said said;       // what is to be done to this packet
+  u16 generation;  // of the rule set by which it is judged; 0: there are no rules
+  u16 begun;       // the walk stands behind the forward chain of a new flow
+};
+
+// The bit that stands for an interface in RuleSlot::interfaces; 0 if rules cannot name it.
+MASQ_INLINE u32 rule_bit(const Settings& s, u32 ifindex) {
+  const Interface* interface = find_interface(s, ifindex);
+  if (interface == nullptr || interface->rule_bit == 0) return 0;
+  return 1u << ((interface->rule_bit - 1) & 31);
+}
+
+// At the beginning of a packet's way.
+MASQ_INLINE void rules_clear(const Settings& s, RuleScratch& rules) {
+  rules.said = Said{};
+  rules.said.tos_and = 0xff;
+  rules.begun = 0;
+  rules.generation = static_cast<u16>(s.rules_generation);
+}
+
+MASQ_INLINE bool is_opening_syn(const Packet& p) {
+  return p.kind == Kind::tcp && (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst)) == kTcpSyn;
+}
+
+// The packet as it is.
+MASQ_INLINE RuleView view_of(const Packet& p) {
+  RuleView v{};
+  v.source = p.source;
+  v.destination = p.destination;
+  v.protocol = p.protocol;
+  v.is_later = p.kind == Kind::fragment;
+  v.is_syn = is_opening_syn(p);
+  if (p.protocol == kProtocolIcmp) {
+    v.has_ports = !v.is_later;
+    v.source_port = p.icmp_type;
+    v.destination_port = p.icmp_code;
+  } else if (p.kind == Kind::tcp || p.kind == Kind::udp) {
+    v.has_ports = 1;
+    v.source_port = to_host(p.source_port);
+    v.destination_port = to_host(p.destination_port);
+  }
+  return v;
+}
+
+// A packet of the flow, in this direction and as it is before its translation; not a SYN.
+MASQ_INLINE RuleView view_of(const Settings& s, const Record& r, u32 direction) {
+  RuleView v{};
+  bool out = direction == kOut;
+  v.source = out ? r.internal_address : r.remote_address;
+  v.destination = out ? r.remote_address : s.externals[r.external & (kExternalsMax - 1)].address;
+  v.source_port = to_host(out ? r.internal_port : r.remote_port);
+  v.destination_port = to_host(out ? r.remote_port : r.external_port);
+  v.protocol = r.protocol;
+  v.has_ports = 1;
+  return v;
+}
+
+// The same behind the translation.
+MASQ_INLINE void translate_view(const Settings& s, const Record& r, u32 direction, RuleView& v) {
+  bool ports = v.has_ports && v.protocol != kProtocolIcmp;
+  if (direction == kOut) {
+    v.source = s.externals[r.external & (kExternalsMax - 1)].address;
+    if (ports) v.source_port = to_host(r.external_port);
+  } else {
+    v.destination = r.internal_address;
+    if (ports) v.destination_port = to_host(r.internal_port);
+  }
+}
+
+// What is to come of it that the walk has ended as it did, in this chain; `forwarded`: the packet
+// is not the gateway's own.
+MASQ_INLINE Reason rules_reason(RuleTarget target, u32 chain, bool forwarded, u8& tell) {
+  tell = 0;
+  switch (target) {
+    case RuleTarget::accept:
+      return Reason::none;
+    case RuleTarget::masquerade:
+      return chain == kChainForward ? Reason::none : Reason::rules_misplaced;
+    case RuleTarget::deny:
+      return Reason::rules_deny;
+    case RuleTarget::reject: {
+      bool host = chain == kChainForward || (chain == kChainOutput && forwarded);
+      tell = 1 + (host ? kIcmpCodeHostUnreachable : kIcmpCodePortUnreachable);
+      return Reason::rules_deny;
+    }
+    case RuleTarget::loop:
+      return Reason::rules_loop;
+    default:
+      return Reason::rules_misplaced;
+  }
+}
+
+// Through one chain. False if that refuses the packet; w.rules.said tells how.
+template <class World>
+MASQ_INLINE bool pass_chain(World& w, u32 chain, u32 interface, bool forwarded) {
+  w.rules.walk.view.interface = interface;
+  w.walk_chain(chain);
+  w.rules.said.reason =
+      rules_reason(w.rules.walk.target, chain, forwarded, w.rules.said.tell);
+  return w.rules.said.reason == Reason::none;
+}
+
+// What the walk has gathered beside the reason.
+MASQ_INLINE void take_down(const RuleWalk& walk, Said& said) {
+  said.does = walk.does;
+  said.tos_and = walk.tos_and;
+  said.tos_xor = walk.tos_xor;
+  said.redirect_port = walk.port;
+  said.mark = walk.mark;
+}
+
+MASQ_INLINE void take_down(const RuleWalk& walk, const Said& said, JudgedSide& side) {
+  side.said = said;
+  take_down(walk, side.said);
+  u32 fitted = walk.fitted;
+  side.fitted = static_cast<u16>(fitted < kRuleTraceMost ? fitted : kRuleTraceMost);
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kRuleTraceMost; ++i) {
+    u16 slot = walk.trace[i];
+    u16 keep = static_cast<u16>(-(i < fitted));
+    side.trace[i] = slot & keep;
+  }
+}
+
+// Of what belongs to no flow and stays on one side, or is the gateway's own: one chain.
+template <class World>
+MASQ_INLINE Reason judge_alone(World& w, const Packet& p, u32 chain) {
+  rules_begin(w.rules.walk);
+  w.rules.walk.view = view_of(p);
+  pass_chain(w, chain, rule_bit(w.settings, w.ifindex), false);
+  take_down(w.rules.walk, w.rules.said);
+  w.count_slots(p);
+  return w.rules.said.reason;
+}
+
+// Of what is routed between inner interfaces: all three.
+template <class World>
+MASQ_INLINE Reason judge_between(World& w, const Packet& p, u32 to_ifindex) {
+  rules_begin(w.rules.walk);
+  w.rules.walk.view = view_of(p);
+  u32 to = rule_bit(w.settings, to_ifindex);
+  if (pass_chain(w, kChainInput, rule_bit(w.settings, w.ifindex), true) &&
+      pass_chain(w, kChainForward, to, true))
+    pass_chain(w, kChainOutput, to, true);
+  take_down(w.rules.walk, w.rules.said);
+  w.count_slots(p);
+  return w.rules.said.reason;
+}
+
+// Outwards up to the forward chain, which must say MASQ.
+template <class World>
+MASQ_INLINE bool pass_outwards(World& w, u32 inner, u32 outer) {
+  rules_begin(w.rules.walk);
+  if (!pass_chain(w, kChainInput, inner, true) || !pass_chain(w, kChainForward, outer, true))
+    return false;
+  if (w.rules.walk.target == RuleTarget::masquerade) return true;
+  w.rules.said.reason = Reason::rules_not_masqueraded;
+  return false;
+}
+
+// Before a flow is made for the packet, which would leave by this external address: asked here,
+// what is refused takes no place in the table. The walk goes on in judge_flow.
+template <class World>
+MASQ_INLINE Reason judge_new(World& w, const Packet& p, u32 external) {
+  u32 outer = w.settings.externals[external & (kExternalsMax - 1)].ifindex;
+  w.rules.walk.view = view_of(p);
+  bool passes = pass_outwards(w, rule_bit(w.settings, w.ifindex), rule_bit(w.settings, outer));
+  take_down(w.rules.walk, w.rules.said);
+  w.rules.begun = passes;
+  if (!passes) w.count_slots(p);
+  return w.rules.said.reason;
+}
+
+// One direction of a flow, whose packet is the walk's view; `error`: it is an ICMP error about it.
+template <class World>
+MASQ_INLINE void judge_side(World& w, const Record& r, u32 direction, u32 inner, bool error) {
+  u32 outer = rule_bit(w.settings, w.settings.externals[r.external & (kExternalsMax - 1)].ifindex);
+  bool local = r.flags & kFlagLocal;
+  RuleView& view = w.rules.walk.view;
+  if (direction == kOut && w.rules.begun) {
+    w.rules.begun = 0;
+  } else if (direction == kOut && !local && !error) {
+    if (!pass_outwards(w, inner, outer)) return;
+  } else {
+    rules_begin(w.rules.walk);
+    w.rules.said.reason = Reason::none;
+    bool in = direction == kIn;
+    if (in || !local)
+      if (!pass_chain(w, kChainInput, in ? outer : inner, true) || (in && local)) return;
+  }
+  if (!local) translate_view(w.settings, r, direction, view);
+  pass_chain(w, kChainOutput, direction == kOut ? outer : inner, !local);
+}
+
+// The number of the path that is equal to the candidate, or 0 if there is no place for it.
+template <class World>
+MASQ_INLINE u32 remember_path(World& w, RulePath& candidate) {
+  const u64* words = reinterpret_cast<const u64*>(&candidate.sides);
+  u64 name = w.settings.secret[0];
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < 2 * sizeof(JudgedSide) / 8; ++i) {
+    name = (name ^ words[i]) * 0x9e3779b97f4a7c15ull;
+    name ^= name >> 29;
+  }
+  name |= 1;
+  u32 found = 0;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kRulePathProbes; ++i) {
+    u32 at = (static_cast<u32>(name >> 32) + i) & (kRulePathsMax - 1);
+    RulePath& path = w.tables.paths->halves[w.rules.generation & 1][at];
+    if (at == 0) continue;
+    u64 before = atomic_exchange_if(&path.name, u64{0}, name);
+    if (before == 0) {
+      path.sides[kOut] = candidate.sides[kOut];
+      path.sides[kIn] = candidate.sides[kIn];
+      atomic_store(&path.ready, u32{1});
+      found = at;
+      break;
+    }
+    if (before == name) {
+      found = atomic_load(&path.ready) ? at : 0;
+      break;
+    }
+  }
+  return found;
+}
+
+// Both directions of a flow, at one of its packets. Returns Record::judged.
+template <class World>
+MASQ_INLINE u32 judge_both(World& w, Record& r, u32 inner) {
+  RulePath& candidate = w.rules.candidate;
+  u32 fitted = 0;
+#pragma clang loop unroll(full)
+  for (u32 direction = 0; direction < 2; ++direction) {
+    if (direction == kIn || !w.rules.begun) w.rules.walk.view = view_of(w.settings, r, direction);
+    judge_side(w, r, direction, inner, false);
+    take_down(w.rules.walk, w.rules.said, candidate.sides[direction]);
+    if (w.rules.walk.fitted > fitted) fitted = w.rules.walk.fitted;
+  }
+  u32 path = fitted > kRuleTraceMost ? 0 : remember_path(w, candidate);
+  u32 judged = static_cast<u32>(w.rules.generation) << 16 | path;
+  if (path != 0) atomic_store(&r.judged, judged);
+  return judged;
+}
+
+// A packet of a flow, or of a mapping that lets it in. `inner_ifindex`: the interface to its inner
+// host, 0 if that is the gateway itself.
+template <class World>
+MASQ_INLINE Reason judge_flow(World& w, const Packet& p, u32 index, u32 direction,
+                              u32 inner_ifindex) {
+  Record* r = record_at(w.tables, index);
+  if (r == nullptr) return Reason::internal_error;
+  const RuleHalf& half = w.tables.rules->halves[w.rules.generation & 1];
+  bool alone = p.protocol == kProtocolIcmp || r->state < State::udp ||
+               (half.asks_for_syn && is_opening_syn(p));
+  u32 inner = rule_bit(w.settings, inner_ifindex);
+  if (!alone) {
+    u32 judged = atomic_load(&r->judged);
+    if (judged >> 16 != w.rules.generation) judged = judge_both(w, *r, inner);
+    u32 path = judged & (kRulePathsMax - 1);
+    if (path != 0) {
+      w.count_path(p, path, direction);
+      w.rules.said = w.tables.paths->halves[w.rules.generation & 1][path].sides[direction & 1].said;
+      return w.rules.said.reason;
+    }
+    w.count_unremembered(p);
+  }
+  if (direction != kOut || !w.rules.begun) w.rules.walk.view = view_of(p);
+  judge_side(w, *r, direction, inner, p.kind == Kind::icmp_error);
+  take_down(w.rules.walk, w.rules.said);
+  w.count_slots(p);
+  return w.rules.said.reason;
+}
+
+}  // namespace masq
