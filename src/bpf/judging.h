@@ -1,8 +1,4 @@
 // The rules in the kernel: chains are walked by bpf_loop, since there may be thousands of slots.
-// The inner loop finds the next slot that fits, the outer one does what it says.
-//
-// Limit: kRuleFitsMost slots that fit a packet in one chain and those below it; more is a loop to
-// us (chains that call each other again and again would keep the processor for minutes).
 #pragma once
 
 #include "bpf/sending.h"
@@ -10,37 +6,26 @@
 
 namespace masq::bpf {
 
+// On the stack, so that a slot which does not fit costs no look-up in a map.
 struct SlotSearch {
   RuleView view;
   u32 at;
   u32 half;
-  u32 found;
+  u32 hook;
 };
 
-static long find_slot([[maybe_unused]] u32 turn, void* context) {
+static long look_at_slot([[maybe_unused]] u32 turn, void* context) {
   auto* search = static_cast<SlotSearch*>(context);
   auto* rules = first_of<RuleTable>(mq_rules);
   if (rules == nullptr) return 1;
   u32 at = opaque(search->at) & (kRuleSlotsMax - 1);
-  search->found = rule_fits(rules->halves[search->half & 1].slots[at], search->view);
-  if (search->found) return 1;
+  const RuleSlot& slot = rules->halves[search->half & 1].slots[at];
   search->at = at + 1;
+  if (!rule_fits(slot, search->view)) return 0;
+  Scratch* scratch = scratch_of(search->hook);
+  if (scratch == nullptr || !rules_take(slot, at, scratch->rules.walk)) return 1;
+  search->at = scratch->rules.walk.at;
   return 0;
-}
-
-static long take_slot([[maybe_unused]] u32 turn, void* context) {
-  u32 hook = *static_cast<u32*>(context);
-  Scratch* scratch = scratch_of(hook);
-  auto* rules = first_of<RuleTable>(mq_rules);
-  if (scratch == nullptr || rules == nullptr) return 1;
-  RuleWalk& walk = scratch->rules.walk;
-  u32 half = scratch->rules.generation & 1u;
-  SlotSearch search{walk.view, walk.at, half, 0};
-  loop(kRuleSlotsMax, reinterpret_cast<void*>(find_slot), &search, 0);
-  if (!search.found) return 1;
-  u32 at = opaque(search.at) & (kRuleSlotsMax - 1);
-  walk.at = static_cast<u16>(at + 1);
-  return rules_take(rules->halves[half].slots[at], at, walk) ? 0 : 1;
 }
 
 extern "C" {
@@ -50,8 +35,10 @@ __attribute__((noinline)) u32 masq_walk_chain(u32 hook, u32 chain) {
   auto* rules = first_of<RuleTable>(mq_rules);
   if (scratch == nullptr || rules == nullptr || chain >= kBuiltInChains) return 0;
   RuleWalk& walk = scratch->rules.walk;
-  rules_enter(walk, rules->halves[scratch->rules.generation & 1u].starts[chain]);
-  loop(kRuleFitsMost, reinterpret_cast<void*>(take_slot), &hook, 0);
+  u32 half = scratch->rules.generation & 1u;
+  rules_enter(walk, rules->halves[half].starts[chain]);
+  SlotSearch search{walk.view, walk.at, half, hook};
+  loop(kRuleStepsMax, reinterpret_cast<void*>(look_at_slot), &search, 0);
   if (walk.target == RuleTarget::none) walk.target = RuleTarget::loop;
   return 0;
 }

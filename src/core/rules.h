@@ -13,8 +13,9 @@
 // ICMP type or a SYN, inverted or not, as in Linux 2.2 (ipchains-HOWTO section 4.1.3).
 //
 // Limits: kRuleSlotsMax slots; kRuleDepthMax chains under way at once, and a chain that is entered
-// while it is under way, or one deeper, refuses the packet; kRuleTraceMost slots are remembered, so
-// whoever counts must be content with these.
+// while it is under way, or one deeper, refuses the packet; so does a walk of more than
+// kRuleStepsMax slots, since chains that lead to each other several times over make ever longer
+// ones. kRuleTraceMost slots are remembered, so whoever counts must be content with these.
 #pragma once
 
 #include "core/packet.h"
@@ -24,9 +25,12 @@ namespace masq {
 
 inline constexpr u32 kRuleSlotsMax = 4096;  // of a rule set, with one for the end of each chain
 inline constexpr u32 kRuleDepthMax = 16;
+inline constexpr u32 kRuleStepsMax = 4 * kRuleSlotsMax;  // for one packet in one built-in chain
 inline constexpr u32 kRuleTraceMost = 24;
-inline constexpr u32 kRuleFitsMost = 256;  // slots that may fit a packet in one built-in chain
 inline constexpr u32 kRuleInterfacesMax = 32;  // each is a bit
+
+static_assert((kRuleDepthMax & (kRuleDepthMax - 1)) == 0, "it masks places");
+static_assert(kRuleStepsMax <= 0xffff, "RuleWalk::fitted counts them");
 
 // The built-in chains: the first slots of the array say where they begin.
 enum RuleChain : u32 { kChainInput = 0, kChainForward, kChainOutput, kBuiltInChains };
@@ -40,7 +44,7 @@ enum class RuleTarget : u8 {
   redirect,    // to a port of the gateway itself
   chain,       // on in another chain
   go_back,     // on behind the slot that led into this chain
-  loop,        // no target of a slot: the walk found chains that lead in a circle, or too deep
+  loop,        // no target of a slot: chains lead in a circle, too deep, or the walk is too long
   count
 };
 
@@ -50,13 +54,14 @@ inline constexpr u8 kRuleNotDestination = 0x02;
 inline constexpr u8 kRuleNotProtocol = 0x04;
 inline constexpr u8 kRuleNotSourcePorts = 0x08;
 inline constexpr u8 kRuleNotDestinationPorts = 0x10;
+inline constexpr u8 kRuleNotInterface = 0x20;  // with no bit: every interface
 
 // RuleSlot::needs
-inline constexpr u8 kRuleSyn = 0x01;      // TCP with SYN and neither ACK nor RST
-inline constexpr u8 kRuleNoSyn = 0x02;    // TCP, and not that
-inline constexpr u8 kRuleLater = 0x04;    // the second or a later fragment
+inline constexpr u8 kRuleSyn = 0x01;    // TCP with SYN and neither ACK nor RST
+inline constexpr u8 kRuleNoSyn = 0x02;  // TCP, and not that
+inline constexpr u8 kRuleLater = 0x04;  // the second or a later fragment
 inline constexpr u8 kRuleNotLater = 0x08;
-inline constexpr u8 kRulePorts = 0x10;    // the port ranges count (for ICMP: type and code)
+inline constexpr u8 kRulePorts = 0x10;  // the port ranges count (for ICMP: type and code)
 
 // RuleSlot::does
 inline constexpr u8 kRuleLogs = 0x01;
@@ -68,17 +73,16 @@ inline constexpr u8 kRuleStops = 0x10;       // the end of a built-in chain
 struct RuleSlot {
   Ipv4 source, source_mask;
   Ipv4 destination, destination_mask;
-  u32 interfaces;                          // bit of each one that fits
-  u16 source_first, source_last;           // ports, host order; ICMP: the type
-  u16 destination_first, destination_last; // ICMP: the code
-  u8 protocol;                             // 0: any
+  u32 interfaces;                           // bit of each one that is named
+  u16 source_first, source_last;            // ports, host order; ICMP: the type
+  u16 destination_first, destination_last;  // ICMP: the code
+  u8 protocol;                              // 0: any
   u8 inverted, needs, does;
   RuleTarget target;
-  u8 tos_and, tos_xor;                     // the new type of service: (old & and) ^ xor
+  u8 tos_and, tos_xor;  // the new type of service: (old & and) ^ xor
   u8 reserved;
-  u16 to;                                  // chain: its first slot; redirect: the port, 0: as it was;
-                                           // go_back: in a built-in chain its end
-  u16 copy_most;                           // bytes of the packet
+  u16 to;  // chain: its first slot; redirect: the port, 0: as it was; go_back: the chain's end
+  u16 copy_most;  // bytes of the packet
   u32 mark;
 };
 
@@ -87,11 +91,11 @@ static_assert(sizeof(RuleSlot) == 44);
 // What a chain looks at.
 struct RuleView {
   Ipv4 source, destination;
-  u32 interface;          // its bit; 0: none that rules could name
-  u16 source_port;        // host order; ICMP: type, and code as the destination port
+  u32 interface;    // its bit; 0: none that rules could name
+  u16 source_port;  // host order; ICMP: type, and code as the destination port
   u16 destination_port;
   u8 protocol;
-  u8 has_ports;           // TCP, UDP or ICMP whose header is there
+  u8 has_ports;  // TCP, UDP or ICMP whose header is there
   u8 is_syn;
   u8 is_later;
 };
@@ -99,17 +103,17 @@ struct RuleView {
 // How the chains stand to a packet, gathered over all that it passes.
 struct RuleWalk {
   RuleView view;
-  u16 at;       // the slot that is next
-  u16 depth;    // chains under way beside the built-in one
+  u16 at;     // the slot that is next
+  u16 depth;  // chains under way beside the built-in one
   RuleTarget target;
-  u8 does;      // of the slots that fitted
+  u8 does;  // of the slots that fitted
   u8 tos_and, tos_xor;
   u32 mark;
-  u16 port;     // of redirect
-  u16 fitted;   // slots that fitted, also those that there was no room for
+  u16 port;    // of redirect
+  u16 fitted;  // slots that fitted, also those that there was no room for
   u16 trace[kRuleTraceMost];
-  u16 back[kRuleDepthMax];   // the slots that led on
-  u16 chains[kRuleDepthMax]; // where those chains begin
+  u16 back[kRuleDepthMax];    // the slots that led on
+  u16 chains[kRuleDepthMax];  // where those chains begin
 };
 
 MASQ_INLINE void rules_begin(RuleWalk& w) {
@@ -131,13 +135,13 @@ MASQ_INLINE void rules_enter(RuleWalk& w, u32 start) {
 
 // 1 if it does.
 MASQ_INLINE u32 rule_fits(const RuleSlot& s, const RuleView& v) {
-  u32 source = ((v.source.be & s.source_mask.be) == s.source.be) ^
-               ((s.inverted & kRuleNotSource) != 0);
+  u32 source =
+      ((v.source.be & s.source_mask.be) == s.source.be) ^ ((s.inverted & kRuleNotSource) != 0);
   u32 destination = ((v.destination.be & s.destination_mask.be) == s.destination.be) ^
                     ((s.inverted & kRuleNotDestination) != 0);
   u32 protocol =
       (s.protocol == 0) | ((s.protocol == v.protocol) ^ ((s.inverted & kRuleNotProtocol) != 0));
-  u32 interface = (s.interfaces & v.interface) != 0 || s.interfaces == ~0u;
+  u32 interface = ((s.interfaces & v.interface) != 0) ^ ((s.inverted & kRuleNotInterface) != 0);
   if (!(source & destination & protocol & interface)) return 0;
   if (s.needs == 0) return 1;
   if ((s.needs & kRuleLater) && !v.is_later) return 0;
@@ -153,35 +157,39 @@ MASQ_INLINE u32 rule_fits(const RuleSlot& s, const RuleView& v) {
   return v.has_ports & from & to;
 }
 
-// Into the chain that the slot at `here` leads to. False if that would be a circle, or too deep.
-MASQ_INLINE bool rules_descend(RuleWalk& w, u32 here, u16 chain) {
-  u32 depth = w.depth;
-  u32 under_way = depth >= kRuleDepthMax;
+// On in the chain that begins at `start`, from the slot `here`.
+MASQ_INLINE bool rules_descend(RuleWalk& w, u32 here, u16 start) {
+  u32 refused = w.depth >= kRuleDepthMax;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < kRuleDepthMax; ++i) under_way |= (i < depth) & (w.chains[i] == chain);
-  if (under_way) {
+  for (u32 i = 0; i < kRuleDepthMax; ++i) {
+    if (i >= w.depth) break;
+    refused |= w.chains[i] == start;
+  }
+  if (refused) {
     w.target = RuleTarget::loop;
     return false;
   }
-  w.back[depth & (kRuleDepthMax - 1)] = static_cast<u16>(here);
-  w.chains[depth & (kRuleDepthMax - 1)] = chain;
-  w.depth = static_cast<u16>(depth + 1);
-  w.at = chain;
+  w.back[w.depth & (kRuleDepthMax - 1)] = static_cast<u16>(here);
+  w.chains[w.depth & (kRuleDepthMax - 1)] = start;
+  w.depth += 1;
+  w.at = start;
   return true;
 }
 
-// Behind the slot that led into this chain. A rule that goes back in a built-in chain leads to the
-// chain's end instead, which is `end`: its policy.
+// Behind the slot that led into this chain; in a built-in chain to its end, which has the policy.
 MASQ_INLINE bool rules_return(RuleWalk& w, u16 end) {
-  u32 depth = w.depth;
-  w.at = depth == 0 ? end
-                    : static_cast<u16>(w.back[(depth - 1) & (kRuleDepthMax - 1)] + 1);
-  w.depth = static_cast<u16>(depth == 0 ? 0 : depth - 1);
+  if (w.depth == 0) {
+    w.at = end;
+    return true;
+  }
+  w.depth -= 1;
+  w.at = static_cast<u16>(w.back[w.depth & (kRuleDepthMax - 1)] + 1);
   return true;
 }
 
-// What the slot at `here` says, which fits. False when the walk has come to its end.
+// Does what the slot at `here` says, which fits. False when the walk has come to its end.
 MASQ_INLINE bool rules_take(const RuleSlot& s, u32 here, RuleWalk& w) {
+  w.at = static_cast<u16>(here + 1);
   w.trace[w.fitted < kRuleTraceMost ? w.fitted : kRuleTraceMost - 1] = static_cast<u16>(here);
   w.fitted += 1;
   w.does |= s.does;
@@ -207,6 +215,16 @@ MASQ_INLINE bool rules_step(const RuleSlot& s, RuleWalk& w) {
   u32 here = w.at;
   w.at = static_cast<u16>(here + 1);
   return rule_fits(s, w.view) ? rules_take(s, here, w) : true;
+}
+
+// The walk to its end, over an array of `count` slots; the kernel's programs make the same steps in
+// a loop of their own.
+MASQ_INLINE void rules_walk(const RuleSlot* slots, u32 count, RuleWalk& w) {
+  for (u32 i = 0; i < kRuleStepsMax; ++i) {
+    if (w.at >= count) break;
+    if (!rules_step(slots[w.at], w)) return;
+  }
+  w.target = RuleTarget::loop;
 }
 
 }  // namespace masq

@@ -166,12 +166,7 @@ struct Engine::Hop {
   void walk_chain(u32 chain) {
     const RuleHalf& half = tables.rules->halves[rules.generation & 1];
     rules_enter(rules.walk, half.starts[chain]);
-    const u32 before = rules.walk.fitted;
-    for (u32 turn = 0; turn < kRuleSlotsMax * kRuleFitsMost; ++turn)
-      if (!rules_step(half.slots[rules.walk.at & (kRuleSlotsMax - 1)], rules.walk) ||
-          rules.walk.fitted - before == kRuleFitsMost)
-        break;
-    if (rules.walk.target == RuleTarget::none) rules.walk.target = RuleTarget::loop;
+    rules_walk(half.slots, kRuleSlotsMax, rules.walk);
   }
   Reason judge_alone(const Packet& p, u32 chain) { return masq::judge_alone(*this, p, chain); }
   Reason judge_between(const Packet& p, u32 to) { return masq::judge_between(*this, p, to); }

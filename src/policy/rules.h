@@ -43,52 +43,57 @@ enum class MarkChange : u8 { none, set, add };  // subtracting is adding modulo 
 struct Rule {
   AddressMatch source, destination;
   PortMatch source_ports, destination_ports;
-  std::string interface;            // empty: any
-  bool any_suffix = false;          // every interface whose name begins so ("ppp+")
+  std::string interface;    // empty: any
+  bool any_suffix = false;  // every interface whose name begins so ("ppp+")
   bool interface_inverted = false;
-  u8 protocol = 0;                  // 0: all
+  u8 protocol = 0;  // 0: all
   bool protocol_inverted = false;
-  Asked syn = Asked::either;        // TCP with SYN and neither ACK nor RST
+  Asked syn = Asked::either;  // TCP with SYN and neither ACK nor RST
   Asked later_fragment = Asked::either;
 
   bool log = false;
   u8 tos_and = 0xff, tos_xor = 0;
   MarkChange mark_change = MarkChange::none;
   u32 mark = 0;
-  bool copies = false;              // -o: a copy for a program
-  u16 copy_most = 0xffff;           // bytes of it
+  bool copies = false;     // -o: a copy for a program
+  u16 copy_most = 0xffff;  // bytes of it
 
   RuleTarget target = RuleTarget::none;
-  std::string chain;                // of RuleTarget::chain
-  u16 redirect_port = 0;            // 0: as it was
+  std::string chain;      // of RuleTarget::chain
+  u16 redirect_port = 0;  // 0: as it was
 
   u64 packets = 0, bytes = 0;
 
   // Everything but the counters and, as `ipchains -D` has it, the mark.
   bool same_rule(const Rule& other) const;
+  // Fields that go together: ports with TCP, UDP or ICMP only, SYN with TCP only, neither with
+  // later fragments; REDIRECT with TCP or UDP; a name for an interface and for a chain.
+  bool is_sound() const;
 };
 
 struct Chain {
   std::string name;
-  RuleTarget policy = RuleTarget::go_back;  // built-in: accept, deny, reject, or (forward) masquerade
-  u64 packets = 0, bytes = 0;               // that came to the policy
+  RuleTarget policy =
+      RuleTarget::go_back;     // built-in: accept, deny, reject, or (forward) masquerade
+  u64 packets = 0, bytes = 0;  // that came to the policy
   std::vector<Rule> rules;
 };
 
 // Why a change cannot be made; the command languages have a sentence for each.
 enum class RuleFault : u8 {
   none,
-  no_chain,         // no chain by that name
-  no_target,        // the rule leads to a chain that is not there
+  no_chain,   // no chain by that name
+  no_target,  // the rule leads to a chain that is not there
   chain_exists,
   chain_not_empty,
-  chain_in_use,     // a rule leads there
-  built_in,         // that cannot be done with a built-in chain (or only with one)
-  bad_name,         // a chain cannot have that name
-  bad_policy,       // such a policy cannot be
-  bad_target,       // MASQ outside forward, REDIRECT outside input, in a built-in chain
-  no_rule,          // no such number, or no such rule
-  too_many,         // rules and chains together
+  chain_in_use,  // a rule leads there
+  built_in,      // that cannot be done with a built-in chain (or only with one)
+  bad_name,      // a chain cannot have that name
+  bad_policy,    // such a policy cannot be
+  bad_target,    // MASQ outside forward, REDIRECT outside input, in a built-in chain
+  bad_match,     // the rule asks for what no packet has (see is_sound)
+  no_rule,       // no such number, or no such rule
+  too_many,      // rules and chains together
 };
 
 class RuleSet {
@@ -104,7 +109,10 @@ class RuleSet {
   u32 references(const std::string& name) const;
   bool is_plain() const;  // nothing but what plain() has; counters do not matter
 
-  // Numbers begin with 1, as the languages have it.
+  // Rules and the ends of all chains: slots of core/rules.h.
+  std::size_t slots() const;
+
+  // Numbers begin with 1, as the languages have it. `insert` takes one more than there are rules.
   RuleFault append(const std::string& chain, const Rule& rule);
   RuleFault insert(const std::string& chain, u32 number, const Rule& rule);
   RuleFault replace(const std::string& chain, u32 number, const Rule& rule);
@@ -143,6 +151,7 @@ struct CompiledRules {
 };
 
 // What the core walks. An interface that is not there fits no slot (and every one that inverts it).
+// So does one that has no bit: RuleView::interface 0 fits what asks for none, or inverts one.
 CompiledRules compile_rules(const RuleSet& rules, const std::vector<RuleInterface>& interfaces);
 
 // As files keep it: whole, with counters. What cannot be read is one sentence.
