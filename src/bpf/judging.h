@@ -62,27 +62,58 @@ __attribute__((noinline)) u32 masq_count_slots(u32 hook) {
   return 0;
 }
 
-__attribute__((noinline)) u32 masq_judge_alone(u32 hook, u32 chain, u32 ifindex) {
+__attribute__((noinline)) u32 masq_rule_bit(u32 ifindex) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  return settings == nullptr ? 0 : rule_bit(*settings, ifindex);
+}
+
+__attribute__((noinline)) u32 masq_take_down(u32 hook, u32 direction) {
+  Scratch* scratch = scratch_of(hook);
+  if (scratch != nullptr) take_down(scratch->rules, direction & 1);
+  return 0;
+}
+
+__attribute__((noinline)) u32 masq_remember_path(u32 hook) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 0;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  return open_tables<kRules>(w.tables) ? remember_path(w) : 0;
+}
+
+__attribute__((noinline)) u32 masq_judge_side(u32 hook, u32 index, u32 direction, u32 inner,
+                                              u32 about_error) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 0;
+  scratch->rules.said.reason = Reason::internal_error;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  if (open_tables<kRecords>(w.tables))
+    judge_side(w, index, direction & 1, inner, about_error != 0);
+  return 0;
+}
+
+__attribute__((noinline)) u32 masq_judge_alone(u32 hook, u32 chain) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, ifindex);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   return static_cast<u32>(judge_alone(w, scratch->packet, chain));
 }
 
-__attribute__((noinline)) u32 masq_judge_between(u32 hook, u32 ifindex, u32 to_ifindex) {
+__attribute__((noinline)) u32 masq_judge_between(u32 hook, u32 to_ifindex) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, ifindex);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   return static_cast<u32>(judge_between(w, scratch->packet, to_ifindex));
 }
 
-__attribute__((noinline)) u32 masq_judge_new(u32 hook, u32 ifindex, u32 external) {
+__attribute__((noinline)) u32 masq_judge_new(u32 hook, u32 external) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return static_cast<u32>(Reason::internal_error);
-  KernelWorld w = world_of(nullptr, *settings, *scratch, hook, ifindex);
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   return static_cast<u32>(judge_new(w, scratch->packet, external));
 }
 
@@ -94,6 +125,15 @@ __attribute__((noinline)) u32 masq_judge_flow(u32 hook, u32 index, u32 direction
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables<kRecords | kRules>(w.tables)) return static_cast<u32>(Reason::internal_error);
   return static_cast<u32>(judge_flow(w, scratch->packet, index, direction & 1, inner_ifindex));
+}
+
+__attribute__((noinline)) u32 masq_judge_and_follow(u32 hook, u32 index, u32 direction,
+                                                    u32 inner_ifindex) {
+  Scratch* scratch = scratch_of(hook);
+  u32 reason = 0;
+  if (scratch != nullptr && scratch->rules.generation != 0)
+    reason = masq_judge_flow(hook, index, direction, inner_ifindex);
+  return reason != 0 ? reason : masq_follow(hook, index, direction);
 }
 
 // What the rules change in a packet that may pass.

@@ -30,6 +30,7 @@ u32 masq_settle_host(u32 hook, u32 reason);
 u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
 u32 masq_may_open(__sk_buff* skb, u32 hook, u32 ifindex);
 u32 masq_follow(u32 hook, u32 index, u32 direction);
+u32 masq_judge_and_follow(u32 hook, u32 index, u32 direction, u32 inner_ifindex);
 u32 masq_hairpin_external(__sk_buff* skb, u32 hook);
 u32 masq_no_way();
 u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 wrong);
@@ -38,9 +39,13 @@ u32 masq_find_fragment(u32 hook, u32 direction);
 u32 masq_hand_over(u32 hook, u32 mtu, u32 otherwise);
 u32 masq_walk_chain(u32 hook, u32 chain);
 u32 masq_count_slots(u32 hook);
-u32 masq_judge_alone(u32 hook, u32 chain, u32 ifindex);
-u32 masq_judge_between(u32 hook, u32 ifindex, u32 to_ifindex);
-u32 masq_judge_new(u32 hook, u32 ifindex, u32 external);
+u32 masq_rule_bit(u32 ifindex);
+u32 masq_take_down(u32 hook, u32 direction);
+u32 masq_remember_path(u32 hook);
+u32 masq_judge_side(u32 hook, u32 index, u32 direction, u32 inner, u32 about_error);
+u32 masq_judge_alone(u32 hook, u32 chain);
+u32 masq_judge_between(u32 hook, u32 to_ifindex);
+u32 masq_judge_new(u32 hook, u32 external);
 u32 masq_judge_flow(u32 hook, u32 index, u32 direction, u32 inner_ifindex);
 }
 
@@ -63,7 +68,6 @@ struct KernelWorld {
   Making& making;
   SlowSide& slow;
   FragmentFound& fragment;
-  RuleScratch& rules;
   Stripe* stripe;
 
   MASQ_INLINE bool lock(u32 number) {
@@ -167,8 +171,10 @@ struct KernelWorld {
   MASQ_INLINE Reason may_open([[maybe_unused]] const Packet& p) {
     return static_cast<Reason>(masq_may_open(skb, hook, ifindex));
   }
-  MASQ_INLINE Reason follow([[maybe_unused]] const Packet& p, u32 index, u8 direction, Verdict& v) {
-    Reason reason = static_cast<Reason>(masq_follow(hook, index, direction));
+  MASQ_INLINE Reason follow([[maybe_unused]] const Packet& p, u32 index, u8 direction,
+                            u32 inner_ifindex, Verdict& v) {
+    Reason reason =
+        static_cast<Reason>(masq_judge_and_follow(hook, index, direction, inner_ifindex));
     v = scratch.verdict;
     return reason;
   }
@@ -181,23 +187,26 @@ struct KernelWorld {
     return scratch.verdict;
   }
 
+  MASQ_INLINE RuleScratch& rules() const { return scratch.rules; }
   MASQ_INLINE void walk_chain(u32 chain) { masq_walk_chain(hook, chain); }
+  MASQ_INLINE u32 rule_bit(u32 at) { return masq_rule_bit(at); }
+  MASQ_INLINE void take_down(u32 direction) { masq_take_down(hook, direction); }
+  MASQ_INLINE u32 remember_path() { return masq_remember_path(hook); }
+  MASQ_INLINE void judge_side(u32 index, u32 direction, u32 inner, bool error) {
+    masq_judge_side(hook, index, direction, inner, error);
+  }
   MASQ_INLINE Reason judge_alone([[maybe_unused]] const Packet& p, u32 chain) {
-    return static_cast<Reason>(masq_judge_alone(hook, chain, ifindex));
+    return static_cast<Reason>(masq_judge_alone(hook, chain));
   }
   MASQ_INLINE Reason judge_between([[maybe_unused]] const Packet& p, u32 to_ifindex) {
-    return static_cast<Reason>(masq_judge_between(hook, ifindex, to_ifindex));
+    return static_cast<Reason>(masq_judge_between(hook, to_ifindex));
   }
   MASQ_INLINE Reason judge_new([[maybe_unused]] const Packet& p, u32 external) {
-    return static_cast<Reason>(masq_judge_new(hook, ifindex, external));
-  }
-  MASQ_INLINE Reason judge_flow([[maybe_unused]] const Packet& p, u32 index, u32 direction,
-                                u32 inner_ifindex) {
-    return static_cast<Reason>(masq_judge_flow(hook, index, direction, inner_ifindex));
+    return static_cast<Reason>(masq_judge_new(hook, external));
   }
   MASQ_INLINE void count_slots([[maybe_unused]] const Packet& p) { masq_count_slots(hook); }
   MASQ_INLINE void count_path(const Packet& p, u32 path, u32 direction) {
-    u32 at = (rules.generation & 1u) * kRulePathsMax + path;
+    u32 at = (rules().generation & 1u) * kRulePathsMax + path;
     auto* counts = static_cast<RulePathCount*>(map_lookup(&mq_path_counts, &at));
     if (counts == nullptr) return;
     RuleCount one = rule_count_of(p);
@@ -223,8 +232,7 @@ MASQ_INLINE KernelWorld world_of(__sk_buff* skb, const Settings& settings, Scrat
                                  u32 hook, u32 ifindex, const Interface& interface) {
   return KernelWorld{
       {},   settings,         read_clock(settings), ifindex,      interface,        skb,    scratch,
-      hook, scratch.new_flow, scratch.making,       scratch.slow, scratch.fragment, scratch.rules,
-      nullptr};
+      hook, scratch.new_flow, scratch.making,       scratch.slow, scratch.fragment, nullptr};
 }
 
 // For what does not look at the interface.

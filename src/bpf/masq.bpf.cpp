@@ -149,7 +149,7 @@ MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
 }
 
 MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
-  if (w.rules.generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
+  if (w.rules().generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
                                   v.action == Action::hairpin))
     masq_do_as_said(skb, w.hook);
   switch (v.action) {
@@ -211,8 +211,10 @@ extern "C" {
 
 __attribute__((noinline)) u32 masq_read(__sk_buff* skb, u32 hook, u32 l3) {
   Scratch* scratch = scratch_of(hook);
-  if (scratch == nullptr || l3 > kEthernetHeaderLength)
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr || l3 > kEthernetHeaderLength)
     return static_cast<u32>(Reason::internal_error);
+  rules_clear(*settings, scratch->rules, came_in(skb, *scratch));
   return static_cast<u32>(read_packet(skb, l3, scratch->packet));
 }
 
@@ -472,6 +474,13 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
   if (scratch == nullptr || settings == nullptr) return kTcShot;
   u32 ifindex = scratch->hairpin_ifindex != 0 ? scratch->hairpin_ifindex : came_in(skb, *scratch);
   KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex);
+  if (scratch->rules.generation != 0) {
+    const Interface* interface = find_interface(*settings, ifindex);
+    if (interface == nullptr) return drop(skb, hook, Reason::internal_error);
+    KernelWorld at = world_of(skb, *settings, *scratch, hook, ifindex, *interface);
+    u32 chain = hook == kEgress ? kChainOutput : kChainInput;
+    scratch->verdict = unless_refused(at, scratch->packet, chain, scratch->verdict);
+  }
   return carry_out(skb, w, scratch->packet, scratch->verdict);
 }
 
@@ -486,7 +495,6 @@ MASQ_INLINE int finish(__sk_buff* skb, u32 code) {
 // At the beginning of a packet's way: does it come from the slow path?
 MASQ_INLINE void note_origin(const __sk_buff* skb, const Settings& s, Scratch& scratch) {
   scratch.fragment = FragmentFound{};
-  rules_clear(s, scratch.rules);
   if (skb->ifindex == s.slow_ifindex && s.slow_ifindex != 0) return;  // noted by masq_from_slow
   scratch.slow_ifindex = 0;
   scratch.slow = kMayGoSlow;
@@ -600,7 +608,6 @@ SEC("tc") int masq_leaving(__sk_buff* skb) {
     return kTcOk;
   scratch->slow = SlowSide{};
   scratch->fragment = FragmentFound{};
-  rules_clear(*settings, scratch->rules);
   KernelWorld w = world_of(skb, *settings, *scratch, kEgress, skb->ifindex, *interface);
   if (!open_tables(w.tables)) return kTcShot;
   Packet& p = scratch->packet;
@@ -622,10 +629,9 @@ MASQ_INLINE int judge_own(__sk_buff* skb, const Settings& settings) {
   Scratch* scratch = scratch_of(kEgress);
   const Interface* interface = find_interface(settings, skb->ifindex);
   if (skb->protocol != kEtherTypeIpv4 || interface == nullptr || scratch == nullptr) return kTcOk;
-  rules_clear(settings, scratch->rules);
   scratch->slow_ifindex = 0;
   masq_read(skb, kEgress, interface->link_header_length);
-  Reason reason = static_cast<Reason>(masq_judge_alone(kEgress, kChainOutput, skb->ifindex));
+  Reason reason = static_cast<Reason>(masq_judge_alone(kEgress, kChainOutput));
   if (reason != Reason::none) return static_cast<int>(drop(skb, kEgress, reason));
   masq_do_as_said(skb, kEgress);
   return kTcOk;

@@ -98,6 +98,8 @@ struct RuleScratch {
   Said said;       // what is to be done to this packet
   u16 generation;  // of the rule set by which it is judged; 0: there are no rules
   u16 begun;       // the walk stands behind the forward chain of a new flow
+  u16 done;        // the packet has been judged as one of a flow
+  u32 ifindex;     // where the packet is: came in, or goes out if it is the gateway's own
 };
 
 // The bit that stands for an interface in RuleSlot::interfaces; 0 if rules cannot name it.
@@ -108,10 +110,12 @@ MASQ_INLINE u32 rule_bit(const Settings& s, u32 ifindex) {
 }
 
 // At the beginning of a packet's way.
-MASQ_INLINE void rules_clear(const Settings& s, RuleScratch& rules) {
+MASQ_INLINE void rules_clear(const Settings& s, RuleScratch& rules, u32 ifindex) {
   rules.said = Said{};
   rules.said.tos_and = 0xff;
   rules.begun = 0;
+  rules.done = 0;
+  rules.ifindex = ifindex;
   rules.generation = static_cast<u16>(s.rules_generation);
 }
 
@@ -187,14 +191,14 @@ MASQ_INLINE Reason rules_reason(RuleTarget target, u32 chain, bool forwarded, u8
   }
 }
 
-// Through one chain. False if that refuses the packet; w.rules.said tells how.
+// Through one chain. False if that refuses the packet; w.rules().said tells how.
 template <class World>
 MASQ_INLINE bool pass_chain(World& w, u32 chain, u32 interface, bool forwarded) {
-  w.rules.walk.view.interface = interface;
+  w.rules().walk.view.interface = interface;
   w.walk_chain(chain);
-  w.rules.said.reason =
-      rules_reason(w.rules.walk.target, chain, forwarded, w.rules.said.tell);
-  return w.rules.said.reason == Reason::none;
+  w.rules().said.reason =
+      rules_reason(w.rules().walk.target, chain, forwarded, w.rules().said.tell);
+  return w.rules().said.reason == Reason::none;
 }
 
 // What the walk has gathered beside the reason.
@@ -206,8 +210,11 @@ MASQ_INLINE void take_down(const RuleWalk& walk, Said& said) {
   said.mark = walk.mark;
 }
 
-MASQ_INLINE void take_down(const RuleWalk& walk, const Said& said, JudgedSide& side) {
-  side.said = said;
+// All of it, for a path.
+MASQ_INLINE void take_down(RuleScratch& rules, u32 direction) {
+  JudgedSide& side = rules.candidate.sides[direction & 1];
+  const RuleWalk& walk = rules.walk;
+  side.said = rules.said;
   take_down(walk, side.said);
   u32 fitted = walk.fitted;
   side.fitted = static_cast<u16>(fitted < kRuleTraceMost ? fitted : kRuleTraceMost);
@@ -222,36 +229,36 @@ MASQ_INLINE void take_down(const RuleWalk& walk, const Said& said, JudgedSide& s
 // Of what belongs to no flow and stays on one side, or is the gateway's own: one chain.
 template <class World>
 MASQ_INLINE Reason judge_alone(World& w, const Packet& p, u32 chain) {
-  rules_begin(w.rules.walk);
-  w.rules.walk.view = view_of(p);
-  pass_chain(w, chain, rule_bit(w.settings, w.ifindex), false);
-  take_down(w.rules.walk, w.rules.said);
+  rules_begin(w.rules().walk);
+  w.rules().walk.view = view_of(p);
+  pass_chain(w, chain, w.rule_bit(w.rules().ifindex), false);
+  take_down(w.rules().walk, w.rules().said);
   w.count_slots(p);
-  return w.rules.said.reason;
+  return w.rules().said.reason;
 }
 
 // Of what is routed between inner interfaces: all three.
 template <class World>
 MASQ_INLINE Reason judge_between(World& w, const Packet& p, u32 to_ifindex) {
-  rules_begin(w.rules.walk);
-  w.rules.walk.view = view_of(p);
-  u32 to = rule_bit(w.settings, to_ifindex);
-  if (pass_chain(w, kChainInput, rule_bit(w.settings, w.ifindex), true) &&
+  rules_begin(w.rules().walk);
+  w.rules().walk.view = view_of(p);
+  u32 to = w.rule_bit(to_ifindex);
+  if (pass_chain(w, kChainInput, w.rule_bit(w.rules().ifindex), true) &&
       pass_chain(w, kChainForward, to, true))
     pass_chain(w, kChainOutput, to, true);
-  take_down(w.rules.walk, w.rules.said);
+  take_down(w.rules().walk, w.rules().said);
   w.count_slots(p);
-  return w.rules.said.reason;
+  return w.rules().said.reason;
 }
 
 // Outwards up to the forward chain, which must say MASQ.
 template <class World>
 MASQ_INLINE bool pass_outwards(World& w, u32 inner, u32 outer) {
-  rules_begin(w.rules.walk);
+  rules_begin(w.rules().walk);
   if (!pass_chain(w, kChainInput, inner, true) || !pass_chain(w, kChainForward, outer, true))
     return false;
-  if (w.rules.walk.target == RuleTarget::masquerade) return true;
-  w.rules.said.reason = Reason::rules_not_masqueraded;
+  if (w.rules().walk.target == RuleTarget::masquerade) return true;
+  w.rules().said.reason = Reason::rules_not_masqueraded;
   return false;
 }
 
@@ -260,27 +267,30 @@ MASQ_INLINE bool pass_outwards(World& w, u32 inner, u32 outer) {
 template <class World>
 MASQ_INLINE Reason judge_new(World& w, const Packet& p, u32 external) {
   u32 outer = w.settings.externals[external & (kExternalsMax - 1)].ifindex;
-  w.rules.walk.view = view_of(p);
-  bool passes = pass_outwards(w, rule_bit(w.settings, w.ifindex), rule_bit(w.settings, outer));
-  take_down(w.rules.walk, w.rules.said);
-  w.rules.begun = passes;
+  w.rules().walk.view = view_of(p);
+  bool passes = pass_outwards(w, w.rule_bit(w.rules().ifindex), w.rule_bit(outer));
+  take_down(w.rules().walk, w.rules().said);
+  w.rules().begun = passes;
   if (!passes) w.count_slots(p);
-  return w.rules.said.reason;
+  return w.rules().said.reason;
 }
 
 // One direction of a flow, whose packet is the walk's view; `error`: it is an ICMP error about it.
 template <class World>
-MASQ_INLINE void judge_side(World& w, const Record& r, u32 direction, u32 inner, bool error) {
-  u32 outer = rule_bit(w.settings, w.settings.externals[r.external & (kExternalsMax - 1)].ifindex);
+MASQ_INLINE void judge_side(World& w, u32 index, u32 direction, u32 inner, bool error) {
+  const Record* at = record_at(w.tables, index);
+  if (at == nullptr) return;
+  const Record& r = *at;
+  u32 outer = w.rule_bit(w.settings.externals[r.external & (kExternalsMax - 1)].ifindex);
   bool local = r.flags & kFlagLocal;
-  RuleView& view = w.rules.walk.view;
-  if (direction == kOut && w.rules.begun) {
-    w.rules.begun = 0;
+  RuleView& view = w.rules().walk.view;
+  if (direction == kOut && w.rules().begun) {
+    w.rules().begun = 0;
   } else if (direction == kOut && !local && !error) {
     if (!pass_outwards(w, inner, outer)) return;
   } else {
-    rules_begin(w.rules.walk);
-    w.rules.said.reason = Reason::none;
+    rules_begin(w.rules().walk);
+    w.rules().said.reason = Reason::none;
     bool in = direction == kIn;
     if (in || !local)
       if (!pass_chain(w, kChainInput, in ? outer : inner, true) || (in && local)) return;
@@ -291,7 +301,8 @@ MASQ_INLINE void judge_side(World& w, const Record& r, u32 direction, u32 inner,
 
 // The number of the path that is equal to the candidate, or 0 if there is no place for it.
 template <class World>
-MASQ_INLINE u32 remember_path(World& w, RulePath& candidate) {
+MASQ_INLINE u32 remember_path(World& w) {
+  RulePath& candidate = w.rules().candidate;
   const u64* words = reinterpret_cast<const u64*>(&candidate.sides);
   u64 name = w.settings.secret[0];
 #pragma clang loop unroll(disable)
@@ -304,7 +315,7 @@ MASQ_INLINE u32 remember_path(World& w, RulePath& candidate) {
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kRulePathProbes; ++i) {
     u32 at = (static_cast<u32>(name >> 32) + i) & (kRulePathsMax - 1);
-    RulePath& path = w.tables.paths->halves[w.rules.generation & 1][at];
+    RulePath& path = w.tables.paths->halves[w.rules().generation & 1][at];
     if (at == 0) continue;
     u64 before = atomic_exchange_if(&path.name, u64{0}, name);
     if (before == 0) {
@@ -324,49 +335,49 @@ MASQ_INLINE u32 remember_path(World& w, RulePath& candidate) {
 
 // Both directions of a flow, at one of its packets. Returns Record::judged.
 template <class World>
-MASQ_INLINE u32 judge_both(World& w, Record& r, u32 inner) {
-  RulePath& candidate = w.rules.candidate;
+MASQ_INLINE u32 judge_both(World& w, u32 index, Record& r, u32 inner) {
   u32 fitted = 0;
 #pragma clang loop unroll(full)
   for (u32 direction = 0; direction < 2; ++direction) {
-    if (direction == kIn || !w.rules.begun) w.rules.walk.view = view_of(w.settings, r, direction);
-    judge_side(w, r, direction, inner, false);
-    take_down(w.rules.walk, w.rules.said, candidate.sides[direction]);
-    if (w.rules.walk.fitted > fitted) fitted = w.rules.walk.fitted;
+    if (direction == kIn || !w.rules().begun) w.rules().walk.view = view_of(w.settings, r, direction);
+    w.judge_side(index, direction, inner, false);
+    w.take_down(direction);
+    if (w.rules().walk.fitted > fitted) fitted = w.rules().walk.fitted;
   }
-  u32 path = fitted > kRuleTraceMost ? 0 : remember_path(w, candidate);
-  u32 judged = static_cast<u32>(w.rules.generation) << 16 | path;
+  u32 path = fitted > kRuleTraceMost ? 0 : w.remember_path();
+  u32 judged = static_cast<u32>(w.rules().generation) << 16 | path;
   if (path != 0) atomic_store(&r.judged, judged);
   return judged;
 }
 
-// A packet of a flow, or of a mapping that lets it in. `inner_ifindex`: the interface to its inner
-// host, 0 if that is the gateway itself.
+// A packet of a flow, or of a mapping that lets it in. `inner_ifindex`, of what comes in: the
+// interface to its inner host, 0 if that is the gateway itself.
 template <class World>
 MASQ_INLINE Reason judge_flow(World& w, const Packet& p, u32 index, u32 direction,
                               u32 inner_ifindex) {
   Record* r = record_at(w.tables, index);
   if (r == nullptr) return Reason::internal_error;
-  const RuleHalf& half = w.tables.rules->halves[w.rules.generation & 1];
+  w.rules().done = 1;
+  const RuleHalf& half = w.tables.rules->halves[w.rules().generation & 1];
   bool alone = p.protocol == kProtocolIcmp || r->state < State::udp ||
                (half.asks_for_syn && is_opening_syn(p));
-  u32 inner = rule_bit(w.settings, inner_ifindex);
+  u32 inner = w.rule_bit(direction == kOut ? w.rules().ifindex : inner_ifindex);
   if (!alone) {
     u32 judged = atomic_load(&r->judged);
-    if (judged >> 16 != w.rules.generation) judged = judge_both(w, *r, inner);
+    if (judged >> 16 != w.rules().generation) judged = judge_both(w, index, *r, inner);
     u32 path = judged & (kRulePathsMax - 1);
     if (path != 0) {
       w.count_path(p, path, direction);
-      w.rules.said = w.tables.paths->halves[w.rules.generation & 1][path].sides[direction & 1].said;
-      return w.rules.said.reason;
+      w.rules().said = w.tables.paths->halves[w.rules().generation & 1][path].sides[direction & 1].said;
+      return w.rules().said.reason;
     }
     w.count_unremembered(p);
   }
-  if (direction != kOut || !w.rules.begun) w.rules.walk.view = view_of(p);
-  judge_side(w, *r, direction, inner, p.kind == Kind::icmp_error);
-  take_down(w.rules.walk, w.rules.said);
+  if (direction != kOut || !w.rules().begun) w.rules().walk.view = view_of(p);
+  w.judge_side(index, direction, inner, p.kind == Kind::icmp_error);
+  take_down(w.rules().walk, w.rules().said);
   w.count_slots(p);
-  return w.rules.said.reason;
+  return w.rules().said.reason;
 }
 
 }  // namespace masq

@@ -56,17 +56,17 @@ MASQ_INLINE Verdict refuse_and_tell(World& w, const Packet& p, Reason reason, u8
 // What a rule refuses is told where the rule says so (REJECT).
 template <class World>
 MASQ_INLINE Verdict refuse_by_rules(World& w, const Packet& p, Reason reason) {
-  u8 tell = w.rules.said.tell;
+  u8 tell = w.rules().said.tell;
   if (tell == 0 || reason != Reason::rules_deny) return refuse(reason);
   return refuse_and_tell(w, p, reason, kIcmpUnreachable, static_cast<u8>(tell - 1), 0);
 }
 
-// What goes to the gateway's own stack, or comes from there and needs no mapping, has one chain to
-// pass.
+// The last word about a step's verdict: what goes to the gateway's own stack, or comes from there
+// (`chain` is output), and belongs to no flow has one chain to pass.
 template <class World>
 MASQ_INLINE Verdict unless_refused(World& w, const Packet& p, u32 chain, Verdict v) {
   bool own = v.action == Action::to_stack || v.action == Action::stack_and_slow;
-  if (w.rules.generation == 0 || !own || v.translate) return v;
+  if (w.rules().generation == 0 || !own || w.rules().done) return v;
   Reason reason = w.judge_alone(p, chain);
   if (reason == Reason::none) return v;
   return chain == kChainInput ? refuse_by_rules(w, p, reason) : refuse(reason);
@@ -105,6 +105,8 @@ MASQ_INLINE Verdict to_stack_and_slow(World& w, const Packet& p) {
 template <class World>
 MASQ_INLINE Verdict not_followed(World& w, const Packet& p, Reason reason) {
   if (reason == Reason::fragment_without_first) return w.hand_over(p, 0, reason);
+  if (reason >= Reason::rules_deny && reason <= Reason::rules_loop)
+    return refuse_by_rules(w, p, reason);
   return refuse(reason);
 }
 
@@ -262,10 +264,10 @@ MASQ_INLINE Reason may_open(World& w, const Packet& p) {
   if (n.flags & kFlagLocal) return Reason::none;
   Route back;
   w.route(p.source, p.destination, back);
-  if (back.kind != RouteKind::forward || back.zone != Zone::inside || back.ifindex != w.ifindex ||
-      !is_plain_unicast(p.source))
-    return Reason::spoofed_source;
-  return w.rules.generation == 0 ? Reason::none : w.judge_new(p, n.external);
+  return back.kind == RouteKind::forward && back.zone == Zone::inside &&
+                 back.ifindex == w.ifindex && is_plain_unicast(p.source)
+             ? Reason::none
+             : Reason::spoofed_source;
 }
 
 // The mapping by which a packet comes in that belongs to no flow: nothing is made for it, and it
@@ -314,6 +316,8 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
   w.making.hash = hash;
   Reason reason = w.may_open(p);
+  if (reason == Reason::none && w.rules().generation != 0 && !(flags & kFlagLocal))
+    reason = w.judge_new(p, w.new_flow.external);
   if (reason == Reason::none && w.making.flow == kNoRecord) reason = make_flow(w);
   if (reason != Reason::none) return reason;
   index = w.making.flow;
@@ -322,7 +326,8 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   return Reason::none;
 }
 
-// After the flow is known: account for the packet and say how it changes.
+// After the flow is known and the rules have let the packet pass: account for it and say how it
+// changes.
 template <class World>
 MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Verdict& v) {
   Record* r = record_at(w.tables, index);
@@ -401,9 +406,7 @@ MASQ_INLINE Verdict translate_out(World& w, const Packet& p, const Route& route,
   // A flow of the gateway itself is not an inner host's to use, whatever source it writes.
   const Record* r = record_at(w.tables, flow);
   if (r != nullptr && (r->flags & kFlagLocal)) return refuse(Reason::spoofed_source);
-  if (w.rules.generation != 0) reason = w.judge_flow(p, flow, kOut, w.ifindex);
-  if (reason != Reason::none) return refuse_by_rules(w, p, reason);
-  reason = w.follow(p, flow, kOut, v);
+  reason = w.follow(p, flow, kOut, 0, v);
   if (reason != Reason::none) return not_followed(w, p, reason);
   v = send(route, v);
   v.mss_most = mss_most(w, p, route);
@@ -431,7 +434,7 @@ MASQ_INLINE bool is_forged(World& w, const Packet& p, Zone wrong) {
 }
 
 template <class World>
-MASQ_INLINE Verdict route_inside(World& w, const Packet& p, Reason parsed) {
+MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
   if (is_multicast(p.destination) || is_broadcast(p.destination)) return to_stack();
   Route route;
@@ -454,16 +457,11 @@ MASQ_INLINE Verdict route_inside(World& w, const Packet& p, Reason parsed) {
   Verdict v{};
   if (route.zone == Zone::inside) {
     if (!can_go_on(w, p, route, v)) return v;
-    Reason reason = w.rules.generation == 0 ? Reason::none : w.judge_between(p, route.ifindex);
+    Reason reason = w.rules().generation == 0 ? Reason::none : w.judge_between(p, route.ifindex);
     return reason == Reason::none ? send(route, v) : refuse_by_rules(w, p, reason);
   }
   if (parsed != Reason::none) return refuse(parsed);
   return translate_out(w, p, route, hairpin != kNothing);
-}
-
-template <class World>
-MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
-  return unless_refused(w, p, kChainInput, route_inside(w, p, parsed));
 }
 
 MASQ_INLINE bool has_dhcp_reply_ports(const Packet& p) {
@@ -521,7 +519,7 @@ MASQ_INLINE bool is_forged_to_record(World& w, const Packet& p, const Record& r)
 }
 
 template <class World>
-MASQ_INLINE Verdict route_outside(World& w, const Packet& p, Reason parsed) {
+MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
   if (is_multicast(p.destination) || is_broadcast(p.destination))
     return is_forged_to_group(w, p) ? refuse(Reason::spoofed_source) : to_stack();
@@ -551,10 +549,7 @@ MASQ_INLINE Verdict route_outside(World& w, const Packet& p, Reason parsed) {
       return refuse(Reason::wrong_zone);
     if (!can_go_on(w, p, route, v)) return v;
   }
-  Reason reason = w.rules.generation == 0 ? Reason::none
-                                          : w.judge_flow(p, index, kIn, route.ifindex);
-  if (reason != Reason::none) return refuse_by_rules(w, p, reason);
-  reason = w.follow(p, index, kIn, v);
+  Reason reason = w.follow(p, index, kIn, route.ifindex, v);
   if (reason != Reason::none) return not_followed(w, p, reason);
   if (!local) {
     v.mss_most = mss_most(w, p, route);
@@ -562,11 +557,6 @@ MASQ_INLINE Verdict route_outside(World& w, const Packet& p, Reason parsed) {
   }
   v.action = Action::to_stack;
   return v;
-}
-
-template <class World>
-MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
-  return unless_refused(w, p, kChainInput, route_outside(w, p, parsed));
 }
 
 // The second half of a hairpin goes back inside or nowhere: the gateway's own stack has nothing to
@@ -603,7 +593,7 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
 // `external`: which external address the packet's source is, or kExternalsMax if none.
 // Only for packets that masq has not sent itself.
 template <class World>
-MASQ_INLINE Verdict map_leaving(World& w, const Packet& p, Reason parsed, u32 external) {
+MASQ_INLINE Verdict step_leaving(World& w, const Packet& p, Reason parsed, u32 external) {
   if (external >= kExternalsMax) return refuse(Reason::egress_guard);
   if (parsed != Reason::none || !needs_mapping(w, p, external)) return to_stack();
   u32 flow = kNoRecord;
@@ -612,19 +602,11 @@ MASQ_INLINE Verdict map_leaving(World& w, const Packet& p, Reason parsed, u32 ex
   // its own, there is nothing to translate.
   if (reason == Reason::tcp_not_syn) return to_stack();
   if (reason != Reason::none) return refuse(reason);
-  if (w.rules.generation != 0) reason = w.judge_flow(p, flow, kOut, 0);
-  if (reason != Reason::none) return refuse(reason);
   Verdict v{};
-  reason = w.follow(p, flow, kOut, v);
+  reason = w.follow(p, flow, kOut, 0, v);
   if (reason != Reason::none) return refuse(reason);
   v.action = Action::to_stack;
-  return v;
-}
-
-template <class World>
-MASQ_INLINE Verdict step_leaving(World& w, const Packet& p, Reason parsed, u32 external) {
-  Verdict v = unless_refused(w, p, kChainOutput, map_leaving(w, p, parsed, external));
-  if (v.translate && v.direction == kOut && same(v.port, p.source_port)) v.translate = false;
+  if (same(v.port, p.source_port)) v.translate = false;
   return v;
 }
 

@@ -27,21 +27,23 @@
 //   SlowSide slow; FragmentFound fragment;
 //       How the packet stands to the slow path; what is known of its datagram.
 //   Reason may_open(const Packet& p);
-//   Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v);
+//   Reason follow(const Packet& p, u32 index, u8 direction, u32 inner_ifindex, Verdict& v);
+//       If there are rules, judge_flow comes first.
 //   bool is_forged(const Packet& p, Zone wrong); bool is_second_half();
 //   u32 hairpin_external(const Packet& p); Reason no_way(); bool has_own_flow(const Packet& p);
 //   u32 find_fragment(const Packet& p, u32 direction); (calls fragment_find)
 //   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise);
 //       Call the functions of these names with the world: the kernel's shell has each of them
 //       verified as a function of its own.
-//   RuleScratch& rules;
+//   RuleScratch& rules();
 //       What the packet's judgement is made with (judge.h); rules_clear comes before every step.
 //   void walk_chain(u32 chain);
 //       Walks rules.walk through a built-in chain of the rule set in force.
+//   u32 rule_bit(u32 ifindex); void take_down(u32 direction); u32 remember_path();
+//   void judge_side(u32 index, u32 direction, u32 inner, bool error);
 //   Reason judge_alone(const Packet& p, u32 chain); Reason judge_new(const Packet& p, u32 external);
 //   Reason judge_between(const Packet& p, u32 to_ifindex);
-//   Reason judge_flow(const Packet& p, u32 index, u32 direction, u32 inner_ifindex);
-//       Call the functions of these names; judge_alone names the interface where the packet is.
+//       Call the functions of these names.
 //   void count_slots(const Packet& p); void count_path(const Packet& p, u32 path, u32 direction);
 //   void count_unremembered(const Packet& p);
 //       Count the packet for the slots of rules.walk, or for a path.

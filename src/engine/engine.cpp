@@ -113,7 +113,7 @@ struct Engine::Hop {
   Making making{};
   SlowSide slow{};
   FragmentFound fragment{};
-  RuleScratch rules{};
+  RuleScratch judging{};
   u32 held = 0;
   bool came_back = false;  // from the slow path
 
@@ -154,8 +154,12 @@ struct Engine::Hop {
   bool is_second_half() const { return seen_on != 0 && seen_on != ifindex; }
   bool has_own_flow(const Packet& p) { return masq::has_own_flow(*this, p); }
   Reason may_open(const Packet& p) { return masq::may_open(*this, p); }
-  Reason follow(const Packet& p, u32 index, u8 direction, Verdict& v) {
-    Reason reason = masq::follow(*this, p, index, direction, v);
+  Reason follow(const Packet& p, u32 index, u8 direction, u32 inner_ifindex, Verdict& v) {
+    Reason reason = Reason::none;
+    if (judging.generation != 0)
+      reason = masq::judge_flow(*this, p, index, direction, inner_ifindex);
+    if (reason != Reason::none) return reason;
+    reason = masq::follow(*this, p, index, direction, v);
     if (p.first_fragment && fragment.displaced) engine.count(Traffic::fragments_displaced, 1);
     return reason;
   }
@@ -163,24 +167,28 @@ struct Engine::Hop {
   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise) {
     return masq::hand_over(*this, p, mtu, otherwise);
   }
+  RuleScratch& rules() { return judging; }
   void walk_chain(u32 chain) {
-    const RuleHalf& half = tables.rules->halves[rules.generation & 1];
-    rules_enter(rules.walk, half.starts[chain]);
-    rules_walk(half.slots, kRuleSlotsMax, rules.walk);
+    const RuleHalf& half = tables.rules->halves[judging.generation & 1];
+    rules_enter(judging.walk, half.starts[chain]);
+    rules_walk(half.slots, kRuleSlotsMax, judging.walk);
+  }
+  u32 rule_bit(u32 at) const { return masq::rule_bit(settings, at); }
+  void take_down(u32 direction) { masq::take_down(judging, direction); }
+  u32 remember_path() { return masq::remember_path(*this); }
+  void judge_side(u32 index, u32 direction, u32 inner, bool error) {
+    masq::judge_side(*this, index, direction, inner, error);
   }
   Reason judge_alone(const Packet& p, u32 chain) { return masq::judge_alone(*this, p, chain); }
   Reason judge_between(const Packet& p, u32 to) { return masq::judge_between(*this, p, to); }
   Reason judge_new(const Packet& p, u32 external) { return masq::judge_new(*this, p, external); }
-  Reason judge_flow(const Packet& p, u32 index, u32 direction, u32 inner_ifindex) {
-    return masq::judge_flow(*this, p, index, direction, inner_ifindex);
-  }
   void count_slots(const Packet& p) const {
-    RuleCount* counts = engine.beside_.rule_counters.slots[rules.generation & 1];
-    for (u32 i = 0; i < rules.walk.fitted && i < kRuleTraceMost; ++i)
-      add(counts[rules.walk.trace[i] & (kRuleSlotsMax - 1)], p);
+    RuleCount* counts = engine.beside_.rule_counters.slots[judging.generation & 1];
+    for (u32 i = 0; i < judging.walk.fitted && i < kRuleTraceMost; ++i)
+      add(counts[judging.walk.trace[i] & (kRuleSlotsMax - 1)], p);
   }
   void count_path(const Packet& p, u32 path, u32 direction) const {
-    add(engine.beside_.rule_counters.paths[rules.generation & 1][path].sides[direction], p);
+    add(engine.beside_.rule_counters.paths[judging.generation & 1][path].sides[direction], p);
   }
   void count_unremembered([[maybe_unused]] const Packet& p) const {
     engine.count(Traffic::rules_unremembered, 1);
@@ -381,15 +389,16 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   return o;
 }
 
-Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v) {
+Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& said) {
+  const Verdict v = unless_refused(hop, p, hop.egress ? kChainOutput : kChainInput, said);
   Outcome o{};
   o.action = v.action;
   o.reason = v.reason;
   o.translated = v.translate;
   o.verdict = v;
-  if (hop.rules.generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
+  if (hop.judging.generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
                                     v.action == Action::hairpin))
-    change_service(bytes_of(frame), p, hop.rules.said.tos_and, hop.rules.said.tos_xor);
+    change_service(bytes_of(frame), p, hop.judging.said.tos_and, hop.judging.said.tos_xor);
   switch (v.action) {
     case Action::to_stack:
       if (hop.came_back) return drop(reason_of_nobodys(p), hop, p);
@@ -488,7 +497,7 @@ Engine::Hop Engine::hop_at(const Frame& frame, u32 ifindex, bool egress) {
       *this,    frame.segment_size, egress};
   hop.ether_type = ether_type_of(frame, hop.interface.link_header_length);
   hop.seen_on = ifindex;
-  rules_clear(settings_, hop.rules);
+  rules_clear(settings_, hop.judging, ifindex);
   return hop;
 }
 
@@ -577,13 +586,13 @@ Outcome Engine::judge_own(Frame& frame, Hop& hop) {
   read_packet(frame, hop.interface.link_header_length, p);
   const Reason reason = hop.judge_alone(p, kChainOutput);
   if (reason != Reason::none) return drop(reason, hop, p);
-  change_service(bytes_of(frame), p, hop.rules.said.tos_and, hop.rules.said.tos_xor);
+  change_service(bytes_of(frame), p, hop.judging.said.tos_and, hop.judging.said.tos_xor);
   return untouched();
 }
 
 Outcome Engine::entering(Frame& frame, u32 ifindex, u32 from) {
   Hop hop = hop_at(frame, ifindex, true);
-  if (from == 0 && hop.rules.generation != 0 && hop.interface.ifindex != 0)
+  if (from == 0 && hop.judging.generation != 0 && hop.interface.ifindex != 0)
     return judge_own(frame, hop);
   const Interface* origin = find_interface(settings_, from);
   if (hop.interface.ifindex == 0 || origin == nullptr || origin->zone != Zone::outside)

@@ -14,6 +14,7 @@
 
 #include "bpf/layout.h"
 #include "core/drops.h"
+#include "core/judge.h"
 #include "core/settings.h"
 #include "core/table.h"
 #include "policy/result.h"
@@ -25,6 +26,9 @@ struct CounterTotals {
   std::array<u64, kReasonCount> reasons{};
   std::array<u64, kTrafficCount> traffic{};
 };
+
+// What each slot of a rule set has counted, in the paths of flows too.
+using RuleTotals = std::vector<RuleCount>;
 
 // Addresses and broadcast addresses of the gateway's own, in network order.
 using OwnAddresses = std::vector<std::pair<u32, bpf::OwnAddress>>;
@@ -39,6 +43,13 @@ class AnyDatapath {
   virtual bool outlives_daemon() const = 0;
   virtual CounterTotals counters() const = 0;
   virtual Ticks now() const = 0;
+  // What was counted for the rules in one half, and counting anew there.
+  virtual RuleTotals rule_totals(u32 half) const = 0;
+  virtual void clear_rule_totals(u32 half) = 0;
+  // Returns when no packet is being judged any more that was at the beginning.
+  virtual void wait_for_readers() = 0;
+  // Makes every record one that no rule set has judged.
+  virtual void forget_judgements() = 0;
   // Figures that only this datapath has, for `status`: name and value.
   virtual std::vector<std::pair<const char*, u64>> own_figures() const { return {}; }
 
@@ -91,6 +102,19 @@ class AnyDatapath {
   AnyDatapath() = default;
   AnyDatapath(AnyDatapath&&) = default;
   AnyDatapath& operator=(AnyDatapath&&) = default;
+
+  // Adds to each slot what the paths have counted that it is on.
+  static void add_paths(RuleTotals& totals, const RulePath* paths, const RulePathCount* counts) {
+    for (u32 at = 1; at < kRulePathsMax; ++at)
+      for (u32 direction = 0; direction < 2 && paths[at].ready; ++direction) {
+        const JudgedSide& side = paths[at].sides[direction];
+        for (u32 i = 0; i < side.fitted && i < kRuleTraceMost; ++i) {
+          RuleCount& total = totals[side.trace[i] % kRuleSlotsMax];
+          total.packets += counts[at].sides[direction].packets;
+          total.bytes += counts[at].sides[direction].bytes;
+        }
+      }
+  }
 
   Settings* settings_ = nullptr;
   const Drops* drops_ = nullptr;

@@ -4,7 +4,9 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <net/if.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <bit>
@@ -38,7 +40,8 @@ static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
 constexpr MapName kTables[] = {MapName::records,   MapName::inner,  MapName::outer,
                                MapName::used,      MapName::full,   MapName::ports,
                                MapName::fragments, MapName::shared, MapName::settings,
-                               MapName::drops,     MapName::hosts};
+                               MapName::drops,     MapName::hosts,  MapName::rules,
+                               MapName::paths};
 constexpr const char* kConstantsMap = ".rodata.masq";
 
 // What libbpf has said since the last load, for the sentence that explains a failure.
@@ -329,7 +332,8 @@ Status Datapath::map_tables() {
   };
   void* at[std::size(kTables)];
   for (u32 i = 0; i < std::size(kTables); ++i) {
-    bool write = kTables[i] == MapName::settings;
+    bool write = kTables[i] == MapName::settings || kTables[i] == MapName::rules ||
+                 kTables[i] == MapName::paths;
     Result<void*> result = view(kTables[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
     if (!result) return result.error();
     at[i] = *result;
@@ -345,6 +349,8 @@ Status Datapath::map_tables() {
   settings_ = static_cast<Settings*>(at[8]);
   drops_ = static_cast<const Drops*>(at[9]);
   tables_.hosts = static_cast<Host*>(at[10]);
+  tables_.rules = static_cast<RuleTable*>(at[11]);
+  tables_.paths = static_cast<RulePaths*>(at[12]);
   return Done{};
 }
 
@@ -446,6 +452,74 @@ CounterTotals Datapath::counters() const {
     for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] += counters->traffic[i];
   }
   return totals;
+}
+
+namespace {
+
+// One half of a map with a value of T for each processor, summed up by `add`.
+template <class T, class Add>
+void sum_up(int fd, u32 first, u32 count, const Add& add) {
+  const int processors = libbpf_num_possible_cpus();
+  if (processors <= 0) return;
+  std::vector<T> values(static_cast<std::size_t>(processors));
+  for (u32 i = 0; i < count; ++i) {
+    u32 key = first + i;
+    if (bpf_map_lookup_elem(fd, &key, values.data()) != 0) return;
+    for (const T& value : values) add(i, value);
+  }
+}
+
+template <class T>
+void clear_all(int fd, u32 first, u32 count) {
+  const int processors = libbpf_num_possible_cpus();
+  if (processors <= 0) return;
+  const std::vector<T> zeros(static_cast<std::size_t>(processors));
+  for (u32 i = 0; i < count; ++i) {
+    u32 key = first + i;
+    bpf_map_update_elem(fd, &key, zeros.data(), 0);
+  }
+}
+
+}  // namespace
+
+RuleTotals Datapath::rule_totals(u32 half) const {
+  RuleTotals totals(kRuleSlotsMax);
+  std::vector<RulePathCount> paths(kRulePathsMax);
+  sum_up<RuleCount>(maps_[static_cast<u32>(MapName::slot_counts)].get(), half * kRuleSlotsMax,
+                    kRuleSlotsMax, [&](u32 i, const RuleCount& one) {
+                      totals[i].packets += one.packets;
+                      totals[i].bytes += one.bytes;
+                    });
+  sum_up<RulePathCount>(maps_[static_cast<u32>(MapName::path_counts)].get(), half * kRulePathsMax,
+                        kRulePathsMax, [&](u32 i, const RulePathCount& one) {
+                          for (u32 direction = 0; direction < 2; ++direction) {
+                            paths[i].sides[direction].packets += one.sides[direction].packets;
+                            paths[i].sides[direction].bytes += one.sides[direction].bytes;
+                          }
+                        });
+  add_paths(totals, tables_.paths->halves[half], paths.data());
+  return totals;
+}
+
+void Datapath::clear_rule_totals(u32 half) {
+  clear_all<RuleCount>(maps_[static_cast<u32>(MapName::slot_counts)].get(), half * kRuleSlotsMax,
+                       kRuleSlotsMax);
+  clear_all<RulePathCount>(maps_[static_cast<u32>(MapName::path_counts)].get(),
+                           half * kRulePathsMax, kRulePathsMax);
+}
+
+// The programs run under RCU, and the call waits for all who do.
+void Datapath::wait_for_readers() {
+  syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+void Datapath::forget_judgements() {
+  Result<Mapping> records = map_value(maps_[static_cast<u32>(MapName::records)].get(),
+                                      table_sizes(tables_.records_max).records,
+                                      PROT_READ | PROT_WRITE);
+  if (!records) return;
+  for (u32 i = 0; i < tables_.records_max; ++i)
+    atomic_store(&static_cast<Record*>(records->get())[i].judged, 0u);
 }
 
 Ticks Datapath::now() const {

@@ -69,6 +69,10 @@ class Datapath final : public AnyDatapath {
   // Jiffies drift from CLOCK_MONOTONIC.
   Status set_clock() override;
   Status start_sweeper() override;
+  RuleTotals rule_totals(u32 half) const override;
+  void clear_rule_totals(u32 half) override;
+  void wait_for_readers() override;
+  void forget_judgements() override;
 
  private:
   Status map_tables();

@@ -8,6 +8,7 @@
 
 #include "gateway/holder.h"
 #include "gateway/others.h"
+#include "gateway/rule_keeper.h"
 #include "gateway/requirements.h"
 
 namespace masq {
@@ -566,6 +567,18 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
     remarks.push_back(status.error().sentence);
 }
 
+// The bit that stands for the interface in rules: the one that it has, or one that nobody has.
+u8 Gateway::rule_bit_for(u32 ifindex) const {
+  u32 used = 0;
+  for (const Interface& each : datapath().interfaces()) {
+    if (each.ifindex == ifindex && each.rule_bit != 0) return each.rule_bit;
+    if (each.rule_bit != 0) used |= 1u << (each.rule_bit - 1);
+  }
+  for (u8 bit = 0; bit < kRuleInterfacesMax; ++bit)
+    if ((used >> bit & 1) == 0) return static_cast<u8>(bit + 1);
+  return 0;
+}
+
 Status Gateway::enter_interface(const NetworkState& network, const Link& link, Zone zone,
                                 std::vector<std::string>& remarks) {
   int header = link_header_length(link);
@@ -577,6 +590,7 @@ Status Gateway::enter_interface(const NetworkState& network, const Link& link, Z
   interface.mtu = link.mtu;
   interface.external = kExternalsMax;
   interface.kernel.forwards = read_sysctl(sysctl_of(link.name, "forwarding")) == "1";
+  interface.rule_bit = rule_bit_for(link.ifindex);
   std::optional<Address> address = first_address(network, link.ifindex);
   if (address) interface.address = address->address;
   if (zone == Zone::outside) {
@@ -655,9 +669,15 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
       }
       if (Status status = enter_interface(*network, *link, each.zone, found); !status)
         result = status;
-      if (Status status = attach(*link, each.hook, each.program); !status) result = status;
     }
   }
+  // Before the first packet of an interface that rules name.
+  if (Status status = keep_rules(datapath()); !status) return status;
+  for (const Hooked& each : kHooks)
+    for (const std::string& name :
+         each.zone == Zone::outside ? interfaces_.external : interfaces_.internal)
+      if (const Link* link = our_link(*network, name); link != nullptr)
+        if (Status status = attach(*link, each.hook, each.program); !status) result = status;
   keep_slow_path(*network, found);
   datapath().routes_changed();
   state_.interfaces = interfaces_;

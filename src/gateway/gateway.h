@@ -70,6 +70,7 @@ class Gateway {
   void take_out_uplinks(const NetworkState& network, std::vector<std::string>& remarks);
   Status keep_belt(const NetworkState& network, std::vector<std::string>& remarks);
   Status close_kernel_path(const NetworkState& network, std::vector<std::string>& remarks);
+  u8 rule_bit_for(u32 ifindex) const;
   Status enter_interface(const NetworkState& network, const Link& link, Zone zone,
                          std::vector<std::string>& remarks);
   Status attach(const Link& link, TcHook hook, Program program);

@@ -48,7 +48,9 @@ Result<Snapshot> Snapshot::take(const Datapath& datapath) {
       {live.ports, sizeof(PortPool) * kExternalsMax * kPoolProtocols},
       {live.fragments, sizeof(Fragment) * kFragmentsMax},
       {live.hosts, sizes.hosts},
-      {live.shared, sizeof(Shared)}};
+      {live.shared, sizeof(Shared)},
+      {live.rules, sizeof(RuleTable)},
+      {live.paths, sizeof(RulePaths)}};
   std::size_t total = 0;
   for (const auto& [from, length] : parts) total += (length + kPage - 1) / kPage * kPage;
   void* memory = mmap(nullptr, total, PROT_READ | PROT_WRITE,
@@ -74,6 +76,8 @@ Result<Snapshot> Snapshot::take(const Datapath& datapath) {
   t.fragments = reinterpret_cast<Fragment*>(copies[6]);
   t.hosts = reinterpret_cast<Host*>(copies[7]);
   t.shared = reinterpret_cast<Shared*>(copies[8]);
+  t.rules = reinterpret_cast<RuleTable*>(copies[9]);
+  t.paths = reinterpret_cast<RulePaths*>(copies[10]);
   t.records_max = live.records_max;
   return snapshot;
 }

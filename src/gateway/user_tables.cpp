@@ -117,8 +117,8 @@ UserTables::UserTables(UserMemory memory)
   tables_ = parts_.tables();
 }
 
-Result<std::unique_ptr<AnyDatapath>> UserTables::look() {
-  Result<UserMemory> memory = open_user_tables(false);
+Result<std::unique_ptr<AnyDatapath>> UserTables::look(bool to_write) {
+  Result<UserMemory> memory = open_user_tables(to_write);
   if (!memory) return memory.error();
   return std::unique_ptr<AnyDatapath>(new UserTables(std::move(*memory)));
 }
@@ -129,6 +129,29 @@ CounterTotals UserTables::counters() const {
   for (u32 i = 0; i < kReasonCount; ++i) totals.reasons[i] = shared.reasons[i];
   for (u32 i = 0; i < kTrafficCount; ++i) totals.traffic[i] = shared.traffic[i];
   return totals;
+}
+
+RuleTotals UserTables::rule_totals(u32 half) const {
+  const RuleCounters& counters = parts_.beside().rule_counters;
+  RuleTotals totals(counters.slots[half], counters.slots[half] + kRuleSlotsMax);
+  add_paths(totals, tables_.paths->halves[half], counters.paths[half]);
+  return totals;
+}
+
+void UserTables::clear_rule_totals(u32 half) {
+  RuleCounters& counters = parts_.beside().rule_counters;
+  std::memset(counters.slots[half], 0, sizeof counters.slots[half]);
+  std::memset(counters.paths[half], 0, sizeof counters.paths[half]);
+}
+
+// The thread that passes packets looks at the generation with each of them; none takes so long.
+void UserTables::wait_for_readers() {
+  timespec pause{0, 50 * 1000 * 1000};
+  nanosleep(&pause, nullptr);
+}
+
+void UserTables::forget_judgements() {
+  for (u32 i = 0; i < tables_.records_max; ++i) atomic_store(&tables_.records[i].judged, 0u);
 }
 
 Ticks UserTables::now() const {

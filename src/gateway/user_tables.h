@@ -61,13 +61,17 @@ u64 monotonic_ns();
 // The tables as the commands see them.
 class UserTables : public AnyDatapath {
  public:
-  static Result<std::unique_ptr<AnyDatapath>> look();
+  static Result<std::unique_ptr<AnyDatapath>> look(bool to_write = false);
 
   const char* name() const override { return "user"; }
   bool outlives_daemon() const override { return false; }
   CounterTotals counters() const override;
   Ticks now() const override;
   std::vector<std::pair<const char*, u64>> own_figures() const override;
+  RuleTotals rule_totals(u32 half) const override;
+  void clear_rule_totals(u32 half) override;
+  void wait_for_readers() override;
+  void forget_judgements() override;
   // Only the datapath itself does these.
   Status set_own_addresses(const OwnAddresses&) override { return Done{}; }
   Status set_clock() override { return Done{}; }

@@ -1,0 +1,159 @@
+// Locking, keeping, compiling, switching.
+#include "gateway/rule_keeper.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "gateway/state.h"
+
+namespace masq {
+namespace {
+
+constexpr u32 kGenerationMost = 0xffff;
+
+Result<Fd> take_lock() {
+  if (Status status = make_run_folder(); !status) return status.error();
+  const std::string path = run_file("rules.lock");
+  Fd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!lock) return error("{} cannot be made ({}).", path, strerror(errno));
+  if (flock(lock.get(), LOCK_EX) != 0)
+    return error("{} cannot be locked ({}).", path, strerror(errno));
+  return lock;
+}
+
+Result<KeptRules> read_kept() {
+  const std::string path = run_file("rules.json");
+  std::ifstream file(path);
+  if (!file && access(path.c_str(), F_OK) != 0) return KeptRules{RuleSet::plain(), 0};
+  std::ostringstream text;
+  text << file.rdbuf();
+  const nlohmann::json json = nlohmann::json::parse(text.str(), nullptr, false);
+  if (!file || !json.is_object() || !json.contains("generation") || !json.contains("rules") ||
+      !json["generation"].is_number_unsigned() || json["generation"].get<u64>() > kGenerationMost)
+    return error("{} is damaged; `ipchains -F` and new rules replace it once it is deleted.", path);
+  Result<RuleSet> rules = rules_from_json(json["rules"].dump());
+  if (!rules) return error("{} is damaged: {}", path, rules.error().sentence);
+  return KeptRules{std::move(*rules), json["generation"].get<u32>()};
+}
+
+Status write_kept(const KeptRules& kept) {
+  const std::string path = run_file("rules.json"), fresh = path + ".new";
+  const nlohmann::json json = {{"generation", kept.generation},
+                               {"rules", nlohmann::json::parse(rules_to_json(kept.rules))}};
+  std::ofstream file(fresh, std::ios::trunc);
+  file << json.dump(1) << '\n';
+  file.close();
+  if (!file || rename(fresh.c_str(), path.c_str()) != 0)
+    return error("{} cannot be written ({}).", path, strerror(errno));
+  return Done{};
+}
+
+std::vector<RuleInterface> interfaces_of(const AnyDatapath& datapath) {
+  std::vector<RuleInterface> found;
+  for (const Interface& each : datapath.interfaces()) {
+    char name[IF_NAMESIZE] = {};
+    if (each.rule_bit != 0 && if_indextoname(each.ifindex, name) != nullptr)
+      found.push_back({name, each.rule_bit - 1u});
+  }
+  return found;
+}
+
+// What was counted under `generation`, whose rules these are. The layout of the slots does not
+// depend on interfaces.
+void add_counts(RuleSet& rules, const RuleTotals& totals) {
+  const CompiledRules compiled = compile_rules(rules, {});
+  for (std::size_t i = 0; i < compiled.origins.size() && i < totals.size(); ++i)
+    rules.count(compiled.origins[i].chain, compiled.origins[i].rule, totals[i].packets,
+                totals[i].bytes);
+}
+
+// After 65535 changes the numbers begin again; no record may still have one of them.
+u32 next_generation(AnyDatapath& datapath, u32 last) {
+  if (last < kGenerationMost) return last + 1;
+  datapath.forget_judgements();
+  return 2;  // the last one was odd: this is the other half
+}
+
+Status install(AnyDatapath& datapath, KeptRules& kept) {
+  const CompiledRules compiled = compile_rules(kept.rules, interfaces_of(datapath));
+  const u32 in_force = datapath.settings().rules_generation;
+  kept.generation = next_generation(datapath, std::max(kept.generation, in_force));
+  // The half must not be the one in force.
+  if (in_force != 0 && ((in_force ^ kept.generation) & 1) == 0) kept.generation += 1;
+  if (Status status = write_kept(kept); !status) return status;
+  datapath.wait_for_readers();
+  RuleHalf& half = datapath.tables().rules->halves[kept.generation & 1];
+  std::memset(&half, 0, sizeof half);
+  for (u32 i = 0; i < kBuiltInChains; ++i) half.starts[i] = compiled.starts[i];
+  half.asks_for_syn = compiled.asks_for_syn;
+  std::copy(compiled.slots.begin(), compiled.slots.end(), half.slots);
+  std::memset(&datapath.tables().paths->halves[kept.generation & 1], 0,
+              sizeof datapath.tables().paths->halves[0]);
+  datapath.clear_rule_totals(kept.generation & 1);
+  __atomic_store_n(&datapath.settings().rules_generation, kept.generation, __ATOMIC_SEQ_CST);
+  return Done{};
+}
+
+Status check_targets(const RuleSet& rules) {
+  for (const Chain& chain : rules.chains())
+    for (const Rule& rule : chain.rules) {
+      if (rule.target == RuleTarget::redirect)
+        return error("REDIRECT is not there yet: a rule in chain {} asks for it.", chain.name);
+      if (rule.copies)
+        return error("Copies of packets (-o) are not there yet: a rule in chain {} asks for them.",
+                     chain.name);
+      if (rule.log)
+        return error("Logging (-l) is not there yet: a rule in chain {} asks for it.", chain.name);
+    }
+  return Done{};
+}
+
+}  // namespace
+
+Result<KeptRules> load_rules(const AnyDatapath* datapath) {
+  Result<KeptRules> kept = read_kept();
+  if (kept && datapath != nullptr && kept->generation != 0 &&
+      datapath->settings().rules_generation == kept->generation)
+    add_counts(kept->rules, datapath->rule_totals(kept->generation & 1));
+  return kept;
+}
+
+Status change_rules(AnyDatapath* datapath, const std::function<Status(RuleSet&)>& change) {
+  Result<Fd> lock = take_lock();
+  if (!lock) return lock.error();
+  Result<KeptRules> kept = load_rules(datapath);
+  if (!kept) return kept.error();
+  if (Status status = change(kept->rules); !status) return status;
+  if (Status status = check_targets(kept->rules); !status) return status;
+  if (datapath != nullptr) return install(*datapath, *kept);
+  kept->generation = 0;
+  return write_kept(*kept);
+}
+
+Status keep_rules(AnyDatapath& datapath) {
+  if (access(run_file("rules.json").c_str(), F_OK) != 0) return Done{};
+  Result<Fd> lock = take_lock();
+  if (!lock) return lock.error();
+  Result<KeptRules> kept = load_rules(&datapath);
+  if (!kept) return kept.error();
+  const u32 in_force = datapath.settings().rules_generation;
+  if (in_force != 0 && in_force == kept->generation) {
+    const CompiledRules compiled = compile_rules(kept->rules, interfaces_of(datapath));
+    const RuleHalf& half = datapath.tables().rules->halves[in_force & 1];
+    if (std::memcmp(half.slots, compiled.slots.data(),
+                    compiled.slots.size() * sizeof(RuleSlot)) == 0)
+      return Done{};
+  }
+  return install(datapath, *kept);
+}
+
+}  // namespace masq

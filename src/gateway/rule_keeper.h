@@ -1,0 +1,42 @@
+// The rule set that is in force, and changing it. Commands and masqd do it alike, without each
+// other: whoever changes rules holds rules.lock in the run folder, and writes the datapath's other
+// half (core/judge.h) itself. A change is in force for every packet from one moment on, or not at
+// all.
+//
+//   rules.json   the rules by name with what they have counted, and the generation that they are
+//                installed as. Written before the datapath is: whoever finds another generation in
+//                force (somebody was killed in between) installs these.
+//   rules.lock   held while rules are changed
+//
+// Counts of the generation in force are in the datapath; `load_rules` adds them. They go to
+// rules.json with the next change. Limit: killed between the two, a change loses what was counted
+// since the one before.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "gateway/any_datapath.h"
+#include "gateway/fd.h"
+#include "policy/rules.h"
+
+namespace masq {
+
+struct KeptRules {
+  RuleSet rules;
+  u32 generation = 0;  // 0: they are not installed
+};
+
+// Rules as they are kept, with what the datapath has counted meanwhile; without a datapath as they
+// are kept. None kept: RuleSet::plain().
+Result<KeptRules> load_rules(const AnyDatapath* datapath);
+
+// Changes the rules by `change`, whose error leaves everything as it was. Without a datapath they
+// wait for `masq up`.
+Status change_rules(AnyDatapath* datapath, const std::function<Status(RuleSet&)>& change);
+
+// For masqd: installs what is kept if other rules are in force, or if an interface has come or gone
+// that they name. Nothing kept changes nothing.
+Status keep_rules(AnyDatapath& datapath);
+
+}  // namespace masq
