@@ -169,14 +169,11 @@ std::string target_name(const Rule& rule) {
 
 std::string counter_text(u64 count, bool exact) {
   if (exact || count < 100'000) return std::to_string(count);
-  const char* const suffixes = "KMG";
+  u64 unit = 1000;
   u32 size = 0;
-  count = (count + 500) / 1000;
-  while (count >= 10'000 && size < 2) {
-    count = (count + 500) / 1000;
-    ++size;
-  }
-  return std::to_string(count) + suffixes[size];
+  auto rounded = [&] { return count / unit + (count % unit >= unit / 2); };
+  for (; rounded() >= 10'000 && size < 2; ++size) unit *= 1000;
+  return std::to_string(rounded()) + "KMG"[size];
 }
 
 std::string list_chain(const RuleSet& rules, const Chain& chain, const ListStyle& style) {

@@ -19,8 +19,8 @@ using test::TwinPacket;
 constexpr u32 kSets = 100'000;
 constexpr u32 kPacketsOfEach = 4;
 
-// Interfaces that rules name: away0 is not there. Packets come in on those that are, and on one that
-// has no bit, whose name is empty here.
+// Interfaces that rules name: away0 is not there. Packets come in on those that are, and on one
+// that has no bit, whose name is empty here.
 const char* const kNames[] = {"eth0", "eth1", "ppp0", "ppp11", "lo", "eth0.5", "away0", ""};
 const std::vector<RuleInterface> kInterfaces{{"eth0", 3},  {"eth1", 0}, {"ppp0", 31},
                                              {"ppp11", 7}, {"lo", 1},   {"eth0.5", 12}};
@@ -41,8 +41,10 @@ class Maker {
       names_.push_back("c" + std::to_string(i));
       set.create(names_.back());
     }
+    counts_mostly_ = chance(10);  // so that many rules fit one packet
     for (const std::string& name : names_)
-      for (u32 n = random_() % 7; n > 0; --n) set.append(name, rule(user_chains));
+      for (u32 n = random_() % (counts_mostly_ ? 60 : 7); n > 0; --n)
+        set.append(name, rule(user_chains));
     for (u32 i = 0; i < kBuiltInChains; ++i) set.set_policy(names_[i], policy());
     return set;
   }
@@ -109,6 +111,7 @@ class Maker {
         RuleTarget::reject,     RuleTarget::redirect, RuleTarget::go_back, RuleTarget::chain,
         RuleTarget::masquerade, RuleTarget::chain,    RuleTarget::chain};
     rule.target = one_of(targets);
+    if (counts_mostly_ && !chance(20)) rule.target = RuleTarget::none;
     if (rule.target == RuleTarget::redirect) rule.redirect_port = one_of(kPorts);
     if (rule.target != RuleTarget::chain) return;
     if (user_chains == 0)
@@ -153,6 +156,7 @@ class Maker {
 
   test::Random random_;
   std::vector<std::string> names_;
+  bool counts_mostly_ = false;
 };
 
 RuleView view_of(const TwinPacket& p) {
