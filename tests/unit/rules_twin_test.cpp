@@ -6,152 +6,21 @@
 #include <cstdio>
 #include <map>
 
-#include "unit/chain_twin.h"
-#include "unit/random.h"
+#include "unit/random_rules.h"
 
 namespace masq {
 namespace {
 
 using test::ChainTwin;
+using test::RandomRules;
 using test::TwinOutcome;
 using test::TwinPacket;
 
 constexpr u32 kSets = 100'000;
 constexpr u32 kPacketsOfEach = 4;
 
-// The last two have no bit: one because it is not there, one because there are too many.
-const char* const kNames[] = {"eth0", "eth1", "ppp0", "ppp11", "lo", "eth0.5", "away0", ""};
 const std::vector<RuleInterface> kInterfaces{{"eth0", 3},  {"eth1", 0}, {"ppp0", 31},
                                              {"ppp11", 7}, {"lo", 1},   {"eth0.5", 12}};
-const u32 kAddresses[] = {0x0a000001, 0x0a000102, 0xc0a80206, 0xc0a80107, 0xffffffff, 0};
-const u32 kMasks[] = {0xffffffff, 0xffffff00, 0xff000000, 0xff00ff00, 0x00000001, 0x80000000};
-const u16 kPorts[] = {0, 3, 8, 21, 80, 1023, 1024, 61000, 65095, 65535};
-const u8 kProtocols[] = {kProtocolTcp, kProtocolTcp, kProtocolUdp, kProtocolIcmp, 47};
-
-class Maker {
- public:
-  explicit Maker(u32 seed) : random_(seed) {}
-
-  RuleSet rules() {
-    RuleSet set = RuleSet::empty();
-    const u32 user_chains = random_() % 6;
-    names_ = {"input", "forward", "output"};
-    for (u32 i = 0; i < user_chains; ++i) {
-      names_.push_back("c" + std::to_string(i));
-      set.create(names_.back());
-    }
-    for (const std::string& name : names_)
-      for (u32 n = random_() % 7; n > 0; --n) set.append(name, rule(user_chains));
-    for (u32 i = 0; i < kBuiltInChains; ++i) set.set_policy(names_[i], policy());
-    return set;
-  }
-
-  TwinPacket packet() {
-    TwinPacket p;
-    p.source = one_of(kAddresses) ^ (chance(4) ? random_() & 0xff : 0);
-    p.destination = one_of(kAddresses);
-    p.protocol = one_of(kProtocols);
-    p.later_fragment = chance(6);
-    p.has_header = !p.later_fragment && p.protocol != 47;
-    if (p.has_header) {
-      p.from_port = one_of(kPorts);
-      p.to_port = one_of(kPorts);
-      p.syn = p.protocol == kProtocolTcp && chance(2);
-      p.ack = p.protocol == kProtocolTcp && chance(3);
-      p.rst = p.protocol == kProtocolTcp && chance(5);
-    }
-    p.interface = one_of(kNames);
-    p.tos = static_cast<u8>(random_());
-    return p;
-  }
-
- private:
-  bool chance(u32 of) { return random_() % of == 0; }
-
-  template <class Value, std::size_t n>
-  Value one_of(const Value (&values)[n]) {
-    return values[random_() % n];
-  }
-
-  AddressMatch address() {
-    AddressMatch match;
-    if (!chance(3)) return match;
-    const u32 mask = chance(8) ? 0 : one_of(kMasks);
-    match.mask = ipv4_from_host(mask);
-    match.address = ipv4_from_host(one_of(kAddresses) & mask);
-    match.inverted = chance(3);
-    return match;
-  }
-
-  PortMatch ports() {
-    PortMatch match;
-    if (!chance(2)) return match;
-    match.first = one_of(kPorts);
-    match.last = one_of(kPorts);
-    if (match.first > match.last) std::swap(match.first, match.last);
-    match.inverted = chance(3);
-    return match;
-  }
-
-  Asked asked() { return chance(2) ? Asked::yes : Asked::no; }
-
-  RuleTarget policy() {
-    constexpr RuleTarget policies[] = {RuleTarget::accept, RuleTarget::deny, RuleTarget::reject,
-                                       RuleTarget::masquerade};
-    return one_of(policies);
-  }
-
-  void set_target(Rule& rule, u32 user_chains) {
-    constexpr RuleTarget targets[] = {
-        RuleTarget::none,       RuleTarget::none,     RuleTarget::accept,  RuleTarget::deny,
-        RuleTarget::reject,     RuleTarget::redirect, RuleTarget::go_back, RuleTarget::chain,
-        RuleTarget::masquerade, RuleTarget::chain,    RuleTarget::chain};
-    rule.target = one_of(targets);
-    if (rule.target == RuleTarget::redirect) rule.redirect_port = one_of(kPorts);
-    if (rule.target != RuleTarget::chain) return;
-    if (user_chains == 0)
-      rule.target = RuleTarget::none;
-    else
-      rule.chain = "c" + std::to_string(random_() % user_chains);
-  }
-
-  // What does not go together, or not in its chain, the set refuses; then there is one rule less.
-  Rule rule(u32 user_chains) {
-    Rule rule;
-    rule.source = address();
-    rule.destination = address();
-    if (chance(2)) {
-      rule.protocol = one_of(kProtocols);
-      rule.protocol_inverted = chance(4);
-      if (rule.protocol != 47 && !rule.protocol_inverted) {
-        rule.source_ports = ports();
-        rule.destination_ports = ports();
-      }
-      if (rule.protocol == kProtocolTcp && chance(2)) rule.syn = asked();
-    }
-    if (chance(5)) rule.later_fragment = asked();
-    if (chance(3)) {
-      rule.interface = chance(3) ? "ppp" : one_of(kNames);
-      rule.any_suffix = rule.interface == "ppp" || (chance(4) && !rule.interface.empty());
-      rule.interface_inverted = chance(3) && !rule.interface.empty();
-    }
-    rule.log = chance(4);
-    rule.copies = chance(8);
-    if (chance(4)) {
-      rule.tos_and = static_cast<u8>(random_());
-      rule.tos_xor = static_cast<u8>(random_());
-    }
-    if (chance(4)) {
-      rule.mark_change = chance(2) ? MarkChange::set : MarkChange::add;
-      rule.mark = chance(2) ? random_() : random_() % 9;
-    }
-    set_target(rule, user_chains);
-    return rule;
-  }
-
-  test::Random random_;
-  std::vector<std::string> names_;
-};
 
 RuleView view_of(const TwinPacket& p) {
   RuleView view{};
@@ -202,7 +71,7 @@ TEST(RulesTwin, SaysTheSameOfRandomPackets) {
   u32 long_traces = 0, of_fragments = 0, nameless = 0, logged = 0, through_policy = 0;
   std::size_t deepest = 0;
   for (u32 seed = 0; seed < kSets; ++seed) {
-    Maker make(seed);
+    RandomRules make(seed);
     const RuleSet set = make.rules();
     const CompiledRules compiled = compile_rules(set, kInterfaces);
     ChainTwin twin(set);
