@@ -8,6 +8,7 @@
 #include <string>
 
 #include "gateway/any_datapath.h"
+#include "gateway/running.h"
 
 namespace masq {
 
@@ -16,12 +17,6 @@ const char* reason_name(Reason reason);
 const char* reason_sentence(Reason reason);
 std::string protocol_name(u8 protocol);
 std::string state_name(State state);
-// Seconds until a record expires if no packet refreshes it.
-u32 expires_s(const Settings& settings, const Record& r, Ticks now);
-
-// The gateway that runs in this network namespace, to read.
-Result<std::unique_ptr<AnyDatapath>> running_gateway();
-
 nlohmann::json status_json(const AnyDatapath& datapath);
 nlohmann::json flows_json(const AnyDatapath& datapath);
 nlohmann::json mappings_json(const AnyDatapath& datapath);

@@ -127,16 +127,20 @@ Result<KeptRules> load_rules(const AnyDatapath* datapath) {
   return kept;
 }
 
-Status change_rules(AnyDatapath* datapath, const std::function<Status(RuleSet&)>& change) {
+Result<RuleChange> RuleChange::begin(AnyDatapath* datapath) {
   Result<Fd> lock = take_lock();
   if (!lock) return lock.error();
   Result<KeptRules> kept = load_rules(datapath);
   if (!kept) return kept.error();
-  if (Status status = change(kept->rules); !status) return status;
-  if (Status status = check_targets(kept->rules); !status) return status;
-  if (datapath != nullptr) return install(*datapath, *kept);
-  kept->generation = 0;
-  return write_kept(*kept);
+  return RuleChange(std::move(*lock), std::move(*kept), datapath);
+}
+
+Status RuleChange::store(const RuleSet& rules) {
+  if (Status status = check_targets(rules); !status) return status;
+  KeptRules fresh{rules, datapath_ == nullptr ? 0 : kept_.generation};
+  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh);
+  if (status) kept_ = fresh;
+  return status;
 }
 
 Status keep_rules(AnyDatapath& datapath) {

@@ -13,8 +13,8 @@
 // since the one before.
 #pragma once
 
-#include <functional>
 #include <string>
+#include <utility>
 
 #include "gateway/any_datapath.h"
 #include "gateway/fd.h"
@@ -31,9 +31,24 @@ struct KeptRules {
 // are kept. None kept: RuleSet::plain().
 Result<KeptRules> load_rules(const AnyDatapath* datapath);
 
-// Changes the rules by `change`, whose error leaves everything as it was. Without a datapath they
-// wait for `masq up`.
-Status change_rules(AnyDatapath* datapath, const std::function<Status(RuleSet&)>& change);
+// A change: others wait from `begin` until it is gone. Without a datapath what is stored waits for
+// `masq up`.
+class RuleChange {
+ public:
+  static Result<RuleChange> begin(AnyDatapath* datapath);
+
+  const RuleSet& rules() const { return kept_.rules; }
+  // Puts these in force, or leaves everything as it was.
+  Status store(const RuleSet& rules);
+
+ private:
+  RuleChange(Fd lock, KeptRules kept, AnyDatapath* datapath)
+      : lock_(std::move(lock)), kept_(std::move(kept)), datapath_(datapath) {}
+
+  Fd lock_;
+  KeptRules kept_;
+  AnyDatapath* datapath_;
+};
 
 // For masqd: installs what is kept if other rules are in force, or if an interface has come or gone
 // that they name. Nothing kept changes nothing.

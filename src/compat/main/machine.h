@@ -1,0 +1,53 @@
+// The machine that the old commands work on: the gateway that runs in this network namespace, or,
+// where none runs, the rules that `masq up` will find.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "compat/ipchains.h"
+#include "compat/ipfwadm.h"
+#include "gateway/any_datapath.h"
+#include "gateway/rule_keeper.h"
+
+namespace masq {
+
+// By getaddrinfo(3) and the databases of services and protocols.
+class SystemNames final : public Names {
+ public:
+  std::vector<Ipv4> addresses_of(const std::string& name) const override;
+  std::optional<u16> port_of(const std::string& service, u8 protocol) const override;
+  std::optional<u8> protocol_of(const std::string& name) const override;
+  std::string host_of(Ipv4 address) const override;
+  std::string service_of(u16 port, u8 protocol) const override;
+};
+
+class Machine final : public ChainsWorld, public FirewallWorld {
+ public:
+  const Names& names() const override { return names_; }
+
+  Result<RuleSet> load() override;
+  Status store(const RuleSet& rules) override;
+  Result<RuleSet> rules() override { return load(); }
+  Status set_rules(const RuleSet& rules) override { return store(rules); }
+
+  Result<std::string> masquerade_listing(bool with_names, bool with_sequences) override;
+  Result<std::vector<MasqueradeEntry>> entries() override;
+  Status set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) override;
+
+  bool forwards() const override;
+  bool is_terminal() const override;
+  std::string input() override;
+  bool asks_to_flush(const std::string& question) override;
+  std::string interface_of(Ipv4 address) override;
+
+ private:
+  // The gateway that runs here, or null. An error only if there is one that cannot be used.
+  Result<AnyDatapath*> gateway();
+
+  SystemNames names_;
+  std::unique_ptr<AnyDatapath> gateway_;
+  std::optional<RuleChange> change_;
+};
+
+}  // namespace masq
