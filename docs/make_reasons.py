@@ -124,6 +124,21 @@ address; an interface that should be internal can be named with `--internal`."""
     "no_external_address": """\
 The external interface has no IPv4 address, so nothing can be sent from it. masq waits; as soon as
 DHCP or somebody else sets one, packets are translated.""",
+    "rules_deny": """\
+A rule with the target DENY or REJECT, or a chain's policy. `ipchains -L -n -v` shows how often each
+rule and policy was met; `masq explain` says which chains a packet passes
+([rules.md](rules.md)).""",
+    "rules_not_masqueraded": """\
+What goes from inside to outside has to meet the target MASQ in the chain forward, or MASQ as its
+policy. ACCEPT there would send it out with its inner address, and masq never does that. Write MASQ
+instead: `ipchains -A forward -s 192.168.2.0/24 -j MASQ`.""",
+    "rules_misplaced": """\
+MASQ means something in the chain forward only, REDIRECT in the chain input. In a chain of your own
+both may stand, and the chain may be entered from the wrong place: look at who leads there, by
+`ipchains -L`.""",
+    "rules_loop": """\
+A chain leads to itself, by way of others or not; or more than 16 chains lead into each other, or
+more than 16384 rules were tried for one packet. `ipchains -L -v` shows by its counters where.""",
     "flow_table_full": """\
 As many flows exist as the table may hold, or (rarely) no free place was found where this flow's
 record would have to lie. The sender gets "communication administratively prohibited" (RFC 5508

@@ -88,8 +88,7 @@ __attribute__((noinline)) u32 masq_judge_side(u32 hook, u32 index, u32 direction
   if (scratch == nullptr || settings == nullptr) return 0;
   scratch->rules.said.reason = Reason::internal_error;
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
-  if (open_tables<kRecords>(w.tables))
-    judge_side(w, index, direction & 1, inner, about_error != 0);
+  if (open_tables<kRecords>(w.tables)) judge_side(w, index, direction & 1, inner, about_error != 0);
   return 0;
 }
 

@@ -149,8 +149,8 @@ MASQ_INLINE void count_translated(__sk_buff* skb, const Verdict& v, u32 l3) {
 }
 
 MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
-  if (w.rules().generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
-                                  v.action == Action::hairpin))
+  if (w.rules().generation != 0 &&
+      (v.action == Action::to_stack || v.action == Action::forward || v.action == Action::hairpin))
     masq_do_as_said(skb, w.hook);
   switch (v.action) {
     case Action::to_stack:
@@ -641,7 +641,8 @@ SEC("tc") int masq_entering(__sk_buff* skb) {
   const Settings* settings = first_of<Settings>(mq_settings);
   if (settings == nullptr) return kTcShot;
   if (has_passed(skb, *settings)) return kTcOk;
-  if (skb->ingress_ifindex == 0 && settings->rules_generation != 0) return judge_own(skb, *settings);
+  if (skb->ingress_ifindex == 0 && settings->rules_generation != 0)
+    return judge_own(skb, *settings);
   const Interface* origin = find_interface(*settings, skb->ingress_ifindex);
   if (origin == nullptr || origin->zone != Zone::outside) return kTcOk;
   // From outside by the kernel's own path: never.

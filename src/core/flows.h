@@ -192,8 +192,8 @@ MASQ_INLINE u32 take_external_port(World& w) {
 
 // Sets every field of a record that belongs to nobody else yet. It is in force once link_record
 // says so.
-MASQ_INLINE void fill_record(Record& r, const Key& inner, Port external_port,
-                             u32 external, u32 mapping, u8 flags, Ticks now) {
+MASQ_INLINE void fill_record(Record& r, const Key& inner, Port external_port, u32 external,
+                             u32 mapping, u8 flags, Ticks now) {
   external &= kExternalsMax - 1;
   r.internal_address = inner.near_address;
   r.remote_address = inner.remote_address;
@@ -318,8 +318,8 @@ MASQ_INLINE Reason link_mapping(World& w, u32& mapping) {
   if (m.port == kNothing) return Reason::contention;  // it went away a moment ago
   Record* r = record_at(w.tables, m.mapping);
   if (r == nullptr) return Reason::internal_error;
-  fill_record(*r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0,
-              m.mapping_flags, w.now);
+  fill_record(*r, key, port_from_host(static_cast<u16>(m.port)), n.external, 0, m.mapping_flags,
+              w.now);
   Reason reason = link_record(w, m.mapping, *r, State::mapping, true);
   if (reason != Reason::none) {
     r->state = State::free;

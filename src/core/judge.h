@@ -339,7 +339,8 @@ MASQ_INLINE u32 judge_both(World& w, u32 index, Record& r, u32 inner) {
   u32 fitted = 0;
 #pragma clang loop unroll(full)
   for (u32 direction = 0; direction < 2; ++direction) {
-    if (direction == kIn || !w.rules().begun) w.rules().walk.view = view_of(w.settings, r, direction);
+    if (direction == kIn || !w.rules().begun)
+      w.rules().walk.view = view_of(w.settings, r, direction);
     w.judge_side(index, direction, inner, false);
     w.take_down(direction);
     if (w.rules().walk.fitted > fitted) fitted = w.rules().walk.fitted;
@@ -368,7 +369,8 @@ MASQ_INLINE Reason judge_flow(World& w, const Packet& p, u32 index, u32 directio
     u32 path = judged & (kRulePathsMax - 1);
     if (path != 0) {
       w.count_path(p, path, direction);
-      w.rules().said = w.tables.paths->halves[w.rules().generation & 1][path].sides[direction & 1].said;
+      w.rules().said =
+          w.tables.paths->halves[w.rules().generation & 1][path].sides[direction & 1].said;
       return w.rules().said.reason;
     }
     w.count_unremembered(p);

@@ -62,17 +62,17 @@ struct Record {
   u32 last_seen;  // ticks, see clock.h
   u32 mapping;    // flow: what it holds, its mapping or a permission, kNoRecord if it shares its
                   // external port; mapping and permission: how many hold them
-  u32 sequence_end[2];    // highest sequence number sent in each direction, plus one; of a
-                          // permission the first is the mapping that it holds
-  u32 acknowledged[2];    // how much of each direction the other end has acknowledged
-  u16 window[2];          // largest window that each direction has announced, unscaled
-  u8 scales;              // window scale of kOut in the low nibble, kIn in the high one
-  u8 flags;               //
-  u16 external;           // which external address, see settings.h
-  u32 syn_again;          // one past the last SYN from inside on an open connection; 0: none
-  u32 host;               // of a flow: its inner host and whether it counts as opening, see hosts.h
-  u32 judged;             // what the rules say of the flow, see judge.h; 0: nothing yet
-  u16 version;            // counts the uses of this place
+  u32 sequence_end[2];  // highest sequence number sent in each direction, plus one; of a
+                        // permission the first is the mapping that it holds
+  u32 acknowledged[2];  // how much of each direction the other end has acknowledged
+  u16 window[2];        // largest window that each direction has announced, unscaled
+  u8 scales;            // window scale of kOut in the low nibble, kIn in the high one
+  u8 flags;             //
+  u16 external;         // which external address, see settings.h
+  u32 syn_again;        // one past the last SYN from inside on an open connection; 0: none
+  u32 host;             // of a flow: its inner host and whether it counts as opening, see hosts.h
+  u32 judged;           // what the rules say of the flow, see judge.h; 0: nothing yet
+  u16 version;          // counts the uses of this place
   u16 reserved;
 };
 

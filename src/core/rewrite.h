@@ -210,7 +210,6 @@ MASQ_INLINE void fill_icmp_error(Ipv4Header& ip, IcmpHeader& icmp, const Packet&
   icmp.checksum = static_cast<u16>(~checksum_fold(icmp_sum));
 }
 
-
 // Changes the type of service as rules want it. The two lowest bits are congestion notification by
 // now (RFC 3168 section 5) and stay.
 MASQ_INLINE void change_service(Bytes bytes, const Packet& p, u8 tos_and, u8 tos_xor) {

@@ -41,7 +41,8 @@
 //       Walks rules.walk through a built-in chain of the rule set in force.
 //   u32 rule_bit(u32 ifindex); void take_down(u32 direction); u32 remember_path();
 //   void judge_side(u32 index, u32 direction, u32 inner, bool error);
-//   Reason judge_alone(const Packet& p, u32 chain); Reason judge_new(const Packet& p, u32 external);
+//   Reason judge_alone(const Packet& p, u32 chain);
+//   Reason judge_new(const Packet& p, u32 external);
 //   Reason judge_between(const Packet& p, u32 to_ifindex);
 //       Call the functions of these names.
 //   void count_slots(const Packet& p); void count_path(const Packet& p, u32 path, u32 direction);

@@ -396,8 +396,8 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
   o.reason = v.reason;
   o.translated = v.translate;
   o.verdict = v;
-  if (hop.judging.generation != 0 && (v.action == Action::to_stack || v.action == Action::forward ||
-                                    v.action == Action::hairpin))
+  if (hop.judging.generation != 0 &&
+      (v.action == Action::to_stack || v.action == Action::forward || v.action == Action::hairpin))
     change_service(bytes_of(frame), p, hop.judging.said.tos_and, hop.judging.said.tos_xor);
   switch (v.action) {
     case Action::to_stack:

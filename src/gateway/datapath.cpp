@@ -3,8 +3,8 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <net/if.h>
 #include <linux/membarrier.h>
+#include <net/if.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -37,11 +37,10 @@ constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "m
 static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
 static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
 // Those that are seen through memory mappings.
-constexpr MapName kTables[] = {MapName::records,   MapName::inner,  MapName::outer,
-                               MapName::used,      MapName::full,   MapName::ports,
-                               MapName::fragments, MapName::shared, MapName::settings,
-                               MapName::drops,     MapName::hosts,  MapName::rules,
-                               MapName::paths};
+constexpr MapName kTables[] = {
+    MapName::records, MapName::inner,     MapName::outer,  MapName::used,     MapName::full,
+    MapName::ports,   MapName::fragments, MapName::shared, MapName::settings, MapName::drops,
+    MapName::hosts,   MapName::rules,     MapName::paths};
 constexpr const char* kConstantsMap = ".rodata.masq";
 
 // What libbpf has said since the last load, for the sentence that explains a failure.
@@ -514,9 +513,9 @@ void Datapath::wait_for_readers() {
 }
 
 void Datapath::forget_judgements() {
-  Result<Mapping> records = map_value(maps_[static_cast<u32>(MapName::records)].get(),
-                                      table_sizes(tables_.records_max).records,
-                                      PROT_READ | PROT_WRITE);
+  Result<Mapping> records =
+      map_value(maps_[static_cast<u32>(MapName::records)].get(),
+                table_sizes(tables_.records_max).records, PROT_READ | PROT_WRITE);
   if (!records) return;
   for (u32 i = 0; i < tables_.records_max; ++i)
     atomic_store(&static_cast<Record*>(records->get())[i].judged, 0u);

@@ -8,8 +8,8 @@
 
 #include "gateway/holder.h"
 #include "gateway/others.h"
-#include "gateway/rule_keeper.h"
 #include "gateway/requirements.h"
+#include "gateway/rule_keeper.h"
 
 namespace masq {
 namespace {

@@ -153,8 +153,8 @@ Status keep_rules(AnyDatapath& datapath) {
   if (in_force != 0 && in_force == kept->generation) {
     const CompiledRules compiled = compile_rules(kept->rules, interfaces_of(datapath));
     const RuleHalf& half = datapath.tables().rules->halves[in_force & 1];
-    if (std::memcmp(half.slots, compiled.slots.data(),
-                    compiled.slots.size() * sizeof(RuleSlot)) == 0)
+    if (std::memcmp(half.slots, compiled.slots.data(), compiled.slots.size() * sizeof(RuleSlot)) ==
+        0)
       return Done{};
   }
   return install(datapath, *kept);

@@ -97,8 +97,13 @@ class Player {
   Player(const Plan& plan, Worlds worlds)
       : plan_(plan), worlds_(worlds), settings_(default_settings(plan)) {
     for (const PortPlan& port : plan_)
-      interfaces_[port.name] = {port.ifindex, port.zone,     kEthernetHeaderLength,
-                                {0},          0,             port.external, address_of(port.address),
+      interfaces_[port.name] = {port.ifindex,
+                                port.zone,
+                                kEthernetHeaderLength,
+                                {0},
+                                0,
+                                port.external,
+                                address_of(port.address),
                                 1500};
   }
 

@@ -25,8 +25,9 @@ Settings settings() {
 
 void set_up(Engine& engine) {
   engine.set_interface(
-      {kInside, Zone::inside, 0, {}, kExternalsMax, test::ip(192, 168, 2, 1), 1500});
-  engine.set_interface({kOutside, Zone::outside, 0, {}, 0, settings().externals[0].address, 1500});
+      {kInside, Zone::inside, 0, {}, 0, kExternalsMax, test::ip(192, 168, 2, 1), 1500});
+  engine.set_interface(
+      {kOutside, Zone::outside, 0, {}, 0, 0, settings().externals[0].address, 1500});
   engine.add_outer_address(settings().externals[0].address);
   engine.add_route({test::ip(192, 168, 2, 0), 24, RouteKind::forward, kInside, Ipv4{0}});
   engine.add_route({Ipv4{0}, 0, RouteKind::forward, kOutside, test::ip(203, 0, 113, 1)});

@@ -73,8 +73,8 @@ class Office : public testing::Test {
     engine = std::make_unique<Engine>(524288, settings);
     const Ipv4 external = settings.externals[0].address;
     engine->set_interface(
-        {kInside, Zone::inside, 0, {}, kExternalsMax, test::ip(192, 168, 2, 1), 1500});
-    engine->set_interface({kOutside, Zone::outside, 0, {}, 0, external, 1500});
+        {kInside, Zone::inside, 0, {}, 0, kExternalsMax, test::ip(192, 168, 2, 1), 1500});
+    engine->set_interface({kOutside, Zone::outside, 0, {}, 0, 0, external, 1500});
     engine->add_outer_address(external);
     engine->add_route({test::ip(192, 168, 2, 0), 24, RouteKind::forward, kInside, Ipv4{0}});
     engine->add_route({Ipv4{0}, 0, RouteKind::forward, kOutside, test::ip(203, 0, 113, 1)});

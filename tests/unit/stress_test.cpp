@@ -27,8 +27,8 @@ class Crowd {
     s.flows_max = 900;
     s.externals[0].ifindex = kOutside;
     engine = std::make_unique<Engine>(kRecordsMin, s);
-    engine->set_interface({kInside, Zone::inside, 0, {}, kExternalsMax, Ipv4{0}, 1500});
-    engine->set_interface({kOutside, Zone::outside, 0, {}, 0, s.externals[0].address, 1500});
+    engine->set_interface({kInside, Zone::inside, 0, {}, 0, kExternalsMax, Ipv4{0}, 1500});
+    engine->set_interface({kOutside, Zone::outside, 0, {}, 0, 0, s.externals[0].address, 1500});
     engine->add_route({test::ip(192, 168, 2, 0), 24, RouteKind::forward, kInside, Ipv4{0}});
     engine->add_route({Ipv4{0}, 0, RouteKind::forward, kOutside, test::ip(203, 0, 113, 1)});
     engine->add_outer_address(s.externals[0].address);

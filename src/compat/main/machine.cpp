@@ -73,8 +73,7 @@ std::vector<Ipv4> SystemNames::addresses_of(const std::string& name) const {
   hints.ai_socktype = SOCK_STREAM;
   if (getaddrinfo(name.c_str(), nullptr, &hints, &list) != 0) return found;
   for (const addrinfo* each = list; each != nullptr; each = each->ai_next)
-    found.push_back(
-        Ipv4{reinterpret_cast<const sockaddr_in*>(each->ai_addr)->sin_addr.s_addr});
+    found.push_back(Ipv4{reinterpret_cast<const sockaddr_in*>(each->ai_addr)->sin_addr.s_addr});
   freeaddrinfo(list);
   return found;
 }

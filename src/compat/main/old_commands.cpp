@@ -20,8 +20,9 @@ constexpr OldCommand kCommands[] = {
                          Machine& machine) { return run_ipchains_save(words, machine); }},
     {"ipchains-restore", [](const std::vector<std::string>& words,
                             Machine& machine) { return run_ipchains_restore(words, machine); }},
-    {"ipfwadm", [](const std::vector<std::string>& words,
-                   Machine& machine) { return run_ipfwadm(words, machine); }}};
+    {"ipfwadm", [](const std::vector<std::string>& words, Machine& machine) {
+       return run_ipfwadm(words, machine);
+     }}};
 
 int run(const std::string& name, const std::vector<std::string>& words) {
   for (const OldCommand& command : kCommands) {
