@@ -158,6 +158,9 @@ Status interface_word(const std::string& word, Rule& rule) {
                  kInterfaceNameMost);
   if (std::any_of(name.begin(), name.end(), [](char c) { return c <= ' ' || c >= 0x7f; }))
     return error("interface name `{}' has characters that no name has", word);
+  Ipv4 address{};
+  if (read_dotted(word, address))
+    return error("`{}' is an address, where the name of an interface must stand", word);
   rule.interface = name;
   rule.any_suffix = any_suffix && !name.empty();
   return Done{};

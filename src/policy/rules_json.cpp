@@ -127,18 +127,18 @@ class Fields {
 
   template <class Value, std::size_t n>
   void word(const char* key, const char* const (&words)[n], Value& out) {
+    if (find(key) == nullptr) return;
     std::string given;
     text(key, given);
-    if (given.empty()) return;
     for (std::size_t i = 0; i < n; ++i)
       if (given == words[i]) return static_cast<void>(out = static_cast<Value>(i));
     say(fmt::format("`{}` cannot be `{}`", key, given));
   }
 
   void target(const char* key, RuleTarget& out) {
+    if (find(key) == nullptr) return;
     std::string given;
     text(key, given);
-    if (given.empty()) return;
     for (const TargetWord& each : kTargetWords)
       if (given == each.word) return static_cast<void>(out = each.target);
     say(fmt::format("`{}` cannot be `{}`", key, given));

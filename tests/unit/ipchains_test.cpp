@@ -175,6 +175,7 @@ TEST_F(Ipchains, FlagsAndInversion) {
   EXPECT_EQ(rule("-i eth0:1").interface, "eth0:1");
   refuses("-A input -i ! +", 2, "no interface");
   refuses("-A input -i a234567890123456", 2, "too long");
+  refuses("-A input -i 10.0.0.1", 2, "is an address");
   does("-A input -i a23456789012345");
   refuses("-A input -p udp -y", 2, "-y needs -p tcp");
   refuses("-A input -y", 2, "-y needs -p tcp");
