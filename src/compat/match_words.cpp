@@ -193,11 +193,6 @@ Status tos_words(const std::string& with, const std::string& other, Rule& rule) 
   return Done{};
 }
 
-std::string dotted(Ipv4 address) {
-  const u32 host = to_host(address);
-  return fmt::format("{}.{}.{}.{}", host >> 24, host >> 16 & 255, host >> 8 & 255, host & 255);
-}
-
 int bits_of_mask(Ipv4 mask) {
   const u32 zeros = ~to_host(mask);
   if ((zeros & (zeros + 1)) != 0) return -1;
