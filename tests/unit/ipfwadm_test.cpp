@@ -274,6 +274,7 @@ TEST(Ipfwadm, CountsApartFromPolicy) {
             "-A acctout -s 192.168.2.7/255.255.255.255\n"
             "-A acctout -s 192.168.2.6/255.255.255.255\n");
   done(world, "-I -i deny -S 11.0.0.0/8");
+  EXPECT_EQ(world.in_force.chains()[kChainInput].rules[0].chain, kAccountIn);
   done(world, "-I -f");
   EXPECT_EQ(world.in_force.chains()[kChainInput].rules.size(), 1u);
   done(world, "-A in -d -P tcp -S 192.168.2.5 -D 0/0 80");
