@@ -290,6 +290,18 @@ TEST_F(Ipchains, SeveralRulesAtOnce) {
   refuses("-R input 1 -b", 2, "-b cannot be given with -R");
 }
 
+// The first of two is there, the second is not.
+TEST_F(Ipchains, ChangesOfSeveralRulesAreWhole) {
+  does("-A input -s 10.0.0.1");
+  refuses("-D input -s many", 1, "bad rule");
+  const Result<ChainsRequest> request =
+      read_chains_request(words_of("-D input -s many"), world.names());
+  ASSERT_TRUE(request);
+  RuleSet rules = world.rules;
+  EXPECT_FALSE(apply_chains_request(*request, rules));
+  EXPECT_EQ(rules.find("input")->rules.size(), 1u);
+}
+
 TEST_F(Ipchains, Chains) {
   does("-N mine");
   does("--new-chain other");
