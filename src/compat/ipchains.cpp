@@ -106,9 +106,10 @@ CommandResult run_ipchains(const std::vector<std::string>& words, ChainsWorld& w
     case ChainsCommand::masquerade_set:
       return set_timeouts(*request, world);
     case ChainsCommand::masquerade_list: {
-      const Result<std::string> listing =
-          world.masquerade_listing(!request->numeric, request->verbose);
-      return listing ? done(*listing) : refused("ipchains", listing.error());
+      const Result<std::vector<MasqueradeEntry>> entries = world.entries();
+      if (!entries) return refused("ipchains", entries.error());
+      const Names* names = request->numeric ? nullptr : &world.names();
+      return done(masquerade_listing(*entries, names, request->verbose));
     }
     default:
       return with_rules(*request, world);

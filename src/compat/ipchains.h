@@ -6,6 +6,7 @@
 // has been stored, and standard error says why in a sentence.
 #pragma once
 
+#include "compat/masquerade_text.h"
 #include "compat/names.h"
 #include "policy/result.h"
 #include "policy/rules.h"
@@ -24,8 +25,7 @@ class ChainsWorld {
   virtual Result<RuleSet> load() = 0;
   virtual Status store(const RuleSet& rules) = 0;
 
-  // What -M -L prints; with_names is off for -n, with_sequences on for -v.
-  virtual Result<std::string> masquerade_listing(bool with_names, bool with_sequences) = 0;
+  virtual Result<std::vector<MasqueradeEntry>> entries() = 0;  // what is masqueraded
   // In seconds; 0 leaves one as it is.
   virtual Status set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) = 0;
 

@@ -2,6 +2,7 @@
 #include "compat/ipchains_list.h"
 
 #include "compat/icmp_names.h"
+#include "policy/forwards.h"
 
 namespace masq {
 namespace {
@@ -39,10 +40,10 @@ std::string flags_text(const Rule& rule) {
 std::string address_text(const AddressMatch& match, const Names* names) {
   if (match.mask.be == 0) return names != nullptr ? "anywhere" : "0.0.0.0/0";
   std::string out = names != nullptr ? names->host_of(match.address) : "";
-  if (out.empty()) out = dotted(match.address);
+  if (out.empty()) out = address_text(match.address);
   const int bits = bits_of_mask(match.mask);
   if (bits == 32) return out;
-  return out + "/" + (bits < 0 ? dotted(match.mask) : std::to_string(bits));
+  return out + "/" + (bits < 0 ? address_text(match.mask) : std::to_string(bits));
 }
 
 std::string port_text(u16 port, u8 protocol, const Names* names) {

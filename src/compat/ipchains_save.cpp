@@ -7,13 +7,14 @@
 
 #include "compat/ipchains_apply.h"
 #include "compat/ipchains_list.h"
+#include "policy/forwards.h"
 
 namespace masq {
 namespace {
 
 std::string address_words(const char* option, const AddressMatch& match, const PortMatch& ports) {
   std::string out = fmt::format(" {}{} {}/{}", option, match.inverted ? " !" : "",
-                                dotted(match.address), dotted(match.mask));
+                                address_text(match.address), address_text(match.mask));
   if (!ports.is_any())
     out += fmt::format("{} {}:{}", ports.inverted ? " !" : "", ports.first, ports.last);
   return out;

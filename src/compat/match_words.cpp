@@ -158,6 +158,9 @@ Status interface_word(const std::string& word, Rule& rule) {
                  kInterfaceNameMost);
   if (std::any_of(name.begin(), name.end(), [](char c) { return c <= ' ' || c >= 0x7f; }))
     return error("interface name `{}' has characters that no name has", word);
+  Ipv4 address{};
+  if (read_dotted(word, address))
+    return error("`{}' is an address, where the name of an interface must stand", word);
   rule.interface = name;
   rule.any_suffix = any_suffix && !name.empty();
   return Done{};
@@ -188,11 +191,6 @@ Status tos_words(const std::string& with, const std::string& other, Rule& rule) 
   rule.tos_and = tos_and;
   rule.tos_xor = tos_xor;
   return Done{};
-}
-
-std::string dotted(Ipv4 address) {
-  const u32 host = to_host(address);
-  return fmt::format("{}.{}.{}.{}", host >> 24, host >> 16 & 255, host >> 8 & 255, host & 255);
 }
 
 int bits_of_mask(Ipv4 mask) {

@@ -45,7 +45,6 @@ Status mark_word(const std::string& word, Rule& rule);
 // Two bytes in hexadecimal; bit 0 must stay, and at most one of the four others may be set.
 Status tos_words(const std::string& with, const std::string& other, Rule& rule);
 
-std::string dotted(Ipv4 address);
 // The number of leading ones, or -1 if there are ones behind a zero.
 int bits_of_mask(Ipv4 mask);
 

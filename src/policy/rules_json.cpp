@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "policy/forwards.h"
 #include "policy/rules.h"
 
 namespace masq {
@@ -31,13 +32,8 @@ const char* word_of(RuleTarget target) {
   return "none";
 }
 
-std::string text_of(Ipv4 address) {
-  const u32 host = to_host(address);
-  return fmt::format("{}.{}.{}.{}", host >> 24, host >> 16 & 255, host >> 8 & 255, host & 255);
-}
-
 json address_json(const AddressMatch& match) {
-  json out{{"address", text_of(match.address)}, {"mask", text_of(match.mask)}};
+  json out{{"address", address_text(match.address)}, {"mask", address_text(match.mask)}};
   if (match.inverted) out["inverted"] = true;
   return out;
 }
@@ -127,18 +123,18 @@ class Fields {
 
   template <class Value, std::size_t n>
   void word(const char* key, const char* const (&words)[n], Value& out) {
+    if (find(key) == nullptr) return;
     std::string given;
     text(key, given);
-    if (given.empty()) return;
     for (std::size_t i = 0; i < n; ++i)
       if (given == words[i]) return static_cast<void>(out = static_cast<Value>(i));
     say(fmt::format("`{}` cannot be `{}`", key, given));
   }
 
   void target(const char* key, RuleTarget& out) {
+    if (find(key) == nullptr) return;
     std::string given;
     text(key, given);
-    if (given.empty()) return;
     for (const TargetWord& each : kTargetWords)
       if (given == each.word) return static_cast<void>(out = each.target);
     say(fmt::format("`{}` cannot be `{}`", key, given));

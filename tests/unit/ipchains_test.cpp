@@ -6,6 +6,7 @@
 #include "compat/ipchains_apply.h"
 #include "compat/ipchains_list.h"
 #include "compat/ipchains_save.h"
+#include "policy/forwards.h"
 #include "unit/ipchains_world.h"
 
 namespace masq {
@@ -81,8 +82,8 @@ TEST_F(Ipchains, TheScriptOfTheDescription) {
 TEST_F(Ipchains, AddressesAndMasks) {
   auto source = [&](const std::string& words) {
     const AddressMatch match = rule("-s " + words).source;
-    return fmt::format("{}{}/{}", match.inverted ? "! " : "", dotted(match.address),
-                       dotted(match.mask));
+    return fmt::format("{}{}/{}", match.inverted ? "! " : "", address_text(match.address),
+                       address_text(match.mask));
   };
   EXPECT_EQ(source("10.1.2.3"), "10.1.2.3/255.255.255.255");
   EXPECT_EQ(source("10.1.2.3/8"), "10.0.0.0/255.0.0.0");
@@ -175,6 +176,7 @@ TEST_F(Ipchains, FlagsAndInversion) {
   EXPECT_EQ(rule("-i eth0:1").interface, "eth0:1");
   refuses("-A input -i ! +", 2, "no interface");
   refuses("-A input -i a234567890123456", 2, "too long");
+  refuses("-A input -i 10.0.0.1", 2, "is an address");
   does("-A input -i a23456789012345");
   refuses("-A input -p udp -y", 2, "-y needs -p tcp");
   refuses("-A input -y", 2, "-y needs -p tcp");
@@ -394,9 +396,25 @@ TEST_F(Ipchains, NoRights) {
 }
 
 TEST_F(Ipchains, ListsWhatIsMasqueraded) {
-  EXPECT_EQ(out("-M -L"), "IP masquerading entries true false\n");
-  EXPECT_EQ(out("-L -M -n -v"), "IP masquerading entries false true\n");
-  EXPECT_EQ(out("-ML"), "IP masquerading entries true false\n");
+  EXPECT_EQ(out("-M -L"), "IP masquerading entries\n");
+  MasqueradeEntry entry;
+  entry.protocol = kProtocolTcp;
+  entry.inner = ip(192, 168, 2, 6);
+  entry.inner_port = 1034;
+  entry.remote = ip(192, 168, 1, 12);
+  entry.remote_port = 80;
+  entry.external_port = 61003;
+  entry.expires_hundredths = 719261;
+  entry.initial_sequence = 12;
+  entry.delta = -3;
+  world.masqueraded.push_back(entry);
+  EXPECT_EQ(out("-L -M -n"),
+            "IP masquerading entries\n"
+            "prot expire   source               destination          ports\n"
+            "TCP  119:52.61 192.168.2.6          192.168.1.12         1034 (61003) -> 80\n");
+  EXPECT_NE(out("-ML").find(" s2                   1034 (61003) -> www\n"), std::string::npos);
+  EXPECT_NE(out("-nvML").find("initseq    delta prevd source"), std::string::npos);
+  EXPECT_NE(out("-nvML").find(" 12            -3     0 192.168.2.6 "), std::string::npos);
 }
 
 TEST_F(Ipchains, WarnsWhereForwardingIsOff) {

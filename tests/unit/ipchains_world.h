@@ -9,7 +9,7 @@
 
 namespace masq::test {
 
-class FewNames : public Names {
+class NamesOfChains : public Names {
  public:
   std::vector<Ipv4> addresses_of(const std::string& name) const override {
     if (name == "s2") return {ip(192, 168, 1, 12)};
@@ -51,9 +51,9 @@ class FakeWorld : public ChainsWorld {
     ++stores;
     return Done{};
   }
-  Result<std::string> masquerade_listing(bool with_names, bool with_sequences) override {
+  Result<std::vector<MasqueradeEntry>> entries() override {
     if (!readable) return error("masq is not running");
-    return fmt::format("IP masquerading entries {} {}\n", with_names, with_sequences);
+    return masqueraded;
   }
   Status set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) override {
     if (!writable) return error("Permission denied (you must be root)");
@@ -69,6 +69,7 @@ class FakeWorld : public ChainsWorld {
   }
 
   RuleSet rules = RuleSet::empty();
+  std::vector<MasqueradeEntry> masqueraded;
   std::vector<u32> timeouts;
   bool readable = true, writable = true, forwarding = true, terminal = false;
   bool answers_flush = false;
@@ -76,7 +77,7 @@ class FakeWorld : public ChainsWorld {
   u32 stores = 0;
 
  private:
-  FewNames names_;
+  NamesOfChains names_;
 };
 
 inline std::vector<std::string> words_of(const std::string& line) {

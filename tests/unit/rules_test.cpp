@@ -405,7 +405,7 @@ TEST(Rules, TypeOfServiceAndMarkAddUp) {
   RuleSet set = RuleSet::empty();
   Rule first = counting(7), second = counting(~0u - 1), third;
   first.tos_and = 0x01;
-  first.tos_xor = 0x10;
+  first.tos_xor = 0x14;
   second.mark_change = MarkChange::add;
   second.tos_and = 0xf3;
   second.tos_xor = 0x08;
@@ -415,7 +415,7 @@ TEST(Rules, TypeOfServiceAndMarkAddUp) {
   const RuleWalk walk = walk_of(set, kChainInput);
   EXPECT_EQ(walk.mark, 5u);
   for (u32 old = 0; old < 256; ++old)
-    EXPECT_EQ((old & walk.tos_and) ^ walk.tos_xor, ((((old & 0x01) ^ 0x10) & 0xf3) ^ 0x08)) << old;
+    EXPECT_EQ((old & walk.tos_and) ^ walk.tos_xor, ((((old & 0x01) ^ 0x14) & 0xf3) ^ 0x08)) << old;
 }
 
 // A set that uses every field.
@@ -513,6 +513,9 @@ TEST(Rules, BrokenFilesAreRefused) {
       {"\"log\": true", "\"log\": 1", "`log` must be true or false"},
       {"\"interface\": \"ppp\"", "\"interface\": 3", "`interface` must be a text"},
       {"\"syn\": \"no\"", "\"syn\": \"maybe\"", "`syn` cannot be `maybe`"},
+      {"\"syn\": \"no\"", "\"syn\": \"\"", "`syn` cannot be ``"},
+      {"\"target\": \"masq\"", "\"target\": \"\"", "`target` cannot be ``"},
+      {"\"target\": \"masq\"", "\"target\": 1", "`target` must be a text"},
       {"\"target\": \"masq\"", "\"target\": \"redirect\"", "go together"},
       {"\"target\": \"redirect\"", "\"target\": \"masq\"", "target"},
       {"\"bytes\": 1200", "\"bytes\": 1e99", "`bytes`"},
