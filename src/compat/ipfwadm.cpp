@@ -238,7 +238,7 @@ CommandResult run_ipfwadm(const std::vector<std::string>& words, FirewallWorld& 
   if (!request) return wrong_usage(request.error().sentence);
   if (request->command == 'h') return {0, adm_help(), ""};
   if (request->category == AdmCategory::masquerading) return masquerading(*request, world);
-  Result<RuleSet> rules = world.rules();
+  Result<RuleSet> rules = world.load();
   if (!rules) return not_done(rules.error().sentence);
   if (request->command == 'c') return check(*request, *rules);
   CommandResult result;
@@ -246,7 +246,7 @@ CommandResult run_ipfwadm(const std::vector<std::string>& words, FirewallWorld& 
   if (request->command == 'l' && !request->zeroes) return result;
   if (request->command == 'l') request->command = 'z';
   Status status = status_of(change(*request, *rules));
-  if (status) status = world.set_rules(*rules);
+  if (status) status = world.store(*rules);
   if (!status) return not_done(status.error().sentence);
   result.out += said_of(*request, world.names());
   return result;

@@ -26,31 +26,20 @@
 // Exit codes: 0, also for help; 1 where it could not be done; 2 where the command line is wrong.
 // Then standard error has one line, and nothing has changed.
 //
-// What the gateway wires up: FirewallWorld.
+// What the gateway wires up: FirewallWorld, of which ipchains needs a part.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "compat/masquerade_text.h"
-#include "compat/names.h"
-#include "policy/rules.h"
+#include "compat/ipchains.h"
 
 namespace masq {
 
-class FirewallWorld {
+class FirewallWorld : public ChainsWorld {
  public:
-  virtual ~FirewallWorld() = default;
-  virtual const Names& names() const = 0;
-  // All rules, with what the packet path has counted.
-  virtual Result<RuleSet> rules() = 0;
-  // Puts these in force, whole or not at all.
-  virtual Status set_rules(const RuleSet& rules) = 0;
   // The interface that has the address at this moment; empty: none has.
   virtual std::string interface_of(Ipv4 address) = 0;
-  virtual Result<std::vector<MasqueradeEntry>> entries() = 0;
-  // Seconds, for TCP, for TCP behind a FIN, and for UDP; 0 leaves one as it is.
-  virtual Status set_timeouts(u32 tcp_s, u32 fin_s, u32 udp_s) = 0;
 };
 
 inline constexpr const char* kAccountIn = "acctin";

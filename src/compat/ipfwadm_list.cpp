@@ -6,6 +6,7 @@
 #include "compat/ipchains_list.h"
 #include "compat/ipfwadm.h"
 #include "compat/naming.h"
+#include "policy/forwards.h"
 #include "wire/headers.h"
 
 namespace masq {
@@ -70,8 +71,8 @@ std::string endpoint_text(const AddressMatch& match, const Names* names) {
   const std::string inverted = match.inverted ? "!" : "";
   const int bits = bits_of_mask(match.mask);
   if (bits == 32) return inverted + host_text(match.address, names);
-  return fmt::format("{}{}/{}", inverted, dotted(match.address),
-                     bits < 0 ? dotted(match.mask) : std::to_string(bits));
+  return fmt::format("{}{}/{}", inverted, address_text(match.address),
+                     bits < 0 ? address_text(match.mask) : std::to_string(bits));
 }
 
 std::string range_text(const PortMatch& match, u8 protocol, const Names* names) {

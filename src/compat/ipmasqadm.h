@@ -35,9 +35,9 @@ class ForwardWorld {
   virtual ~ForwardWorld() = default;
   virtual const Names& names() const = 0;
   // All forwards, with the state of the packet path folded in.
-  virtual Result<Forwards> forwards() = 0;
+  virtual Result<Forwards> load_forwards() = 0;
   // Puts these in force, whole or not at all; called with what check_forwards has passed.
-  virtual Status set_forwards(const Forwards& forwards) = 0;
+  virtual Status store_forwards(const Forwards& forwards) = 0;
   // For `user`: one entry of the table, named by what is not zero in `key`. To make one, an
   // external address or port of zero is to be chosen, and a remote endpoint of zero is whoever
   // comes first.
@@ -75,12 +75,12 @@ std::optional<u8> tcp_or_udp(const std::string& word);  // by its first letter
 // Applies a change to a copy, and puts that in force if it is right.
 template <class Change>
 CommandResult change_forwards(const std::string& command, ForwardWorld& world, Change change) {
-  Result<Forwards> forwards = world.forwards();
+  Result<Forwards> forwards = world.load_forwards();
   if (!forwards) return not_done(command, forwards.error().sentence);
   if (Status status = change(*forwards); !status) return not_done(command, status.error().sentence);
   if (Status status = check_forwards(*forwards); !status)
     return not_done(command, status.error().sentence);
-  if (Status status = world.set_forwards(*forwards); !status)
+  if (Status status = world.store_forwards(*forwards); !status)
     return not_done(command, status.error().sentence);
   return {};
 }

@@ -93,7 +93,7 @@ Status change_known(Forwards& forwards, const Change& change) {
 }
 
 CommandResult listing(ForwardWorld& world, bool numeric) {
-  Result<Forwards> forwards = world.forwards();
+  Result<Forwards> forwards = world.load_forwards();
   if (!forwards) return not_done("mfw", forwards.error().sentence);
   const Names* names = numeric ? nullptr : &world.names();
   std::string text = fmt::format("{:>8} {:<20} {:>8} {:>5} {:>5}\n", "fwmark", "rediraddr", "rport",

@@ -116,7 +116,7 @@ Status delete_lines(Forwards& forwards, const Line& line, bool any_target) {
 }
 
 CommandResult listing(ForwardWorld& world, const std::string& command, bool with_names) {
-  Result<Forwards> forwards = world.forwards();
+  Result<Forwards> forwards = world.load_forwards();
   if (!forwards) return not_done(command, forwards.error().sentence);
   std::string text = fmt::format("{:<4} {:<20} {:<20} {:>8} {:>8} {:>5} {:>5}\n", "prot",
                                  "localaddr", "rediraddr", "lport", "rport", "pcnt", "pref");

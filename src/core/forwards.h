@@ -136,7 +136,8 @@ MASQ_INLINE u32 find_range(const ForwardTable& t, u64 wanted) {
 #pragma clang loop unroll(disable)
   for (u32 step = kForwardRangePlaces / 2; step != 0; step >>= 1) {
     u64 key = t.ranges[(at + step - 1) & (kForwardRangePlaces - 1)].key;
-    at += step & (static_cast<u32>((wanted - key) >> 63) - 1);  // keys have 63 bits
+    u32 is_behind = opaque(static_cast<u32>((wanted - key) >> 63));  // keys have 63 bits
+    at += step & (is_behind - 1);
   }
   const ForwardRange& range = t.ranges[(at - 1) & (kForwardRangePlaces - 1)];
   bool holds = at != 0 && (range.key >> 16) == (wanted >> 16) && (wanted & 0xffff) <= range.last;

@@ -200,8 +200,9 @@ void lay_rest(const Forward& f, u8 protocol, const std::vector<Laid>& others,
 }
 
 void sort(std::vector<Laid>& laid) {
-  std::stable_sort(laid.begin(), laid.end(),
-                   [](const Laid& a, const Laid& b) { return a.key < b.key; });
+  std::sort(laid.begin(), laid.end(), [](const Laid& a, const Laid& b) {
+    return std::pair{a.key, a.forward} < std::pair{b.key, b.forward};
+  });
 }
 
 Status overlap_in(const std::vector<Laid>& laid) {

@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <thread>
 
 #include "random.h"
 #include "wire/headers.h"
@@ -327,26 +326,6 @@ TEST(Forwards, AStateThatDoesNotFitBeginsAnew) {
   state.turn = 0xffff;
   take_target(*table, table->entries[0], state);
   EXPECT_EQ(state.turn, 9u);
-}
-
-TEST(Forwards, TwoProcessorsShareTheTurns) {
-  Forwards forwards;
-  ASSERT_TRUE(add_forward(forwards, plain(ForwardProtocol::tcp, "0.0.0.0", 80, 80,
-                                          {{kFirst.address, 0, 100}, {kSecond.address, 0, 200}})));
-  const auto table = compiled(forwards);
-  ForwardState state{};
-  std::array<std::array<u32, 2>, 2> served{};
-  constexpr u32 kEach = 30000;
-  auto work = [&](std::size_t who) {
-    for (u32 i = 0; i < kEach; ++i)
-      served[who][take_target(*table, table->entries[0], state) & 1] += 1;
-  };
-  std::thread other(work, 1);
-  work(0);
-  other.join();
-  EXPECT_EQ(state.flows, 2 * kEach);
-  const u32 first = served[0][0] + served[1][0];
-  EXPECT_NEAR(first, 2 * kEach / 3, kEach / 10);  // those that no try counted
 }
 
 // --- senders and windows ---------------------------------------------------------------------

@@ -20,8 +20,8 @@ using test::Random;
 class TestWorld : public FirewallWorld {
  public:
   const Names& names() const override { return names_; }
-  Result<RuleSet> rules() override { return in_force; }
-  Status set_rules(const RuleSet& rules) override {
+  Result<RuleSet> load() override { return in_force; }
+  Status store(const RuleSet& rules) override {
     if (!refuses.empty()) return Error{refuses};
     in_force = rules;
     return Done{};
@@ -36,6 +36,11 @@ class TestWorld : public FirewallWorld {
     timeouts_s = {tcp_s, fin_s, udp_s};
     return Done{};
   }
+
+  bool forwards() const override { return true; }
+  bool is_terminal() const override { return false; }
+  std::string input() override { return ""; }
+  bool asks_to_flush(const std::string&) override { return false; }
 
   RuleSet in_force = RuleSet::empty();
   std::vector<MasqueradeEntry> connections;
@@ -274,6 +279,7 @@ TEST(Ipfwadm, CountsApartFromPolicy) {
             "-A acctout -s 192.168.2.7/255.255.255.255\n"
             "-A acctout -s 192.168.2.6/255.255.255.255\n");
   done(world, "-I -i deny -S 11.0.0.0/8");
+  EXPECT_EQ(world.in_force.chains()[kChainInput].rules[0].chain, kAccountIn);
   done(world, "-I -f");
   EXPECT_EQ(world.in_force.chains()[kChainInput].rules.size(), 1u);
   done(world, "-A in -d -P tcp -S 192.168.2.5 -D 0/0 80");

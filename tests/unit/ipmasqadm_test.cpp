@@ -18,8 +18,8 @@ using test::Random;
 class TestWorld : public ForwardWorld {
  public:
   const Names& names() const override { return names_; }
-  Result<Forwards> forwards() override { return in_force; }
-  Status set_forwards(const Forwards& forwards) override {
+  Result<Forwards> load_forwards() override { return in_force; }
+  Status store_forwards(const Forwards& forwards) override {
     if (!refuses.empty()) return Error{refuses};
     EXPECT_TRUE(check_forwards(forwards));
     in_force = forwards;

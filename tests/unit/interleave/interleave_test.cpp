@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 
+#include "core/forwards.h"
 #include "interleave/scheduler.h"
 #include "unit/test_world.h"
 
@@ -659,6 +660,69 @@ TEST_F(FlowOrders, TwoPacketsOfAnOpeningConnection) {
         const bool opening = r.state == State::tcp_opening;
         EXPECT_EQ((r.host & kHostOpening) != 0, opening);
         EXPECT_EQ(host_at(a.tables, r.host)->opening, opening ? 1u : 0u);
+      });
+}
+
+// --- forwards ------------------------------------------------------------------------------------
+
+// What two processors do with the state of one forward, in every order.
+void check_forward(const char* name, ForwardState& state, const ForwardState& start,
+                   const std::vector<std::function<void()>>& fibers,
+                   const std::function<void()>& reset, const std::function<void()>& check) {
+  const Exploration e = explore(
+      fibers, 1000000,
+      [&] {
+        state = start;
+        reset();
+      },
+      [&] {
+        check();
+        return !testing::Test::HasFailure();
+      });
+  report(name, e);
+  EXPECT_TRUE(e.complete);
+}
+
+TEST(ForwardOrders, TwoTakersNeverTakeTheSameTurn) {
+  static ForwardTable table;
+  table.entries[0].targets = 2;
+  table.targets[0].preference = 1;
+  table.targets[1].preference = 2;
+  ForwardState state{};
+  u32 served[2] = {0, 0};
+  const auto take_two = [&] {
+    for (u32 i = 0; i < 2; ++i) {
+      const u32 place = take_target(table, table.entries[0], state);
+      served[place & 1] += 1;
+    }
+  };
+  check_forward(
+      "two processors take two turns each", state, ForwardState{}, {take_two, take_two},
+      [&] { served[0] = served[1] = 0; },
+      [&] {
+        EXPECT_EQ(served[0], 2u);  // the first, twice the second, the first
+        EXPECT_EQ(served[1], 2u);
+        EXPECT_EQ(state.turn, 1u << 16);
+        EXPECT_EQ(state.flows, 4u);
+      });
+}
+
+TEST(ForwardOrders, AWindowBelongsToTheHostThatAsked) {
+  const Ipv4 hosts[2] = {{0x0102a8c0}, {0x0202a8c0}}, remotes[2] = {{0x010200c0}, {0x020200c0}};
+  const ForwardEntry entry{};
+  ForwardState state{}, start{};
+  forward_ask(start, hosts[0], remotes[0], 5);
+  Ipv4 found[2];
+  bool may[2];
+  check_forward(
+      "one host asks while another's window is used", state, start,
+      {[&] { forward_ask(state, hosts[1], remotes[1], 6); },
+       [&] {
+         for (u32 i = 0; i < 2; ++i) may[i] = forward_asked(entry, state, remotes[i], 6, found[i]);
+       }},
+      [&] { may[0] = may[1] = false; },
+      [&] {
+        for (u32 i = 0; i < 2; ++i) EXPECT_TRUE(!may[i] || same(found[i], hosts[i])) << i;
       });
 }
 
