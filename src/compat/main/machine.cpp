@@ -149,12 +149,6 @@ Result<std::vector<MasqueradeEntry>> Machine::entries() {
   return found;
 }
 
-Result<std::string> Machine::masquerade_listing(bool with_names, bool with_sequences) {
-  Result<std::vector<MasqueradeEntry>> found = entries();
-  if (!found) return found.error();
-  return masq::masquerade_listing(*found, with_names ? &names_ : nullptr, with_sequences);
-}
-
 // In force at once, and in the configuration that a later masqd goes on with.
 Status Machine::set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) {
   Result<AnyDatapath*> at = gateway();

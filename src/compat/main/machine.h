@@ -22,16 +22,12 @@ class SystemNames final : public Names {
   std::string service_of(u16 port, u8 protocol) const override;
 };
 
-class Machine final : public ChainsWorld, public FirewallWorld {
+class Machine final : public FirewallWorld {
  public:
   const Names& names() const override { return names_; }
 
   Result<RuleSet> load() override;
   Status store(const RuleSet& rules) override;
-  Result<RuleSet> rules() override { return load(); }
-  Status set_rules(const RuleSet& rules) override { return store(rules); }
-
-  Result<std::string> masquerade_listing(bool with_names, bool with_sequences) override;
   Result<std::vector<MasqueradeEntry>> entries() override;
   Status set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) override;
 
