@@ -165,9 +165,9 @@ class Run {
 
  private:
   static Interface interface_of(const PortPlan& port, u32 external) {
-    return {port.ifindex, port.zone, kEthernetHeaderLength,
-            {0, 0},       external,  address_of(port.address),
-            1500};
+    return {
+        port.ifindex, port.zone, kEthernetHeaderLength, {0}, 0, external, address_of(port.address),
+        1500};
   }
 
   void set_time() {
