@@ -9,6 +9,7 @@
 #include "core/flows.h"
 #include "core/fragments.h"
 #include "engine/verify.h"
+#include "packets/script_rules.h"
 
 namespace masq::test {
 
@@ -101,7 +102,7 @@ class Player {
                                 port.zone,
                                 kEthernetHeaderLength,
                                 {0},
-                                0,
+                                static_cast<u8>(1 + interfaces_.size()),
                                 port.external,
                                 address_of(port.address),
                                 1500};
@@ -189,6 +190,12 @@ class Player {
       play_settings(line);
     } else if (first == "filter") {
       play_filter(line);
+    } else if (first == "ipchains") {
+      rules_.change({line.words.begin() + 1, line.words.end()});
+      std::vector<RuleInterface> named;
+      for (const PortPlan& port : plan_)
+        named.push_back({port.name, interfaces_[port.name].rule_bit - 1u});
+      for_all([&](Gateway& g) { rules_.install(g, named); });
     } else if (first == "sweep") {
       for_all([](Gateway& g) { g.sweep(); });
       compare_tables();
@@ -688,6 +695,7 @@ class Player {
   std::map<std::string, Interface> interfaces_;
   std::vector<std::unique_ptr<Gateway>> gateways_;
   Variables variables_;
+  ScriptRules rules_;
   u64 base_ticks_ = 1000000000;
   u64 time_ns_ = 0;
   u32 packets_ = 0;
