@@ -11,6 +11,7 @@ import pytest
 
 from fragments import datagram, fragments_of, raw, serves
 from lab import ADDRESS, BINARIES, GATEWAY_OUTER, wait_until
+from seccomp import calls_left_to
 from traffic import pings, receive
 
 S2 = ADDRESS["S2"]
@@ -42,6 +43,16 @@ def test_the_process_has_no_rights(lab):
     assert [os.readlink(f"/proc/{process}/fd/{fd}")
             for fd in os.listdir(f"/proc/{process}/fd")] == ["/dev/net/tun"]
     assert "bpf-map" not in pathlib.Path(f"/proc/{process}/maps").read_text()
+
+
+@pytest.mark.parametrize("name, needed", [
+    ("masq-slow", {"read", "write", "ppoll", "clock_gettime", "brk", "mmap", "munmap", "mremap",
+                   "madvise", "exit_group", "rt_sigreturn"}),
+    ("masq-holder", {"ppoll", "exit_group", "rt_sigreturn"})])
+def test_every_other_system_call_ends_the_process(lab, name, needed):
+    (process,) = lab.processes("B", name)
+    assert calls_left_to(process) == needed
+    assert lab.processes("B", name) == [process]
 
 
 def test_killed_it_is_started_anew(lab):

@@ -49,7 +49,7 @@ bool has_open_filters(u64 seed) {
   return seed % 3 == 1;
 }
 bool has_addresses(u64 seed) {
-  return (seed % 7 == 0 || seed % 7 == 2) && !has_narrow_pool(seed);
+  return seed % 7 == 0 || seed % 7 == 2;
 }
 // Of wan, beside the first, each with the place that it has in the settings.
 const std::map<u32, u32> kMore = {{sim::address(203, 0, 113, 20), 4},
@@ -72,7 +72,8 @@ Settings settings_for(const Plan& plan, u64 seed) {
   s.flows_max = kSessionsMax;
   const bool narrow = has_narrow_pool(seed);
   s.pool[0] = {600, static_cast<u16>(narrow ? 602 : 1023)};
-  s.pool[1] = {30000, static_cast<u16>(narrow ? 30006 : 65535)};
+  const u16 last = has_addresses(seed) ? 30002 : 30006;  // at each of them
+  s.pool[1] = {30000, narrow ? last : u16{65535}};
   s.pool[2] = s.pool[3] = {1, 0};
   s.block_ipv6 = 1;
   s.udp_refresh_inbound = seed % 3 == 0;
@@ -135,6 +136,7 @@ class Run {
     model_.limits = {settings_.host_flows, settings_.host_ports, settings_.host_opening,
                      settings_.host_new_per_s, settings_.host_new_burst};
     if (has_open_filters(seed)) model_.filtering = kOpenHosts;
+    model_.prefers = [this](u32 host, u32 link) { return preferred(host, link); };
     model_.udp_refresh_inbound = settings_.udp_refresh_inbound != 0;
     model_.timers = {settings_.tcp_established,
                      settings_.tcp_opening,
@@ -332,6 +334,22 @@ class Run {
   Endpoint external_of(const Record& r) const {
     return {to_host(gateways_[0]->settings().externals[r.external].address),
             to_host(r.external_port)};
+  }
+
+  // The external address of a link that a host without sessions there gets. Of a copy of the hosts:
+  // to look at a place may change it.
+  u32 preferred(u32 host, u32 link) const {
+    Tables t = gateways_[0]->tables();
+    std::vector<Host> hosts(t.hosts, t.hosts + hosts_max(t.records_max));
+    t.hosts = hosts.data();
+    const Settings& s = gateways_[0]->settings();
+    const Ipv4 address = ipv4_from_host(host);
+    const u32 place = host_find(t, address, host_hash(s, address));
+    const u32 at = find_interface(s, link)->external;
+    u64 best = at;
+    for (u32 i = 0; i < kExternalsMax; ++i)
+      best = std::max(best, rank_external(t, s, place, address, at, i));
+    return to_host(s.externals[best & (kExternalsMax - 1)].address);
   }
 
   static RfcModel::Key key_of(const Record& r) {

@@ -331,7 +331,8 @@ bool RfcModel::may_map(const Key& key) const {
 // A new session (RFC 4787 REQ-1: with the external endpoint that the internal one has already).
 Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, const Key& key,
                       bool local) {
-  const u32 external = local ? d.source : paired(d.source, to);
+  u32 external = local ? d.source : paired(d.source, to);
+  if (external == 0) external = prefers(d.source, to.index);
   const Session* known = mapping_of(key.protocol, key.internal, external);
   if (key.protocol == kTcp) {
     const u8 flags = d.flags & (kSyn | kAck | kRst | kFin);
@@ -349,6 +350,8 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
     return refuse("there are too many sessions");
   if (!local && known == nullptr && !may_map(key)) return refuse("its host has its ports");
   // RFC 5508 REQ-8 has the host told. RFC 6888 REQ-11d: nobody's port is taken away for it.
+  const auto old = sessions_.find(key);
+  before_ = old != sessions_.end() && old->second.shares ? old->second.external : Endpoint{};
   const bool full = known == nullptr && best_rank(key, external) == kNoRank;
   if (full && key.protocol != kTcp) return refuse("all ports are given away");
   Session s;
@@ -398,7 +401,7 @@ bool RfcModel::is_taken(const Key& key, Endpoint external) const {
 
 bool RfcModel::may_share(const Key& key, Endpoint external) const {
   return external.port >= 1024 && in_pool(external.port) && external != key.remote &&
-         !is_taken(key, external);
+         external != before_ && !is_taken(key, external);
 }
 bool RfcModel::can_share(const Key& key, u32 external) const {
   for (const PortRange& r : pool)
@@ -414,7 +417,7 @@ int RfcModel::rank(const Key& key, u32 external, u16 port) const {
   if (!in_pool(port) || has_socket(key.protocol, port)) return kNoRank;
   const Endpoint at{external, port};
   if (is_held(key.protocol, at, key.internal) || is_taken(key, at)) return kNoRank;
-  if (key.protocol == kTcp && at == key.remote) return kNoRank;
+  if (key.protocol == kTcp && (at == key.remote || at == before_)) return kNoRank;
   const int parity = ((port ^ key.internal.port) & 1) == 0 ? 0 : 1;
   if (key.internal.port >= 1024) return port < 1024 ? kNoRank : parity;
   return port < 1024 ? parity : 2;
@@ -433,7 +436,6 @@ int RfcModel::best_rank(const Key& key, u32 external) const {
 std::string RfcModel::chosen(u64 now, Endpoint external) {
   Session& s = sessions_.at(choosing_);
   if (!choosing_at_->has(external.address)) return "not an external address of that link";
-  if (s.external.address == 0) s.external.address = external.address;
   if (s.external.address != external.address) return "not the address that the host has";
   const Key& key = choosing_;
   for (const auto& [other, its] : sessions_)
@@ -447,7 +449,8 @@ std::string RfcModel::chosen(u64 now, Endpoint external) {
     return "";
   }
   const u16 own = key.internal.port;
-  const bool own_is_free = !is_held(key.protocol, {external.address, own}, key.internal);
+  const Endpoint as_own{external.address, own};
+  const bool own_is_free = !is_held(key.protocol, as_own, key.internal) && !is_taken(key, as_own);
   const bool keeps = s.local && own_is_free;  // what the gateway itself sends stays as it is
   if (keeps && external.port != own) return "not the port that the gateway's own program has";
   s.external.port = 0;

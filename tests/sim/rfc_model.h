@@ -14,13 +14,15 @@
 // The gateway's own packets from ports that mappings could have get mappings as well, so that no
 // answer to one is ever taken for another's.
 //
-// It does not choose ports, nor the address of a host that has none yet: the implementation's
-// choice is taken over by `chosen`, which says whether it was a legal one. A mapping lasts until
-// the sweep after its last session: till then its port stays its own. Limits: of fragments only
-// what comes in order; a link with several external addresses has ports enough at each.
+// It does not choose ports: the implementation's choice is taken over by `chosen`, which says
+// whether it was a legal one. Nor does it choose the address of a host that has none yet: `prefers`
+// is asked for it before the port, because REQ-2 lets a host be refused whose address has no port
+// left while others have some. A mapping lasts until the sweep after its last session: till then
+// its port stays its own. Limit: of fragments only what comes in order.
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -106,6 +108,7 @@ class RfcModel {
   RfcLimits limits;
   bool udp_refresh_inbound = false;
   std::map<u32, Filtering> filtering;  // of inner hosts; others: address- and port-dependent
+  std::function<u32(u32 host, u32 link)> prefers;  // where a host that has no address there begins
 
   Answer outward(u64 now, u32 link, const sim::Data& packet);
   Answer inward(u64 now, u32 link, const sim::Data& packet, bool again = false);
@@ -162,6 +165,8 @@ class RfcModel {
   u64 lives_ = 0;
   Key choosing_;
   const RfcLink* choosing_at_ = nullptr;
+  // What an expired session of the same ends shares: not free for the next one until the sweep.
+  Endpoint before_;
 };
 
 }  // namespace masq::test
