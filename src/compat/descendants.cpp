@@ -106,19 +106,17 @@ bool reap(int wanted, int& wanted_status, bool& wanted_ended) {
 
 bool end_descendants(int ask_ms, const std::vector<int>& spared) {
   auto began = std::chrono::steady_clock::now();
-  std::set<int> asked;
+  // Only once: what a trap starts when it is asked has to live until it has done its work.
+  if (ask_ms > 0)
+    for (const Descendant& each : descendants_but(spared)) kill(each.process, SIGTERM);
   for (;;) {
     reap_but(spared);
     std::vector<Descendant> left = descendants_but(spared);
     if (left.empty()) return true;
     int since_ms = elapsed_ms(began);
     if (since_ms > ask_ms + kEndingMs) return false;
-    for (const Descendant& each : left) {
-      if (since_ms >= ask_ms)
-        kill(each.process, SIGKILL);
-      else if (asked.insert(each.process).second)
-        kill(each.process, SIGTERM);
-    }
+    if (since_ms >= ask_ms)
+      for (const Descendant& each : left) kill(each.process, SIGKILL);
     wait_ms(kPauseMs);
   }
 }

@@ -150,6 +150,7 @@ Result<std::vector<LoadedModule>> modules_from_json(const std::string& text) {
     std::vector<std::string> words;
     for (const auto& [key, values] : entry["parameters"].items()) {
       std::string list;
+      if (!values.is_array()) return error("The table of modules cannot be read.");
       for (const json& value : values) {
         if (!value.is_number_unsigned()) return error("The table of modules cannot be read.");
         list += (list.empty() ? "" : ",") + std::to_string(value.get<u64>());

@@ -2,11 +2,11 @@
 // effects would be applied. For tests.
 //
 //   run_view [--result FILE] [--programs FOLDER] [--time-limit N] [--keep-going]
-//            [--stage NAME=TEXT] [--switch NAME=VALUE] [--net NAME=TEXT] SCRIPT [ARGUMENT...]
+//            [--stage NAME=TEXT] [--switch NAME=VALUE] [--net NAME=TEXT] SCRIPT [WORD...]
 //
-// The result is JSON: the run, `applied` (would it be?) and the sentences of the report, which go to
-// standard error too. The exit code is that of the script; 100 if it did not begin, and 101 if it
-// would not be applied although it ended well.
+// The result is JSON: the run, `applied` (would it be?) and the sentences of the report, which go
+// to standard error too. The exit code is that of the script; 100 if it did not begin, and 101 if
+// it would not be applied although it ended well.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -36,9 +36,9 @@ int run(int argc, char** argv) {
   app.add_option("--result", result);
   app.add_option("--programs", options.programs);
   app.add_option("--time-limit", options.time_limit_s);
-  app.add_option("--stage", stage)->take_all();
-  app.add_option("--switch", switches)->take_all();
-  app.add_option("--net", net)->take_all();
+  app.add_option("--stage", stage)->allow_extra_args(false);
+  app.add_option("--switch", switches)->allow_extra_args(false);
+  app.add_option("--net", net)->allow_extra_args(false);
   app.add_flag("--keep-going", keep_going);
   app.prefix_command();
   CLI11_PARSE(app, argc, argv);

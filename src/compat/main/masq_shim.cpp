@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -84,6 +84,7 @@ int run_program(const std::string& path, char** argv, std::string& said) {
   pid_t child = fork();
   if (child == 0) {
     dup2(write_end.get(), STDERR_FILENO);
+    setenv(kStageVariable, stage_path().c_str(), 1);
     execv(path.c_str(), argv);
     _exit(127);
   }
