@@ -1,4 +1,4 @@
-"""Scripts in their private view, without a gateway: a network namespace with two interfaces, stand-in
+"""Scripts in their private view, without a gateway: a network namespace with three interfaces,
 programs that only write down how they were called, and what must be as it was afterwards."""
 
 import contextlib
@@ -14,8 +14,8 @@ from lab import BINARIES, REPOSITORY, command
 
 SCRIPTS = REPOSITORY / "tests" / "scripts"
 
-# ipchains and the others: one line in the stage for each call. They fail as the originals do where an
-# address is missing, and when they are told to.
+# ipchains and the others: one line in the stage for each call. They fail as the originals do where
+# an address is missing, and when they are told to.
 RECORDER = r"""#!/bin/sh
 name=${0##*/}
 line=$name
