@@ -453,7 +453,8 @@ def gone(views):
 
 
 def started(views, process, marker):
-    wait_until(lambda: marker.exists() or process.poll() is not None, "the script is on its way")
+    wait_until(lambda: marker.exists() or process.poll() is not None, "the script is on its way",
+               timeout_s=30)
     assert process.poll() is None, process.stderr.read()
 
 

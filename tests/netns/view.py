@@ -148,7 +148,7 @@ class Views:
             "mounts": pathlib.Path("/proc/self/mountinfo").read_text(),
             "interfaces": self.inside("ip", "addr"),
             "routes": self.inside("ip", "route", "show", "table", "all"),
-            "run": sorted(os.listdir("/run")),
+            "run": sorted(set(os.listdir("/run")) - {"mount"}),  # which mount(8) makes
             "modules": sorted(os.listdir("/sys/module")),
         }
 
