@@ -399,7 +399,7 @@ def vlan_outside():
 
 # --- scripts -------------------------------------------------------------------------------------
 
-# What a script's view needs most of a kernel: covers, and links on links. Few, since each takes long.
+# What a view needs most of a kernel: covers, and links on links. Few, since each takes long.
 SCRIPTS = ["test_run_scripts.py::test_the_script_of_the_description",
            "test_run_script_view.py::test_proc_net_shows_masquerading",
            "test_run_script_view.py::test_they_are_masqs_also_where_the_path_leads_past_them"]

@@ -8,6 +8,7 @@ import pathlib
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 
 from lab import BINARIES, REPOSITORY, command
@@ -91,6 +92,9 @@ class Views:
         return self
 
     def __exit__(self, *_):
+        for number in self.processes():  # of a script that would not go
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
         command(["ip", "netns", "del", self.name])
 
     def ip(self, *words):
