@@ -21,7 +21,6 @@
 #include "compat/script_keeper.h"
 #include "compat/script_text.h"
 #include "compat/view_mounts.h"
-#include "compat/view_store.h"
 
 namespace masq {
 namespace {
@@ -310,7 +309,7 @@ Result<ScriptRun> run_script(const ScriptOptions& options) {
     return error("{} is not there ({}); it belongs to masq and stands in for the old commands.",
                  stand_in, strerror(errno));
   StoreContents contents{options.stage, proc_net_files(options), options.switches, script->name,
-                         script->text};
+                         script->text,  options.switches_most};
   Result<ViewStore> store = ViewStore::make(contents);
   if (!store) return store.error();
   if (Status done = add_places(*store, options.programs); !done) return done.error();

@@ -32,6 +32,7 @@
 #include "compat/old_modules.h"
 #include "compat/old_switches.h"
 #include "compat/stage.h"
+#include "compat/view_store.h"
 #include "policy/result.h"
 
 namespace masq {
@@ -48,6 +49,7 @@ struct ScriptOptions {
   // How things are before the script: files of the stage (compat/stage.h), switches by their path
   // below /proc/sys, and files below /proc/net. What is not given is as after a boot.
   std::map<std::string, std::string> stage, switches, net;
+  std::size_t switches_most = kSwitchesMost;  // files of /proc/sys
 };
 
 struct ScriptFailure {

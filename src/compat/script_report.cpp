@@ -40,6 +40,7 @@ const char* use_name(const SwitchChange& change) {
 }
 
 std::string failure_sentence(const ScriptFailure& failure, const std::string& file) {
+  if (failure.command.empty()) return fmt::format("{}: {}.", file, failure.message);
   std::string where = lines_in_words(failure.lines);
   std::string message = failure.message.empty() ? "" : ": " + failure.message;
   if (!message.empty() && message.back() != '.') message += '.';

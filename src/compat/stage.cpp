@@ -92,6 +92,12 @@ Result<Fd> Stage::lock() const {
 }
 
 Status Stage::add_failure(const CommandFailure& failure) const {
+  Status noted = append_failure(failure);
+  if (!noted) unlinkat(folder_.get(), kStageWhole, 0);
+  return noted;
+}
+
+Status Stage::append_failure(const CommandFailure& failure) const {
   Result<Fd> held = lock();
   if (!held) return held.error();
   Fd file = open_in(folder_.get(), kStageFailures, O_WRONLY | O_CREAT | O_APPEND);
@@ -126,6 +132,8 @@ Result<std::vector<CommandFailure>> Stage::failures() const {
     }
     all.push_back(std::move(failure));
   }
+  if (faccessat(folder_.get(), kStageWhole, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+    all.push_back({{}, 1, "a command failed, and there was no room to note which"});
   return all;
 }
 

@@ -25,6 +25,9 @@ inline constexpr const char* kStageForwards = "forwards.json";
 inline constexpr const char* kStageTimeouts = "timeouts.json";
 inline constexpr const char* kStageModules = "modules.json";
 inline constexpr const char* kStageFailures = "failures";  // one JSON object a line
+// There as long as every failure could be noted. To remove it takes no room, so that is left to do
+// where the stage is full.
+inline constexpr const char* kStageWhole = "whole";
 
 // A line of the failures is written at once, so that none tears another: a pipe's size.
 inline constexpr std::size_t kFailureBytesMost = 4096;
@@ -51,10 +54,14 @@ class Stage {
   // Held until the descriptor is closed. Whoever reads in order to write needs it.
   Result<Fd> lock() const;
 
+  // Says so where it cannot be noted; it counts all the same.
   Status add_failure(const CommandFailure& failure) const;
+  // Those that were noted, and one more where some could not be.
   Result<std::vector<CommandFailure>> failures() const;
 
  private:
+  Status append_failure(const CommandFailure& failure) const;
+
   Fd folder_;
 };
 

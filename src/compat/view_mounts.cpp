@@ -94,7 +94,8 @@ Status cover(const std::string& path, const std::set<std::string>& without) {
   if (!folder) return refused(path);
   std::vector<std::string> names;
   if (DIR* list = fdopendir(fcntl(folder.get(), F_DUPFD_CLOEXEC, 3))) {
-    while (const dirent* entry = readdir(list)) names.push_back(entry->d_name);
+    while (const dirent* entry = readdir(list))
+      if (std::string name = entry->d_name; name != "." && name != "..") names.push_back(name);
     closedir(list);
   }
   if (names.size() > kFolderEntriesMost)
@@ -104,7 +105,7 @@ Status cover(const std::string& path, const std::set<std::string>& without) {
   Fd top(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!top) return refused(path);
   for (const std::string& name : names) {
-    if (name == "." || name == ".." || without.count(name) != 0) continue;
+    if (without.count(name) != 0) continue;
     Status shown = show_entry(folder.get(), top.get(), path, name);
     if (!shown) return shown;
   }

@@ -77,7 +77,7 @@ bool mark_unwritten(int folder, const std::string& name) {
 
 class SwitchCopy {
  public:
-  explicit SwitchCopy(std::size_t most) : left_(most) {}
+  explicit SwitchCopy(std::size_t most) : most_(most) {}
 
   Status copy(int from, int to, const std::string& path, int depth) {
     struct stat here {};
@@ -110,11 +110,11 @@ class SwitchCopy {
   }
 
   Status copy_file(int from, int to, const std::string& name, const struct stat& entry) {
-    if (left_-- == 0)
+    if (copied_++ == most_)
       return error(
           "/proc/sys has more files than a script's view copies ({}); this machine has too many "
           "interfaces for it.",
-          kSwitchesMost);
+          most_);
     std::string text;
     if ((entry.st_mode & 0444) != 0) {
       Fd file(openat(from, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -125,7 +125,7 @@ class SwitchCopy {
     return Done{};
   }
 
-  std::size_t left_;
+  std::size_t most_, copied_ = 0;
   dev_t device_ = 0;
 };
 
@@ -189,6 +189,8 @@ Status ViewStore::fill(const StoreContents& contents) const {
     Status done = put(root, fmt::format("{}/{}", kStoreStage, name), text, 0600);
     if (!done) return done;
   }
+  if (Status done = put(root, fmt::format("{}/{}", kStoreStage, kStageWhole), "", 0600); !done)
+    return done;
   for (const auto& [name, text] : contents.net) {
     Status done = put(root, fmt::format("{}/{}", kStoreNet, name), text, 0444);
     if (!done) return done;

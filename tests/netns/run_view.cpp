@@ -1,7 +1,8 @@
 // A script in its view, without a gateway: what the command for it does, up to the point where the
 // effects would be applied. For tests.
 //
-//   run_view [--result FILE] [--programs FOLDER] [--time-limit N] [--keep-going]
+//   run_view [--result FILE] [--programs FOLDER] [--time-limit N] [--keep-going] [--switches-most
+//   N]
 //            [--stage NAME=TEXT] [--switch NAME=VALUE] [--net NAME=TEXT] SCRIPT [WORD...]
 //
 // The result is JSON: the run, `applied` (would it be?) and the sentences of the report, which go
@@ -36,6 +37,7 @@ int run(int argc, char** argv) {
   app.add_option("--result", result);
   app.add_option("--programs", options.programs);
   app.add_option("--time-limit", options.time_limit_s);
+  app.add_option("--switches-most", options.switches_most);
   app.add_option("--stage", stage)->allow_extra_args(false);
   app.add_option("--switch", switches)->allow_extra_args(false);
   app.add_option("--net", net)->allow_extra_args(false);

@@ -271,6 +271,41 @@ def test_a_command_in_another_file_has_no_line(views):
     assert "in a line that cannot be told" in run.stderr
 
 
+def test_with_a_full_stage_nothing_is_applied(views):
+    """256 MiB; the failure cannot even be noted then, and counts all the same."""
+    run = views.run("#!/bin/sh\nhead -c 300000000 /dev/zero > $MASQ_STAGE/fill 2> /dev/null\n"
+                    "modprobe ip_masq_ftp\n:\n")
+    assert not run.result["applied"] and run.modules == {}
+    assert "modules.json of the stage cannot be written (No space left on device)" in run.stderr
+    assert "a command failed, and there was no room to note which" in run.stderr
+    run = views.run("#!/bin/sh\nhead -c 250000000 /dev/zero > $MASQ_STAGE/fill\n"
+                    "modprobe ip_masq_ftp\n")
+    assert run.result["applied"] and run.modules == {"ip_masq_ftp": {}}, run.stderr
+
+
+def test_switches_up_to_the_limit(views):
+    found = views.inside("find", "/proc/sys", "-xdev", "(", "-path", "/proc/sys/net/ipv4/neigh",
+                         "-o", "-path", "/proc/sys/net/ipv6", "-o", "-path", "/proc/sys/net/mpls",
+                         ")", "-prune", "-o", "-type", "f", "-print")
+    most = len(found.splitlines())
+    run = views.run("#!/bin/sh\n:\n", options=["--switches-most", str(most)])
+    assert run.returncode == 0, run.stderr
+    run = views.run("#!/bin/sh\n:\n", options=["--switches-most", str(most - 1)])
+    assert run.returncode == 100 and f"than a script's view copies ({most - 1})" in run.stderr
+
+
+@pytest.mark.parametrize("files", [20000, 20001])
+def test_files_beside_the_old_commands_up_to_the_limit(views, files):
+    inside = ("mount -t tmpfs none /usr/local/sbin; cd /usr/local/sbin; "
+              f'seq {files} | xargs touch; cd /; exec "$@"')
+    run = views.run("#!/bin/sh\nls /usr/local/sbin | wc -l\n",
+                    wrap=["unshare", "--mount", "sh", "-ec", inside, "sh"])
+    if files == 20000:
+        assert lines(run) == ["20002"] and run.result["applied"], run.stderr
+    else:
+        assert run.returncode == 100 and "more files than can be shown to a script" in run.stderr
+
+
 # --- scripts as they are written -----------------------------------------------------------------
 
 

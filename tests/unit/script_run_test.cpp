@@ -17,6 +17,7 @@ class StageTest : public testing::Test {
     char name[] = "/tmp/masq-stage-XXXXXX";
     ASSERT_NE(mkdtemp(name), nullptr);
     folder_ = name;
+    ASSERT_TRUE(open().write(kStageWhole, ""));
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
   Stage open() { return std::move(*Stage::open(folder_)); }
@@ -89,6 +90,15 @@ TEST_F(StageTest, NoteThatCannotBeReadIsAFailure) {
   ASSERT_TRUE(stage.write(kStageFailures, "nonsense\n"));
   ASSERT_EQ(stage.failures()->size(), 1u);
   EXPECT_EQ((*stage.failures())[0].exit_code, 1);
+}
+
+TEST_F(StageTest, FailureThatCannotBeNotedCounts) {
+  Stage stage = open();
+  std::filesystem::create_directory(folder_ + "/" + kStageFailures);
+  EXPECT_FALSE(stage.add_failure({{"ipchains"}, 1, ""}));
+  std::filesystem::remove(folder_ + "/" + kStageFailures);
+  ASSERT_EQ(stage.failures()->size(), 1u);
+  EXPECT_TRUE((*stage.failures())[0].command.empty());
 }
 
 TEST(Stage, WithoutAFolderThereIsASentence) {
