@@ -397,6 +397,20 @@ def vlan_outside():
         case("VLAN outside: no inner address on it", nothing_leaked, [capture])
 
 
+# --- scripts -------------------------------------------------------------------------------------
+
+# What a view needs most of a kernel: covers, and links on links. Few, since each takes long.
+SCRIPTS = ["test_run_scripts.py::test_the_script_of_the_description",
+           "test_run_script_view.py::test_proc_net_shows_masquerading",
+           "test_run_script_view.py::test_they_are_masqs_also_where_the_path_leads_past_them"]
+
+
+def scripts_run():
+    done = run("/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+               *(f"{REPOSITORY}/tests/netns/{each}" for each in SCRIPTS), timeout_s=300)
+    assert done.returncode == 0, done.stdout[-280:]
+
+
 def main():
     began = time.monotonic()
     # What systemd does on a whole Debian, so that whoever opens /dev/net/tun loads it.
@@ -410,6 +424,8 @@ def main():
             case("a network with a PPP line, a VLAN and a bridge stands", other_devices)
         if "uplink" in parts:
             case("a network with a VLAN outside stands", vlan_outside)
+        if "scripts" in parts:
+            case("scripts run in a view of their own", scripts_run)
     case("the kernel has not complained", kernel_has_not_complained)
     tell("end", f"{time.monotonic() - began:.0f}")
 
