@@ -9,8 +9,8 @@
 //   rules.lock   held while rules are changed
 //
 // Counts of the generation in force are in the datapath; `load_rules` adds them. They go to
-// rules.json with the next change. Limit: killed between the two, a change loses what was counted
-// since the one before.
+// rules.json with the next change. Limits: what is counted in the milliseconds between reading the
+// counts and switching is lost; killed in between, a change loses all since the one before.
 #pragma once
 
 #include <string>
