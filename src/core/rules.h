@@ -27,6 +27,7 @@ inline constexpr u32 kRuleSlotsMax = 4096;  // of a rule set, with one for the e
 inline constexpr u32 kRuleDepthMax = 16;
 inline constexpr u32 kRuleStepsMax = 4 * kRuleSlotsMax;  // for one packet in one built-in chain
 inline constexpr u32 kRuleTraceMost = 24;
+inline constexpr u32 kRuleTracePlaces = 32;  // a mask is cheaper for the verifier
 inline constexpr u32 kRuleInterfacesMax = 32;  // each is a bit
 
 static_assert((kRuleDepthMax & (kRuleDepthMax - 1)) == 0, "it masks places");
@@ -111,7 +112,7 @@ struct RuleWalk {
   u32 mark;
   u16 port;    // of redirect
   u16 fitted;  // slots that fitted, also those that there was no room for
-  u16 trace[kRuleTraceMost];
+  u16 trace[kRuleTracePlaces];
   u16 back[kRuleDepthMax];    // the slots that led on
   u16 chains[kRuleDepthMax];  // where those chains begin
 };
@@ -190,7 +191,9 @@ MASQ_INLINE bool rules_return(RuleWalk& w, u16 end) {
 // Does what the slot at `here` says, which fits. False when the walk has come to its end.
 MASQ_INLINE bool rules_take(const RuleSlot& s, u32 here, RuleWalk& w) {
   w.at = static_cast<u16>(here + 1);
-  w.trace[w.fitted < kRuleTraceMost ? w.fitted : kRuleTraceMost - 1] = static_cast<u16>(here);
+  u32 place = w.fitted < kRuleTraceMost ? w.fitted : kRuleTraceMost - 1;
+  // The verifier before Linux 6.5 forgets how small the number is where it is spilt.
+  w.trace[opaque(place) & (kRuleTracePlaces - 1)] = static_cast<u16>(here);
   w.fitted += 1;
   w.does |= s.does;
   w.tos_xor = static_cast<u8>((w.tos_xor & s.tos_and) ^ s.tos_xor);
