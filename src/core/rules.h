@@ -27,7 +27,7 @@ inline constexpr u32 kRuleSlotsMax = 4096;  // of a rule set, with one for the e
 inline constexpr u32 kRuleDepthMax = 16;
 inline constexpr u32 kRuleStepsMax = 4 * kRuleSlotsMax;  // for one packet in one built-in chain
 inline constexpr u32 kRuleTraceMost = 24;
-inline constexpr u32 kRuleTracePlaces = 32;  // a mask is cheaper for the verifier
+inline constexpr u32 kRuleTracePlaces = 32;    // a mask is cheaper for the verifier
 inline constexpr u32 kRuleInterfacesMax = 32;  // each is a bit
 
 static_assert((kRuleDepthMax & (kRuleDepthMax - 1)) == 0, "it masks places");
