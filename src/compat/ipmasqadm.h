@@ -30,6 +30,7 @@
 
 namespace masq {
 
+// Whoever makes one keeps others from changing the forwards between load and store.
 class ForwardWorld {
  public:
   virtual ~ForwardWorld() = default;

@@ -23,7 +23,8 @@
 //
 // The table is read-only for the packet path: whoever changes it writes a whole other one and then
 // says which is in force. ForwardState is the packet path's, one for each forward, and stays;
-// whoever gives a place to another forward sets it to what state_of (policy/forwards.h) says.
+// whoever gives a place to another forward sets it to what state_of (policy/forwards.h) says, and
+// closes what windows_to_close names there.
 //
 // Limits: kForwardsMax forwards, kForwardRangesMax ranges, kForwardTargetsMax targets in all,
 // kForwardSourcesMax networks of senders for each.

@@ -396,4 +396,15 @@ void fold_state(Forward& forward, const ForwardState& state) {
     std::rotate(forward.targets.begin(), forward.targets.begin() + at, forward.targets.end());
 }
 
+std::vector<u16> windows_to_close(const ForwardTable& before, const ForwardTable& after) {
+  std::vector<u16> places;
+  for (u32 i = 0; i < after.ranges_used; ++i) {
+    const u64 key = after.ranges[i].key;
+    if (key >> 56 != kForwardControl) continue;
+    const u16 place = after.ranges[i].forward;
+    if (find_range(before, key) != place) places.push_back(place);
+  }
+  return places;
+}
+
 }  // namespace masq

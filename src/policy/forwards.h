@@ -103,6 +103,11 @@ Status compile_forwards(const Forwards& forwards, u32 generation, ForwardTable& 
 ForwardState state_of(const Forward& forward);
 void fold_state(Forward& forward, const ForwardState& state);
 
+// Where the state of a control port lies with one table and did not with the one before: who asked
+// there long ago may not be taken for who asks now, so `asked` becomes 0 before the table is in
+// force.
+std::vector<u16> windows_to_close(const ForwardTable& before, const ForwardTable& after);
+
 // As files keep it: whole, with counters. What cannot be read is one sentence.
 std::string forwards_to_json(const Forwards& forwards);
 Result<Forwards> forwards_from_json(const std::string& text);

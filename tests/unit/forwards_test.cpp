@@ -376,6 +376,30 @@ TEST(Forwards, AControlPortOpensForTheHostThatUsedIt) {
   EXPECT_TRUE(same(found, ip("192.168.2.6")));
 }
 
+// Windows that nobody has asked for since another forward had the control port's state.
+TEST(Forwards, AWindowEndsWhereItsStateMoves) {
+  const Forward f = triggered(ForwardProtocol::udp, 6970, 7170, ForwardProtocol::tcp, 7070);
+  Forwards forwards;
+  ASSERT_TRUE(add_forward(forwards, f));
+  const auto alone = compiled(forwards);
+  Forward second = f;
+  second.first = second.last = 2300;
+  ASSERT_TRUE(add_forward(forwards, second));
+  const auto both = compiled(forwards);
+  ASSERT_TRUE(remove_forward(forwards, 0));
+  const auto moved = compiled(forwards);
+  second.place = 1;
+  second.control_port = 7071;
+  ASSERT_TRUE(change_forward(forwards, second));
+  const auto other_port = compiled(forwards);
+  const std::vector<u16> none, first = {0}, next = {1};
+  EXPECT_EQ(windows_to_close(*compiled({}), *alone), first);
+  EXPECT_EQ(windows_to_close(*alone, *both), none);
+  EXPECT_EQ(windows_to_close(*both, *moved), next);
+  EXPECT_EQ(windows_to_close(*moved, *other_port), next);
+  EXPECT_EQ(windows_to_close(*moved, *compiled({})), none);
+}
+
 TEST(Forwards, AControlPortMayOpenForEverybodyAndForEver) {
   Forwards forwards;
   Forward f = triggered(ForwardProtocol::udp, 6970, 7170, ForwardProtocol::tcp, 7070);
