@@ -14,9 +14,9 @@
 // as their datagram was, as Linux 2.2 does when it puts them together first.
 //
 // Changing rules. There are two halves, and the generation says which one is in force: an odd one
-// the second half. The daemon writes the other half, its paths being empty, and then stores the new
-// generation: from then on each flow is judged anew at its next packet. Before it writes a half
-// again it waits until nobody can still be reading there.
+// the second half. Whoever changes rules (gateway/rule_keeper.h) writes the other half, its paths
+// being empty, and then stores the new generation: from then on each flow is judged anew at its
+// next packet. Before a half is written again, all who could still be reading there are waited for.
 //
 // Limits: kRulePathsMax different paths in a half; a flow for which there is no place is judged
 // packet by packet, and Traffic::rules_unremembered counts these packets.

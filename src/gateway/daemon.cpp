@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 
 #include "gateway/gateway.h"
 #include "gateway/nftables.h"
@@ -79,19 +78,6 @@ void look_after_slow_path_and_say(Gateway& gateway) {
   std::vector<std::string> remarks;
   gateway.look_after_slow_path(remarks);
   for (const std::string& remark : remarks) tell(remark);
-}
-
-// For the daemon that takes over.
-Status keep_config(const Config& config) {
-  std::string path = run_file("config.toml"), fresh = path + ".new";
-  {
-    std::ofstream file(fresh);
-    file << to_toml(config);
-    if (!file.flush()) return error("{} cannot be written ({}).", fresh, strerror(errno));
-  }
-  if (rename(fresh.c_str(), path.c_str()) != 0)
-    return error("{} cannot be written ({}).", path, strerror(errno));
-  return Done{};
 }
 
 u64 monotonic_ms() {

@@ -2,8 +2,11 @@
 #include "gateway/gateway.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <ctime>
+#include <fstream>
 #include <map>
 
 #include "gateway/holder.h"
@@ -692,6 +695,18 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
 
 bool gateway_is_there(const NetworkState& network) {
   return !attached_programs(network).empty() || user_tables_exist();
+}
+
+Status keep_config(const Config& config) {
+  std::string path = run_file("config.toml"), fresh = path + ".new";
+  {
+    std::ofstream file(fresh);
+    file << to_toml(config);
+    if (!file.flush()) return error("{} cannot be written ({}).", fresh, strerror(errno));
+  }
+  if (rename(fresh.c_str(), path.c_str()) != 0)
+    return error("{} cannot be written ({}).", path, strerror(errno));
+  return Done{};
 }
 
 std::string kept_config() {

@@ -112,6 +112,8 @@ std::vector<u32> attached_programs(const NetworkState& network);
 // Is a gateway here, with or without its daemon?
 bool gateway_is_there(const NetworkState& network);
 
+// For the daemon that takes over.
+Status keep_config(const Config& config);
 // The configuration of the gateway that runs here, if it has left one: a file, or nothing.
 std::string kept_config();
 

@@ -147,7 +147,7 @@ Status keep_rules(AnyDatapath& datapath) {
   if (access(run_file("rules.json").c_str(), F_OK) != 0) return Done{};
   Result<Fd> lock = take_lock();
   if (!lock) return lock.error();
-  Result<KeptRules> kept = load_rules(&datapath);
+  Result<KeptRules> kept = read_kept();
   if (!kept) return kept.error();
   const u32 in_force = datapath.settings().rules_generation;
   if (in_force != 0 && in_force == kept->generation) {
@@ -156,6 +156,7 @@ Status keep_rules(AnyDatapath& datapath) {
     if (std::memcmp(half.slots, compiled.slots.data(), compiled.slots.size() * sizeof(RuleSlot)) ==
         0)
       return Done{};
+    add_counts(kept->rules, datapath.rule_totals(in_force & 1));
   }
   return install(datapath, *kept);
 }

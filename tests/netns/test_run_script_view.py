@@ -424,12 +424,15 @@ def layered(views):
     layer = views.folder / "layer"
     layer.mkdir()
     inside = [f"mount -t tmpfs none {layer}"]
+    uppers = []
     for folder in ("usr/sbin", "usr/local/sbin"):
         upper, work = f"{layer}/{folder}/upper", f"{layer}/{folder}/work"
         inside += [f"mkdir -p {upper} {work}", "mount -t overlay none -o "
                    f"lowerdir=/{folder},upperdir={upper},workdir={work} /{folder}"]
-    inside += ['"$@" || true', f"find {layer}/*/*/upper {layer}/*/*/*/upper -mindepth 1 "
-               f"> {views.folder}/written 2> /dev/null || true"]
+        uppers.append(upper)
+    # What was written is looked for whatever the program answers, and that answer is passed on.
+    inside += ["answer=0", '"$@" || answer=$?',
+               f"find {' '.join(uppers)} -mindepth 1 > {views.folder}/written", "exit $answer"]
     yield ["unshare", "--mount", "sh", "-ec", "\n".join(inside), "sh"]
     assert (views.folder / "written").read_text() == ""
 

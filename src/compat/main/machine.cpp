@@ -162,11 +162,7 @@ Status Machine::set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) {
   if (udp_s != 0) kept.config.udp_s = udp_s;
   if (const auto mistakes = check_config(kept.config); !mistakes.empty())
     return error("{}", mistakes.front().sentence);
-  std::ofstream file(path + ".new", std::ios::trunc);
-  file << to_toml(kept.config);
-  file.close();
-  if (!file || rename((path + ".new").c_str(), path.c_str()) != 0)
-    return error("{} cannot be written.", path);
+  if (Status status = keep_config(kept.config); !status) return status;
   Settings& s = (*at)->settings();
   s.tcp_established = ticks_from_s(kept.config.tcp_established_s);
   s.tcp_closing = ticks_from_s(kept.config.tcp_closing_s);
