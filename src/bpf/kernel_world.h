@@ -24,7 +24,7 @@ u32 masq_choose_shared_port(__sk_buff* skb, u32 hook, u32 i);
 u32 masq_is_taken_outside(u32 hook, u32 port);
 u32 masq_link_flow(u32 hook);
 u64 masq_rank_external(u32 place, u32 host, u32 external, u32 i);
-u32 masq_paired_external(u32 hook, u32 host, u32 external);
+u32 masq_external_for(u32 hook, u32 host, u32 external);
 u32 masq_hold_host(u32 hook);
 u32 masq_settle_host(u32 hook, u32 reason);
 u32 masq_prepare_flow(__sk_buff* skb, u32 hook);
@@ -47,6 +47,14 @@ u32 masq_judge_alone(u32 hook, u32 chain);
 u32 masq_judge_between(u32 hook, u32 to_ifindex);
 u32 masq_judge_new(u32 hook, u32 external);
 u32 masq_judge_flow(u32 hook, u32 index, u32 direction, u32 inner_ifindex);
+u32 masq_find_range(u64 wanted);
+u32 masq_choose_target(u32 hook, u32 place);
+u32 masq_forward_of(__sk_buff* skb, u32 hook);
+u32 masq_marks_arrival(__sk_buff* skb, u32 hook);
+u32 masq_judge_forwarded(__sk_buff* skb, u32 hook, u32 inner_ifindex);
+u32 masq_make_forwarded(__sk_buff* skb, u32 hook, u32 external);
+u32 masq_note_control(u32 hook);
+u32 masq_sweep_flow(u32 hook, u32 index);
 }
 
 // What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
@@ -142,8 +150,8 @@ struct KernelWorld {
   MASQ_INLINE u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i) {
     return masq_rank_external(place, host.be, external, i);
   }
-  MASQ_INLINE u32 paired_external(Ipv4 host, u32 external) {
-    return masq_paired_external(hook, host.be, external);
+  MASQ_INLINE u32 external_for(Ipv4 host, u32 external) {
+    return masq_external_for(hook, host.be, external);
   }
   MASQ_INLINE Reason hold_host() { return static_cast<Reason>(masq_hold_host(hook)); }
   MASQ_INLINE void settle_host(Reason reason) { masq_settle_host(hook, static_cast<u32>(reason)); }
@@ -218,6 +226,27 @@ struct KernelWorld {
     if (c != nullptr) c->traffic[static_cast<u32>(Traffic::rules_unremembered)] += 1;
   }
 
+  MASQ_INLINE ForwardMemory* forwards() const { return first_of<ForwardMemory>(mq_forwards); }
+  MASQ_INLINE u32 find_range(u64 wanted) { return masq_find_range(wanted); }
+  MASQ_INLINE ForwardChoice& forward_choice() const { return scratch.forward_choice; }
+  MASQ_INLINE void choose_target([[maybe_unused]] const Packet& p, u32 place) {
+    masq_choose_target(hook, place);
+  }
+  MASQ_INLINE u32 forward_of([[maybe_unused]] const Packet& p) {
+    return masq_forward_of(skb, hook);
+  }
+  MASQ_INLINE bool marks_arrival([[maybe_unused]] const Packet& p) {
+    return masq_marks_arrival(skb, hook) != 0;
+  }
+  MASQ_INLINE Reason judge_forwarded([[maybe_unused]] const Packet& p, u32 inner_ifindex) {
+    return static_cast<Reason>(masq_judge_forwarded(skb, hook, inner_ifindex));
+  }
+  MASQ_INLINE Reason make_forwarded([[maybe_unused]] const Packet& p, u32 external) {
+    return static_cast<Reason>(masq_make_forwarded(skb, hook, external));
+  }
+  MASQ_INLINE void note_control([[maybe_unused]] const Packet& p) { masq_note_control(hook); }
+  MASQ_INLINE void sweep(u32 index) { masq_sweep_flow(hook, index); }
+
   MASQ_INLINE u32 largest_datagram(const Packet& p) {
     return skb->gso_size == 0 ? p.total_length : p.headers + skb->gso_size;
   }
@@ -248,6 +277,11 @@ MASQ_INLINE Scratch* scratch_of(u32 hook) {
 // The interface where the packet first came in.
 MASQ_INLINE u32 came_in(const __sk_buff* skb, const Scratch& scratch) {
   return scratch.slow_ifindex != 0 ? scratch.slow_ifindex : skb->ifindex;
+}
+
+// The interface as which's its packet is looked at.
+MASQ_INLINE u32 seen_on(const __sk_buff* skb, const Scratch& scratch) {
+  return scratch.hairpin_ifindex != 0 ? scratch.hairpin_ifindex : came_in(skb, scratch);
 }
 
 // Which tables a program needs. Each costs a look-up, and those of the packets of known flows are

@@ -15,7 +15,8 @@ namespace masq {
 #define MASQ_MAPS(X)                                                                              \
   X(records) X(inner) X(outer) X(used) X(full) X(ports) X(fragments) X(shared) X(settings)        \
   X(stripes) X(sweeper) X(own) X(counters) X(again) X(drops) X(hosts)                             \
-  X(routes) X(scratch) X(home) X(rules) X(paths) X(slot_counts) X(path_counts)
+  X(routes) X(scratch) X(home) X(rules) X(paths) X(slot_counts) X(path_counts)     \
+  X(forwards)
 // clang-format on
 
 enum class MapName : u32 {
@@ -36,10 +37,10 @@ inline constexpr const char* kHomeMap = "mq_home";
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 15;
+inline constexpr u32 kLayoutVersion = 16;
 
 // Which program goes on with a packet.
-enum Again : u32 { kAgainOutside = 0, kAgainInside, kAgainPlaces };
+enum Again : u32 { kAgainOutside = 0, kAgainInside, kAgainForwarded, kAgainPlaces };
 
 // Known when the programs are loaded and never changed after.
 struct Constants {

@@ -9,6 +9,7 @@
 #include "bpf/helpers.h"
 #include "bpf/layout.h"
 #include "core/flows.h"
+#include "core/forwarded.h"
 #include "core/fragments.h"
 #include "core/judge.h"
 #include "core/reasons.h"
@@ -42,6 +43,7 @@ struct Scratch {
   SlowSide slow;
   FragmentFound fragment;
   RuleScratch rules;
+  ForwardChoice forward_choice;
 };
 
 // How far the neighbour's hardware address is known.
@@ -127,6 +129,16 @@ struct PathsMap {
   int (*max_entries)[1];
 };
 PathsMap mq_paths SEC(".maps");
+
+// The forwards and how they stand (core/forwards.h).
+struct ForwardsMap {
+  int (*type)[BPF_MAP_TYPE_ARRAY];
+  int (*map_flags)[BPF_F_MMAPABLE];
+  int (*key_size)[4];
+  int (*value_size)[sizeof(masq::ForwardMemory)];
+  int (*max_entries)[1];
+};
+ForwardsMap mq_forwards SEC(".maps");
 
 // What was counted for each, per processor; the second half behind the first.
 struct SlotCountsMap {

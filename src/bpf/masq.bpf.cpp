@@ -12,6 +12,7 @@
 // License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
 #include "bpf/checksum_state.h"
 #include "bpf/judging.h"
+#include "bpf/forwarding.h"
 #include "bpf/sending.h"
 #include "core/rewrite.h"
 
@@ -330,7 +331,7 @@ __attribute__((noinline)) u32 masq_link_flow(u32 hook) {
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
   if (!open_tables(w.tables)) return static_cast<u32>(Reason::internal_error);
   Reason reason = link_flow(w);
-  if (is_shared_now(w.making)) count(Traffic::flows_sharing_port, 1);
+  if (is_shared_now(w.new_flow, w.making)) count(Traffic::flows_sharing_port, 1);
   return static_cast<u32>(reason);
 }
 
@@ -342,12 +343,12 @@ __attribute__((noinline)) u64 masq_rank_external(u32 place, u32 host, u32 extern
                        opaque(i) & (kExternalsMax - 1));
 }
 
-__attribute__((noinline)) u32 masq_paired_external(u32 hook, u32 host, u32 external) {
+__attribute__((noinline)) u32 masq_external_for(u32 hook, u32 host, u32 external) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return external;
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
-  return open_tables<kHosts>(w.tables) ? paired_external(w, Ipv4{host}, external) : external;
+  return open_tables<kHosts>(w.tables) ? external_for(w, Ipv4{host}, external) : external;
 }
 
 __attribute__((noinline)) u32 masq_hold_host(u32 hook) {
@@ -472,7 +473,7 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return kTcShot;
-  u32 ifindex = scratch->hairpin_ifindex != 0 ? scratch->hairpin_ifindex : came_in(skb, *scratch);
+  u32 ifindex = seen_on(skb, *scratch);
   KernelWorld w = world_of(skb, *settings, *scratch, hook, ifindex);
   if (scratch->rules.generation != 0) {
     const Interface* interface = find_interface(*settings, ifindex);
@@ -543,6 +544,24 @@ SEC("tc") int masq_outside(__sk_buff* skb) {
   Packet& p = scratch->packet;
   Reason parsed = static_cast<Reason>(masq_read(skb, kIngress, l3));
   Verdict v = step_outside(w, p, parsed);
+  if (v.action == Action::forwards) {
+    tail_call(skb, &mq_again, kAgainForwarded);
+    return static_cast<int>(drop(skb, kIngress, Reason::hairpin));
+  }
+  scratch->verdict = scratch->hairpin_ifindex != 0 ? stay_inside(v) : v;
+  return finish(skb, masq_carry_out(skb, kIngress));
+}
+
+// Goes on with what masq_outside has read, and found no flow for.
+SEC("tc") int masq_forwarded(__sk_buff* skb) {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  Scratch* scratch = scratch_of(kIngress);
+  if (settings == nullptr || scratch == nullptr) return kTcShot;
+  const Interface* interface = find_interface(*settings, seen_on(skb, *scratch));
+  if (interface == nullptr) return kTcShot;
+  KernelWorld w = world_of(skb, *settings, *scratch, kIngress, interface->ifindex, *interface);
+  if (!open_tables<kRecords | kShared>(w.tables)) return kTcShot;
+  Verdict v = step_forwarded(w, scratch->packet);
   scratch->verdict = scratch->hairpin_ifindex != 0 ? stay_inside(v) : v;
   return finish(skb, masq_carry_out(skb, kIngress));
 }

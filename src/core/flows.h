@@ -35,6 +35,7 @@
 #pragma once
 
 #include "core/blocks.h"
+#include "core/forwards.h"
 #include "core/hosts.h"
 #include "core/reasons.h"
 #include "core/table.h"
@@ -47,8 +48,22 @@ struct NewFlow {
   u32 external;    // which external address
   State state;     // udp, icmp or tcp_opening
   u8 flags;        // kFlagLocal or 0
-  bool keep_port;  // the external port should be the internal one (the gateway's own traffic)
+  bool keep_port;  // the external port should be the internal one
+  u16 forward;     // as in the record
+  Port forward_port;  // then its external port
 };
+
+// One that goes out; its state is still to be said. (Written piece by piece: as a whole it would take
+// room on the stack of the kernel's programs.)
+MASQ_INLINE void begin_new_flow(NewFlow& n, const Key& inner, u32 external, u8 flags) {
+  n.inner = inner;
+  n.external = external;
+  n.state = State::free;
+  n.flags = flags;
+  n.keep_port = (flags & kFlagLocal) != 0;
+  n.forward = 0;
+  n.forward_port = Port{0};
+}
 
 // Choices of a port that may fall on a local socket or be lost to another; a power of two.
 inline constexpr u32 kPortTries = 8;
@@ -147,6 +162,17 @@ MASQ_INLINE u32 find_shared_port(World& w) {
   return found;
 }
 
+// Is this port of the external address a forward's? A one-to-one forward leaves others what it does
+// not use.
+template <class World>
+MASQ_INLINE bool is_port_of_forward(World& w, u16 port) {
+  if (w.settings.forwards_generation == 0) return false;
+  const NewFlow& n = w.new_flow;
+  Ipv4 address = w.settings.externals[n.external & (kExternalsMax - 1)].address;
+  u32 place = find_forward(w, n.inner.protocol, address, port);
+  return place != kNoForward && forward_kind(w, place) != ForwardKind::one_to_one;
+}
+
 // Takes the port that try number `i` has chosen; kNothing if it was lost to another or may not be
 // used. Then it is left in `held`.
 template <class World>
@@ -154,7 +180,8 @@ MASQ_INLINE u32 take_chosen(World& w, u32 i, u32 chosen) {
   const NewFlow& n = w.new_flow;
   u16 port = static_cast<u16>(chosen);
   if (!port_take(pool_of(w.tables, n.external, n.inner.protocol), port)) return kNothing;
-  bool taken = n.inner.protocol == kProtocolTcp && w.is_taken_outside(port);
+  bool twins = n.inner.protocol == kProtocolTcp || w.settings.forwards_generation != 0;
+  bool taken = (twins && w.is_taken_outside(port)) || is_port_of_forward(w, port);
   if (!taken && !is_port_of_socket(w, port)) return port;
   w.making.held[i & (kPortTries - 1)] = port;
   return kNothing;
@@ -168,14 +195,18 @@ MASQ_INLINE u32 take_external_port(World& w) {
   const NewFlow& n = w.new_flow;
   Making& m = w.making;
   PortPool& pool = pool_of(w.tables, n.external, n.inner.protocol);
-  // Not again: somebody who shares it may have it towards the same remote endpoint.
-  u16 own = to_host(n.inner.near_port);
-  if (n.keep_port && m.attempt == 0 && !is_for_blocks(w.settings, own) && port_take(pool, own))
-    return own;
   m.empty = 0;
   u32 found = kNothing;
 #pragma clang loop unroll(full)
   for (u32 i = 0; i < kPortTries; ++i) m.held[i] = 0;
+  // Not again: somebody who shares it may have it towards the same remote endpoint.
+  u16 own = to_host(n.inner.near_port);
+  if (n.keep_port && m.attempt == 0 && !is_for_blocks(w.settings, own)) {
+    if ((n.flags & kFlagLocal) && port_take(pool, own)) return own;
+    if (!(n.flags & kFlagLocal)) found = w.take_chosen(0, own);
+    if (m.held[0] != 0) port_give(pool, m.held[0]);
+    m.held[0] = 0;
+  }
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < kPortTries && found == kNothing; ++i) {
     u32 kind = kind_of_try(i, m.low);
@@ -213,6 +244,7 @@ MASQ_INLINE void fill_record(Record& r, const Key& inner, Port external_port, u3
   r.judged = 0;
   r.external = static_cast<u16>(external);
   r.version = static_cast<u16>(r.version + 1);
+  r.forward = 0;
   set_state(r, State::claiming);
 }
 
@@ -401,8 +433,10 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   if (old != nullptr) m.ended = unlink_flow(w, existing, *old);
   fill_record(*f, n.inner, external_port, n.external, held, n.flags, w.now);
   f->host = m.host;
+  f->forward = n.forward;
   m.flow_used = true;
-  reason = link_record(w, m.flow, *f, n.state, n.inner.protocol != kProtocolTcp);
+  bool sole = n.inner.protocol != kProtocolTcp && w.settings.forwards_generation == 0;
+  reason = link_record(w, m.flow, *f, n.state, sole);
   if (reason == Reason::none) {
     flow = m.flow;
     return reason;
@@ -411,7 +445,8 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   if (unlink_flow(w, m.flow, *f) & kHostMapping)  // the mapping goes along if it was new
     host_drop_mapping(w.tables, m.host);
   // The mapping's port is taken towards this remote endpoint, and the mapping has no other.
-  if (reason == Reason::contention && !m.mapping_used) m.share = true;
+  if (reason == Reason::contention && !m.mapping_used && n.inner.protocol == kProtocolTcp)
+    m.share = true;
   return reason;
 }
 
@@ -441,12 +476,18 @@ MASQ_INLINE Reason prepare_flow(World& w) {
   m.flow_used = m.mapping_used = m.permission_used = false;
   if (atomic_load(&w.tables.shared->flows) >= flows_allowed(w.settings, n))
     return Reason::flow_table_full;
+  Key key = mapping_key(n.inner);
+  m.mapping_hash = key_hash(w.settings, key, kOut);
+  if (n.forward != 0) {
+    m.share = true;
+    m.port = to_host(n.forward_port);
+    m.flow = w.take_record(static_cast<u32>(m.hash >> 48));
+    return Reason::none;
+  }
   bool filters = !(n.flags & kFlagLocal) && n.inner.protocol != kProtocolIcmp;
   m.mapping_flags = n.flags;
   if (filters)
     m.mapping_flags |= flags_of_filtering(filtering_of(w.settings, n.inner.near_address));
-  Key key = mapping_key(n.inner);
-  m.mapping_hash = key_hash(w.settings, key, kOut);
   u32 mapping = find_mapping(w.tables, key, m.mapping_hash, n.external);
   const Record* of = mapping == kNoRecord ? nullptr : record_at(w.tables, mapping);
   u8 flags = of != nullptr ? of->flags : m.mapping_flags;
@@ -509,8 +550,8 @@ MASQ_INLINE Reason link_flow(World& w) {
 inline constexpr u32 kMakeTries = 4;
 
 // After link_flow: has it made a flow that shares its port?
-MASQ_INLINE bool is_shared_now(const Making& m) {
-  return m.share && m.flow_used && m.flow != kNoRecord;
+MASQ_INLINE bool is_shared_now(const NewFlow& n, const Making& m) {
+  return n.forward == 0 && m.share && m.flow_used && m.flow != kNoRecord;
 }
 
 // Makes the flow, and the mapping if the endpoint has none; also finds a flow that others have made
@@ -539,8 +580,8 @@ MASQ_INLINE Reason hold_host(World& w) {
   w.making.host = w.making.ended = kNoHost;
   w.making.flow_used = false;
   if (n.flags & kFlagLocal) return Reason::none;
-  return host_hold(w, n.inner.near_address, n.external, n.state == State::tcp_opening,
-                   w.making.host);
+  Ipv4 host = n.forward != 0 ? host_of_forward(n.forward) : n.inner.near_address;
+  return host_hold(w, host, n.external, n.state == State::tcp_opening, w.making.host);
 }
 
 // After it: gives back what the flow that it replaces has counted for, and what was counted for it

@@ -108,11 +108,13 @@ static_assert(sizeof(ForwardTarget) == 8);
 struct ForwardTable {
   u32 ranges_used;  // 0: nothing need be looked for
   u32 generation;
+  u32 marks;     // may a mark lead to a forward?
+  u32 controls;  // may inner hosts open forwards by what they send?
   ForwardRange ranges[kForwardRangePlaces];
   ForwardEntry entries[kForwardsMax];
   ForwardTarget targets[kForwardTargetsMax];
 };
-static_assert(sizeof(ForwardTable) == 8 + 16 * 1024 + 56 * 256 + 8 * 1024);
+static_assert(sizeof(ForwardTable) == 16 + 16 * 1024 + 56 * 256 + 8 * 1024);
 
 struct ForwardState {
   u64 asked;    // of a control port: the inner host above, the outside address below; 0: nobody
@@ -122,6 +124,13 @@ struct ForwardState {
   u64 refused;  // packets that it was not for
 };
 static_assert(sizeof(ForwardState) == 32);
+
+// One half is in force, the other one is for the next change.
+inline constexpr u32 kForwardHalves = 2;
+struct ForwardMemory {
+  ForwardTable halves[kForwardHalves];
+  ForwardState states[kForwardsMax];
+};
 
 inline constexpr u64 kNoForwardKey = ~0ull >> 1;
 
@@ -145,27 +154,53 @@ MASQ_INLINE u32 find_range(const ForwardTable& t, u64 wanted) {
   return holds ? range.forward & (kForwardsMax - 1) : kNoForward;
 }
 
+// Those in force; null only where there are none.
+template <class World>
+MASQ_INLINE const ForwardTable* forwards_in_force(World& w) {
+  ForwardMemory* memory = w.forwards();
+  return memory == nullptr ? nullptr
+                           : &memory->halves[w.settings.forwards_generation % kForwardHalves];
+}
+
+template <class World>
+MASQ_INLINE ForwardKind forward_kind(World& w, u32 place) {
+  const ForwardTable* table = forwards_in_force(w);
+  return table == nullptr ? ForwardKind::none : table->entries[place & (kForwardsMax - 1)].kind;
+}
+
+// What follows looks in a table, or asks a World for the ranges of the one in force (world.h).
+template <class World>
+  requires requires(World& w) { w.find_range(u64{}); }
+MASQ_INLINE u32 find_range(World& w, u64 wanted) {
+  return w.find_range(wanted);
+}
+
 // By an external endpoint; a query of ICMP has its identifier as the port, which is host order.
-MASQ_INLINE u32 find_forward(const ForwardTable& t, u8 protocol, Ipv4 external, u16 port) {
+template <class Where>
+MASQ_INLINE u32 find_forward(Where& t, u8 protocol, Ipv4 external, u16 port) {
   u32 found = find_range(t, forward_key(kForwardEndpoint, protocol, external.be, port));
   if (found != kNoForward) return found;
   return find_range(t, forward_key(kForwardEndpoint, protocol, kAnyExternal.be, port));
 }
 
-MASQ_INLINE u32 find_marked(const ForwardTable& t, u32 mark) {
+template <class Where>
+MASQ_INLINE u32 find_marked(Where& t, u32 mark) {
   return find_range(t, forward_key(kForwardMark, 0, mark, 0));
 }
 
 // The place whose state is told that an inner host sends to this remote port.
-MASQ_INLINE u32 find_control(const ForwardTable& t, u8 protocol, u16 remote_port) {
+template <class Where>
+MASQ_INLINE u32 find_control(Where& t, u8 protocol, u16 remote_port) {
   return find_range(t, forward_key(kForwardControl, protocol, 0, remote_port));
 }
 
-MASQ_INLINE bool keeps_source_port(const ForwardTable& t, u8 protocol, u16 remote_port) {
+template <class Where>
+MASQ_INLINE bool keeps_source_port(Where& t, u8 protocol, u16 remote_port) {
   return find_range(t, forward_key(kForwardKeepsPort, protocol, 0, remote_port)) != kNoForward;
 }
 
-MASQ_INLINE u32 find_inner_host(const ForwardTable& t, Ipv4 internal) {
+template <class Where>
+MASQ_INLINE u32 find_inner_host(Where& t, Ipv4 internal) {
   return find_range(t, forward_key(kForwardInner, 0, internal.be, 0));
 }
 

@@ -47,6 +47,11 @@ struct Host {
 
 static_assert(sizeof(Host) == 32);
 
+// What a forward lets in is counted at an address that no host has (`forward` as in the record).
+MASQ_INLINE Ipv4 host_of_forward(u16 forward) {
+  return ipv4_from_host(forward);
+}
+
 inline constexpr u32 kNoHost = 0;  // place 0 is never used
 inline constexpr u32 kHostBucket = 8;
 inline constexpr u32 kHostProbes = 2 * kHostBucket;

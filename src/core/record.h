@@ -8,7 +8,8 @@
 // A TCP flow without a mapping (mapping 0) *shares* its external port: it has it towards its remote
 // endpoint alone, and others have it towards theirs (RFC 7857 section 3; flows.h says when).
 //
-// Two bytes are left.
+// A flow that a forward has let in (forwarded.h) has no mapping either, and keeps nothing else in
+// force: its external port is the forward's.
 #pragma once
 
 #include "core/atomic.h"
@@ -73,7 +74,7 @@ struct Record {
   u32 host;             // of a flow: its inner host and whether it counts as opening, see hosts.h
   u32 judged;           // what the rules say of the flow, see judge.h; 0: nothing yet
   u16 version;          // counts the uses of this place
-  u16 reserved;
+  u16 forward;          // of a flow that a forward has let in: 1 + its place; else 0
 };
 
 static_assert(sizeof(Record) == 64 && alignof(Record) == 4);
@@ -84,7 +85,7 @@ static_assert(__builtin_offsetof(Record, external) == 46);
 static_assert(__builtin_offsetof(Record, host) == 52);
 static_assert(__builtin_offsetof(Record, judged) == 56);
 static_assert(__builtin_offsetof(Record, version) == 60);
-static_assert(__builtin_offsetof(Record, reserved) == 62);  // and no padding: 62 + 2 = 64
+static_assert(__builtin_offsetof(Record, forward) == 62);  // and no padding: 62 + 2 = 64
 
 // Others look at a record without a lock, and judge it by its state.
 MASQ_INLINE void set_state(Record& r, State state) {

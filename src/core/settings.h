@@ -133,6 +133,8 @@ struct Settings {
   u32 slow_ifindex;      // the device that leads to the slow path; 0: there is none
   u32 blocks_end;        // the word of the pool behind the last block; 0: there are no blocks
   u32 rules_generation;  // of the rule set in force, 1..65535 (judge.h); 0: there are no rules
+  u32 forwards_generation;  // of the forwards in force (forwarded.h); 0: there never were any
+  u32 forwards_control;     // do inner hosts open forwards by what they send?
   PortBlocks port_blocks[kPortBlocksMax];
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
@@ -140,7 +142,7 @@ struct Settings {
 };
 
 static_assert(sizeof(Settings) ==
-              136 + sizeof(PortBlocks) * kPortBlocksMax + sizeof(FilterRule) * kFilterRulesMax +
+              144 + sizeof(PortBlocks) * kPortBlocksMax + sizeof(FilterRule) * kFilterRulesMax +
                   sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacePlaces);
 
 // Who may send to the mappings of this inner host?

@@ -3,6 +3,7 @@
 //
 //   step_inside    came in on an inner interface
 //   step_outside   came in on an external interface
+//   step_forwarded  likewise, where it says so: no flow claims the packet, perhaps a forward does
 //   step_leaving   about to leave on an external interface by the kernel's own path: the gateway's
 //                  own traffic, and what it forwards for other interfaces
 // What an inner host sends to another's external endpoint (hairpinning, RFC 4787 REQ-9) takes two
@@ -17,6 +18,7 @@
 #pragma once
 
 #include "core/flows.h"
+#include "core/forwarded.h"
 #include "core/fragments.h"
 #include "core/identification.h"
 #include "core/judge.h"
@@ -166,7 +168,7 @@ MASQ_INLINE void touch(World& w, Record& r, const Packet& p, u32 direction) {
   bool refresh = direction == kOut;
   State before = r.state;
   if (p.kind == Kind::tcp) {
-    refresh = tcp_track(r, direction, p, w.settings.filters_open != 0);
+    refresh = tcp_track(r, direction, p, w.settings.filters_open != 0 || r.forward != 0);
     host_follow(w.tables, r, before);
   }
   if (p.kind == Kind::udp && direction == kIn) refresh = w.settings.udp_refresh_inbound != 0;
@@ -214,6 +216,8 @@ MASQ_INLINE Key outgoing_key(const Packet& p) {
     return Key{p.quoted_destination, p.quoted_source, p.quoted_destination_port,
                icmp ? Port{0} : p.quoted_source_port, p.quoted_protocol};
   }
+  if (p.kind == Kind::icmp_reply)  // to a query that a forward has let in
+    return Key{p.source, p.destination, p.destination_port, Port{0}, p.protocol};
   return Key{p.source, p.destination, p.source_port, p.destination_port, p.protocol};
 }
 
@@ -224,6 +228,8 @@ MASQ_INLINE Key incoming_key(const Packet& p) {
     return Key{p.quoted_source, p.quoted_destination, p.quoted_source_port,
                icmp ? Port{0} : p.quoted_destination_port, p.quoted_protocol};
   }
+  if (p.kind == Kind::icmp_query)
+    return Key{p.destination, p.source, p.source_port, Port{0}, p.protocol};
   return Key{p.destination, p.source, p.destination_port, p.source_port, p.protocol};
 }
 
@@ -251,7 +257,10 @@ template <class World>
 MASQ_INLINE Reason may_open(World& w, const Packet& p) {
   NewFlow& n = w.new_flow;
   w.making.flow = kNoRecord;
-  if (!(n.flags & kFlagLocal)) n.external = w.paired_external(n.inner.near_address, n.external);
+  if (!(n.flags & kFlagLocal)) {
+    n.external = w.external_for(n.inner.near_address, n.external);
+    n.keep_port = keeps_port(w);
+  }
   Reason reason = opens_flow(p, n.state);
   if (w.settings.filters_open && answers_stranger(p)) {
     u32 mapping = open_mapping_of(w, n.inner, n.external);
@@ -304,16 +313,18 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   }
   // What has no endpoints of its own must not be taken for a flow whose ports are zero too.
   State state = State::udp;
-  if (p.kind == Kind::other || p.kind == Kind::icmp_reply) return opens_flow(p, state);
+  if (p.kind == Kind::other) return opens_flow(p, state);
   Key key = outgoing_key(p);
   if (!is_flow_key(key)) return Reason::malformed;
   u64 hash = key_hash(w.settings, key, kOut);
   index = find_inner(w.tables, key, hash);
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
-  if (r != nullptr && in_force(w.settings, *r, w.now) && leaves_by(w.settings, *r, external, flags))
+  // An answer of ICMP is one to a query that a forward has let in.
+  bool fits = r != nullptr && (p.kind != Kind::icmp_reply || r->forward != 0);
+  if (fits && in_force(w.settings, *r, w.now) && leaves_by(w.settings, *r, external, flags))
     return Reason::none;
   index = kNoRecord;
-  w.new_flow = NewFlow{key, external, state, flags, (flags & kFlagLocal) != 0};
+  begin_new_flow(w.new_flow, key, external, flags);
   w.making.hash = hash;
   Reason reason = w.may_open(p);
   if (reason == Reason::none && w.rules().generation != 0 && !(flags & kFlagLocal))
@@ -344,6 +355,7 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
   } else if (p.kind != Kind::fragment) {
     touch(w, *r, p, direction);
   }
+  if (direction == kOut && w.settings.forwards_control) w.note_control(p);
   v = translation(w.settings, *r, direction);
   // What keeps its address and port is the gateway's own, and keeps the kernel's identification.
   v.rewrite_id = direction == kOut && !is_atomic(p) &&
@@ -380,10 +392,14 @@ template <class World>
 MASQ_INLINE bool is_hairpin(World& w, const Packet& p) {
   if (!w.is_outer_address(p.destination)) return false;
   if (p.kind == Kind::fragment) return w.find_fragment(p, kOut) != kNoRecord;
-  if (p.kind != Kind::icmp_error) return is_pool_port(w, p);
+  // The second half sees it with the external address as its source.
+  if (forward_of_endpoint(w, p, p.destination) != kNoForward) return true;
+  if (p.kind != Kind::icmp_error && p.kind != Kind::icmp_reply) return is_pool_port(w, p);
   Key key = outgoing_key(p);
-  return key.remote_address.be != 0 &&
-         find_inner(w.tables, key, key_hash(w.settings, key, kOut)) != kNoRecord;
+  if (key.remote_address.be == 0) return false;
+  u32 index = find_inner(w.tables, key, key_hash(w.settings, key, kOut));
+  const Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
+  return r != nullptr && (p.kind == Kind::icmp_error || r->forward != 0);
 }
 
 // By which external address it does: one without mappings is kExternalsMax, no hairpin kNothing.
@@ -518,6 +534,18 @@ MASQ_INLINE bool is_forged_to_record(World& w, const Packet& p, const Record& r)
   return w.is_forged(p, Zone::inside);
 }
 
+// Could a forward lead it on?
+template <class World>
+MASQ_INLINE bool asks_forwards(World& w, const Packet& p, Reason parsed) {
+  return w.settings.forwards_generation != 0 && parsed == Reason::none && may_be_forwarded(p);
+}
+
+MASQ_INLINE Verdict ask_forwards() {
+  Verdict v{};
+  v.action = Action::forwards;
+  return v;
+}
+
 template <class World>
 MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   if (parsed == Reason::malformed) return refuse(parsed);
@@ -526,11 +554,13 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   u32 index = kNoRecord;
   if (p.kind == Kind::fragment) {
     if (w.is_outer_address(p.destination)) index = w.find_fragment(p, kIn);
-  } else if (parsed == Reason::none && p.kind != Kind::other && p.kind != Kind::icmp_query) {
+  } else if (parsed == Reason::none && p.kind != Kind::other &&
+             (p.kind != Kind::icmp_query || w.settings.forwards_generation != 0)) {
     Key key = incoming_key(p);
     if (is_flow_key(key))
       index = find_outer(w.tables, w.settings, key, key_hash(w.settings, key, kIn));
     Record* found = index == kNoRecord ? nullptr : record_at(w.tables, index);
+    if (p.kind == Kind::icmp_query && found != nullptr && found->forward == 0) index = kNoRecord;
     if (w.settings.filters_open && is_flow_key(key) &&
         (found == nullptr || !in_force(w.settings, *found, w.now)))
       index = mapping_open_to(w, p, key);
@@ -538,7 +568,7 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
   if (r == nullptr || !in_force(w.settings, *r, w.now) ||
       w.settings.externals[r->external & (kExternalsMax - 1)].ifindex != w.ifindex)
-    return unclaimed(w, p, parsed);
+    return asks_forwards(w, p, parsed) ? ask_forwards() : unclaimed(w, p, parsed);
   if (is_forged_to_record(w, p, *r)) return refuse(Reason::spoofed_source);
   bool local = r->flags & kFlagLocal;
   Verdict v{};
@@ -557,6 +587,29 @@ MASQ_INLINE Verdict step_outside(World& w, const Packet& p, Reason parsed) {
   }
   v.action = Action::to_stack;
   return v;
+}
+
+// A packet from outside that no flow claims, where there are forwards.
+template <class World>
+MASQ_INLINE Verdict step_forwarded(World& w, const Packet& p) {
+  u32 external = external_of(w.settings, p.destination, w.ifindex);
+  u32 place = external < kExternalsMax ? w.forward_of(p) : kNoForward;
+  if (place == kNoForward) return unclaimed(w, p, Reason::none);
+  if (!w.is_second_half() && w.is_forged(p, Zone::inside)) return refuse(Reason::spoofed_source);
+  if (p.options) return refuse(Reason::ip_options);
+  w.choose_target(p, place);
+  Verdict v{};
+  Route route{};
+  w.route(w.forward_choice().address, p.source, route);
+  if (route.kind != RouteKind::forward || route.zone != Zone::inside)
+    return refuse(Reason::wrong_zone);
+  if (!can_go_on(w, p, route, v)) return v;
+  Reason reason = w.rules().generation == 0 ? Reason::none : w.judge_forwarded(p, route.ifindex);
+  if (reason == Reason::none) reason = w.make_forwarded(p, external);
+  if (reason == Reason::none) reason = w.follow(p, w.making.flow, kIn, route.ifindex, v);
+  if (reason != Reason::none) return not_followed(w, p, reason);
+  v.mss_most = mss_most(w, p, route);
+  return send(route, v);
 }
 
 // The second half of a hairpin goes back inside or nowhere: the gateway's own stack has nothing to
@@ -586,7 +639,7 @@ MASQ_INLINE bool needs_mapping(World& w, const Packet& p, u32 external) {
   if (!w.port_has_socket(p.protocol, p.source, p.source_port, Ipv4{0}, Port{0})) return true;
   if (port_is_used(pool_of(w.tables, external, p.protocol), port)) return true;
   if (w.has_own_flow(p)) return true;
-  w.new_flow = NewFlow{outgoing_key(p), external, State::free, 0, false};
+  begin_new_flow(w.new_flow, outgoing_key(p), external, 0);
   return p.kind == Kind::tcp && w.is_taken_outside(port);
 }
 

@@ -63,6 +63,7 @@ struct Tables {
   struct Host* hosts;
   struct RuleTable* rules;
   struct RulePaths* paths;
+  struct ForwardMemory* forwards;
   Shared* shared;
   u32 records_max;
 };

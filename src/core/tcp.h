@@ -176,8 +176,8 @@ MASQ_INLINE void tcp_learn(Record& r, u32 direction, const Packet& p) {
 }
 
 // A segment of a known connection. Returns whether it was in sequence, that is whether the timer
-// starts again. `answered`: some filtering lets in a SYN without a flow, so a SYN,ACK of ours too
-// may begin anew.
+// starts again. `answered`: the remote end may have begun it (some filtering lets in a SYN without
+// a flow, or a forward did), so a SYN,ACK of ours too may begin it, or begin anew.
 MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answered = false) {
   u32 d = direction & 1;
   if (p.tcp_flags & kTcpRst) {
@@ -197,7 +197,8 @@ MASQ_INLINE bool tcp_track(Record& r, u32 direction, const Packet& p, bool answe
   // other.
   bool repeated =
       opening && first && !(r.flags & kFlagSeenIn) && p.sequence == r.acknowledged[kOut];
-  bool again = first || (answered && ended && (p.tcp_flags & kTcpSyn));
+  bool answering = answered && (ended || !(r.flags & kFlagSeenOut));
+  bool again = first || (answering && (p.tcp_flags & kTcpSyn));
   if (d == kOut && again && (ended || opening) && !repeated) {
     tcp_begin(r, p);  // the inner host uses the same endpoints again
     return true;

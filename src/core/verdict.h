@@ -17,6 +17,7 @@ enum class Action : u8 {
   icmp_error,      // drop with `reason`, and answer the sender with an ICMP error
   slow,            // to the slow path, as it came
   stack_and_slow,  // a copy there, and to the gateway's own stack: nobody knows yet whose it is
+  forwards,        // step_forwarded is to be asked
 };
 
 struct Verdict {

@@ -17,10 +17,9 @@
 //       An address of an external interface, or a broadcast address there.
 //   NewFlow new_flow; Making making;
 //       The flow being made. They may be references.
-//   u32 paired_external(Ipv4 host, u32 external);
 //   u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i);
 //   Reason hold_host(); void settle_host(Reason reason);
-//   Reason prepare_flow(); Reason link_flow();
+//   Reason prepare_flow(); Reason link_flow(); void sweep(u32 index); (calls sweep_record)
 //   void find_port_words();
 //   u32 choose_port(u32 i); u32 take_chosen(u32 i, u32 chosen); u32 choose_shared_port(u32 i);
 //   bool is_taken_outside(u32 port);
@@ -48,6 +47,16 @@
 //   void count_slots(const Packet& p); void count_path(const Packet& p, u32 path, u32 direction);
 //   void count_unremembered(const Packet& p);
 //       Count the packet for the slots of rules.walk, or for a path.
+//   ForwardMemory* forwards();
+//       The forwards; null only where there are none.
+//   u32 find_range(u64 wanted);
+//       find_range in the forwards in force.
+//   ForwardChoice& forward_choice(); void choose_target(const Packet& p, u32 place);
+//   u32 forward_of(const Packet& p); bool marks_arrival(const Packet& p);
+//   Reason judge_forwarded(const Packet& p, u32 inner_ifindex);
+//   Reason make_forwarded(const Packet& p, u32 external); void note_control(const Packet& p);
+//   u32 external_for(Ipv4 host, u32 external);
+//       Call the functions of these names.
 //   u32 largest_datagram(const Packet& p);
 //       Bytes of the largest IPv4 datagram that the packet will be on the wire, also if it is a
 //       segment that hardware or the kernel will cut.

@@ -114,6 +114,7 @@ struct Engine::Hop {
   SlowSide slow{};
   FragmentFound fragment{};
   RuleScratch judging{};
+  ForwardChoice choice{};
   u32 held = 0;
   bool came_back = false;  // from the slow path
 
@@ -131,9 +132,24 @@ struct Engine::Hop {
   u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i) const {
     return masq::rank_external(tables, settings, place, host, external, i);
   }
-  u32 paired_external(Ipv4 host, u32 external) {
-    return masq::paired_external(*this, host, external);
+  u32 external_for(Ipv4 host, u32 external) { return masq::external_for(*this, host, external); }
+  ForwardMemory* forwards() const { return tables.forwards; }
+  u32 find_range(u64 wanted) const {
+    return masq::find_range(tables.forwards->halves[settings.forwards_generation % kForwardHalves],
+                            wanted);
   }
+  ForwardChoice& forward_choice() { return choice; }
+  void choose_target(const Packet& p, u32 place) { masq::choose_target(*this, p, place, choice); }
+  u32 forward_of(const Packet& p) { return masq::forward_of(*this, p); }
+  bool marks_arrival(const Packet& p) { return masq::marks_arrival(*this, p); }
+  Reason judge_forwarded(const Packet& p, u32 inner_ifindex) {
+    return masq::judge_forwarded(*this, p, inner_ifindex);
+  }
+  Reason make_forwarded(const Packet& p, u32 external) {
+    return masq::make_forwarded(*this, p, external);
+  }
+  void note_control(const Packet& p) { masq::note_control(*this, p); }
+  void sweep(u32 index) { sweep_record(*this, index); }
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
@@ -145,7 +161,7 @@ struct Engine::Hop {
   bool is_taken_outside(u32 port) { return masq::is_taken_outside(*this, port); }
   Reason link_flow() {
     const Reason reason = masq::link_flow(*this);
-    if (is_shared_now(making)) engine.count(Traffic::flows_sharing_port, 1);
+    if (is_shared_now(new_flow, making)) engine.count(Traffic::flows_sharing_port, 1);
     return reason;
   }
   u32 hairpin_external(const Packet& p) { return masq::hairpin_external(*this, p); }
@@ -541,7 +557,8 @@ Outcome Engine::from_outside(Frame& frame, u32 ifindex, u32 l3, u32 seen_on, Slo
   if (hop.interface.ifindex == 0) return drop_unread(Reason::wrong_zone, hop, frame);
   Packet p;
   const Reason parsed = read_packet(frame, l3, p);
-  const Verdict v = step_outside(hop, p, parsed);
+  Verdict v = step_outside(hop, p, parsed);
+  if (v.action == Action::forwards) v = step_forwarded(hop, p);
   return carry_out(frame, hop, p, seen_on != ifindex ? stay_inside(v) : v);
 }
 

@@ -35,6 +35,7 @@ struct Layout {
     shared = place(sizeof(Shared));
     rules = place(sizeof(RuleTable));
     paths = place(sizeof(RulePaths));
+    forwards = place(sizeof(ForwardMemory));
   }
 
   std::size_t place(std::size_t bytes) {
@@ -44,7 +45,7 @@ struct Layout {
   }
 
   std::size_t beside, records, inner, outer, used, full, ports, fragments, hosts, shared, rules,
-      paths;
+      paths, forwards;
   std::size_t size = 0;
 };
 
@@ -93,6 +94,7 @@ void TableMemory::divide(void* memory, u32 records_max) {
   tables_.shared = reinterpret_cast<Shared*>(base + layout.shared);
   tables_.rules = reinterpret_cast<RuleTable*>(base + layout.rules);
   tables_.paths = reinterpret_cast<RulePaths*>(base + layout.paths);
+  tables_.forwards = reinterpret_cast<ForwardMemory*>(base + layout.forwards);
   tables_.records_max = records_max;
 }
 

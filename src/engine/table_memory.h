@@ -10,6 +10,7 @@
 #include <cstddef>
 
 #include "core/drops.h"
+#include "core/forwards.h"
 #include "core/judge.h"
 #include "core/reasons.h"
 #include "core/settings.h"

@@ -33,14 +33,14 @@ constexpr const char* kMapNames[] = {
 };
 constexpr const char* kProgramNames[] = {"masq_inside",   "masq_outside",     "masq_leaving",
                                          "masq_entering", "masq_sweep_start", "masq_sweep_all",
-                                         "masq_clock",    "masq_from_slow"};
+                                         "masq_clock",    "masq_from_slow",   "masq_forwarded"};
 static_assert(std::size(kMapNames) == static_cast<u32>(MapName::count));
 static_assert(std::size(kProgramNames) == static_cast<u32>(Program::count));
 // Those that are seen through memory mappings.
 constexpr MapName kTables[] = {
     MapName::records, MapName::inner,     MapName::outer,  MapName::used,     MapName::full,
     MapName::ports,   MapName::fragments, MapName::shared, MapName::settings, MapName::drops,
-    MapName::hosts,   MapName::rules,     MapName::paths};
+    MapName::hosts,   MapName::rules,     MapName::paths,  MapName::forwards};
 constexpr const char* kConstantsMap = ".rodata.masq";
 
 // What libbpf has said since the last load, for the sentence that explains a failure.
@@ -292,10 +292,12 @@ Status Datapath::load_missing() {
   return Done{};
 }
 
-// What goes on as if it came from outside or inside goes on in the programs there.
+// What goes on as if it came from outside or inside goes on in the programs there, and what a
+// forward may lead on in a program of its own.
 Status Datapath::link_programs() {
   for (auto [place, program] : {std::pair{bpf::kAgainOutside, Program::outside},
-                                std::pair{bpf::kAgainInside, Program::inside}}) {
+                                std::pair{bpf::kAgainInside, Program::inside},
+                                std::pair{bpf::kAgainForwarded, Program::forwarded}}) {
     u32 key = place;
     int fd = program_fd(program);
     if (bpf_map_update_elem(maps_[static_cast<u32>(MapName::again)].get(), &key, &fd, BPF_ANY) != 0)
@@ -332,7 +334,7 @@ Status Datapath::map_tables() {
   void* at[std::size(kTables)];
   for (u32 i = 0; i < std::size(kTables); ++i) {
     bool write = kTables[i] == MapName::settings || kTables[i] == MapName::rules ||
-                 kTables[i] == MapName::paths;
+                 kTables[i] == MapName::paths || kTables[i] == MapName::forwards;
     Result<void*> result = view(kTables[i], write ? PROT_READ | PROT_WRITE : PROT_READ);
     if (!result) return result.error();
     at[i] = *result;
@@ -350,6 +352,7 @@ Status Datapath::map_tables() {
   tables_.hosts = static_cast<Host*>(at[10]);
   tables_.rules = static_cast<RuleTable*>(at[11]);
   tables_.paths = static_cast<RulePaths*>(at[12]);
+  tables_.forwards = static_cast<ForwardMemory*>(at[13]);
   return Done{};
 }
 

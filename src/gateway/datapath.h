@@ -30,6 +30,7 @@ enum class Program : u32 {
   sweep_all,
   clock,
   from_slow,
+  forwarded,
   count
 };
 

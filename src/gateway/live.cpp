@@ -50,7 +50,8 @@ Result<Snapshot> Snapshot::take(const Datapath& datapath) {
       {live.hosts, sizes.hosts},
       {live.shared, sizeof(Shared)},
       {live.rules, sizeof(RuleTable)},
-      {live.paths, sizeof(RulePaths)}};
+      {live.paths, sizeof(RulePaths)},
+      {live.forwards, sizeof(ForwardMemory)}};
   std::size_t total = 0;
   for (const auto& [from, length] : parts) total += (length + kPage - 1) / kPage * kPage;
   void* memory = mmap(nullptr, total, PROT_READ | PROT_WRITE,
@@ -78,6 +79,7 @@ Result<Snapshot> Snapshot::take(const Datapath& datapath) {
   t.shared = reinterpret_cast<Shared*>(copies[8]);
   t.rules = reinterpret_cast<RuleTable*>(copies[9]);
   t.paths = reinterpret_cast<RulePaths*>(copies[10]);
+  t.forwards = reinterpret_cast<ForwardMemory*>(copies[11]);
   t.records_max = live.records_max;
   return snapshot;
 }

@@ -362,6 +362,10 @@ Status compile_forwards(const Forwards& forwards, u32 generation, ForwardTable& 
   table = {};
   table.generation = generation;
   table.ranges_used = static_cast<u32>(laid.size());
+  for (const Forward& f : forwards.list) {
+    table.marks |= f.kind == ForwardKind::marked;
+    table.controls |= f.kind == ForwardKind::triggered;
+  }
   for (ForwardRange& range : table.ranges) range.key = kNoForwardKey;
   for (std::size_t i = 0; i < laid.size(); ++i)
     table.ranges[i] = {laid[i].key, laid[i].last, laid[i].forward, 0};

@@ -108,7 +108,7 @@ TEST_F(Flows, TheGatewayHasSomeBeyond) {
   const auto own = [this](u16 port) {
     Key key = key_of(1, port, 1, 9);
     key.near_address = settings.externals[0].address;
-    world->new_flow = NewFlow{key, 0, State::udp, kFlagLocal, true};
+    world->new_flow = NewFlow{key, 0, State::udp, kFlagLocal, true, 0, Port{0}};
     world->making.hash = key_hash(settings, key, kOut);
     return make_flow(*world);
   };
@@ -571,7 +571,7 @@ TEST_F(InBlocks, AreNotForTheGateway) {
   for (const u32 own : {30464u, 30591u, 30592u, 31999u}) {
     Key key = key_of(1, static_cast<u16>(own), 1, 9);
     key.near_address = settings.externals[0].address;
-    world->new_flow = NewFlow{key, 0, State::udp, kFlagLocal, true};
+    world->new_flow = NewFlow{key, 0, State::udp, kFlagLocal, true, 0, Port{0}};
     world->making.hash = key_hash(settings, key, kOut);
     ASSERT_EQ(make_flow(*world), Reason::none);
     const u16 given = port(world->making.flow);

@@ -65,7 +65,7 @@ struct Paired : testing::Test {
     for (u32 i = 0; i < n; ++i)
       settings.externals[i] = {test::ip(203, 0, 113, 2 + i), 10, kExternalLive, 1};
   }
-  u32 of(u32 host) { return world.paired_external(ipv4_from_host(0x0a000001 + host), 0); }
+  u32 of(u32 host) { return masq::paired_external(world, ipv4_from_host(0x0a000001 + host), 0); }
 };
 
 TEST_F(Paired, HostsAreSpreadAndNoneMovesForNothing) {
@@ -83,7 +83,7 @@ TEST_F(Paired, HostsAreSpreadAndNoneMovesForNothing) {
   // One of another interface is nobody's.
   settings.externals[2].ifindex = 11;
   for (u32 h = 0; h < kHosts; ++h) EXPECT_NE(of(h), 2u);
-  EXPECT_EQ(world.paired_external(ipv4_from_host(1), 2), 2u);
+  EXPECT_EQ(masq::paired_external(world, ipv4_from_host(1), 2), 2u);
 }
 
 TEST_F(Paired, AHostKeepsItsAddressWhileItHasFlows) {

@@ -52,8 +52,10 @@ struct TestWorld {
   u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i) const {
     return masq::rank_external(tables, settings, place, host, external, i);
   }
-  u32 paired_external(Ipv4 host, u32 external) {
-    return masq::paired_external(*this, host, external);
+  ForwardMemory* forwards() const { return tables.forwards; }
+  u32 find_range(u64 wanted) const {
+    return masq::find_range(tables.forwards->halves[settings.forwards_generation % kForwardHalves],
+                            wanted);
   }
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
@@ -73,7 +75,10 @@ struct TestWorld {
     if (index != kNoRecord && in_force(settings, tables.records[index], now) &&
         tables.records[index].external == external)
       return Reason::none;
-    new_flow = NewFlow{key, external, state, 0, false};
+    new_flow = NewFlow{};
+    new_flow.inner = key;
+    new_flow.external = external;
+    new_flow.state = state;
     making.hash = hash;
     const Reason reason = make_flow(*this);
     index = making.flow;

@@ -209,7 +209,9 @@ struct Processor : test::TestWorld {
 
   void make(const Key& key) {
     const State state = key.protocol == kProtocolTcp ? State::tcp_opening : State::udp;
-    new_flow = NewFlow{key, 0, state, 0, false};
+    new_flow = NewFlow{};
+    new_flow.inner = key;
+    new_flow.state = state;
     making.hash = key_hash(settings, key, kOut);
     index = find_inner(tables, key, making.hash);
     if (index != kNoRecord && in_force(settings, tables.records[index], now)) {
