@@ -17,6 +17,7 @@
 #include <tuple>
 
 #include "cli/explain.h"
+#include "cli/forward_command.h"
 #include "cli/replay.h"
 #include "cli/report.h"
 #include "gateway/daemon.h"
@@ -409,6 +410,30 @@ int replay(const ReplayOptions& options, const std::string& config_path, bool as
   return 0;
 }
 
+// `masq forward ...`; what is behind add and remove is read by forward_from_words.
+struct ForwardCommands {
+  CLI::App* add = nullptr;
+  CLI::App* list = nullptr;
+  CLI::App* remove = nullptr;
+  bool as_json = false;
+
+  void add_to(CLI::App& command) {
+    command.require_subcommand(1);
+    add = command.add_subcommand("add",
+                                 "tcp|udp|both PORT[-PORT] TARGET... [--at ADDRESS] [--from NET]..., "
+                                 "or all TARGET --at ADDRESS; TARGET is ADDRESS[:PORT][@FLOWS]");
+    list = command.add_subcommand("list", "All of them, with their numbers");
+    list->add_flag("--json", as_json, "For programs");
+    remove = command.add_subcommand("remove", "The one of this number, or of these words");
+    for (CLI::App* each : {add, remove}) each->prefix_command();
+  }
+  int run() const {
+    if (*add) return forward_add(add->remaining());
+    if (*remove) return forward_remove(remove->remaining());
+    return forward_list(as_json);
+  }
+};
+
 int run(int argc, char** argv) {
   CLI::App app{"masq: many hosts share one address. An IP masquerading gateway."};
   app.require_subcommand(1);
@@ -436,6 +461,10 @@ int run(int argc, char** argv) {
       "explain", "What the gateway would do with a packet, and why; changes nothing");
   ExplainOptions explain_options;
   add_explain_options(*explain_command, explain_options);
+  CLI::App* forward_command =
+      app.add_subcommand("forward", "External ports that lead to inner hosts");
+  ForwardCommands forward;
+  forward.add_to(*forward_command);
   CLI::App* check_command = app.add_subcommand("check", "Find every mistake in a configuration");
   check_command->add_option("file", checked, "The configuration")->required()->type_name("FILE");
 
@@ -451,6 +480,7 @@ int run(int argc, char** argv) {
   if (*down_command) return down();
   if (*explain_command) return explain(explain_options);
   if (*check_command) return check(checked);
+  if (*forward_command) return forward.run();
   if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);
   if (*flows_command) return show(as_json, flows_json, flows_text);

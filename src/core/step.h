@@ -393,13 +393,15 @@ MASQ_INLINE bool is_hairpin(World& w, const Packet& p) {
   if (!w.is_outer_address(p.destination)) return false;
   if (p.kind == Kind::fragment) return w.find_fragment(p, kOut) != kNoRecord;
   // The second half sees it with the external address as its source.
-  if (forward_of_endpoint(w, p, p.destination) != kNoForward) return true;
-  if (p.kind != Kind::icmp_error && p.kind != Kind::icmp_reply) return is_pool_port(w, p);
+  if (is_pool_port(w, p) || forward_of_endpoint(w, p, p.destination) != kNoForward) return true;
+  if (p.kind != Kind::icmp_error && w.settings.forwards_generation == 0) return false;
   Key key = outgoing_key(p);
   if (key.remote_address.be == 0) return false;
   u32 index = find_inner(w.tables, key, key_hash(w.settings, key, kOut));
   const Record* r = index == kNoRecord ? nullptr : record_at(w.tables, index);
-  return r != nullptr && (p.kind == Kind::icmp_error || r->forward != 0);
+  if (r == nullptr || p.kind == Kind::icmp_error) return r != nullptr;
+  // Once a forward has led it on, or is answered.
+  return in_force(w.settings, *r, w.now) && (p.kind != Kind::icmp_reply || r->forward != 0);
 }
 
 // By which external address it does: one without mappings is kExternalsMax, no hairpin kNothing.

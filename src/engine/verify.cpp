@@ -97,6 +97,11 @@ class Audit {
       report("time", "flow %u stands %u ticks past its timer", i,
              now_ - r.last_seen - timeout_of(s_, r));
     check_host_of(i, r);
+    if (r.forward != 0) {
+      if (r.mapping != kNoRecord || r.forward > kForwardsMax)
+        report("pair", "flow %u of forward %u holds record %u", i, r.forward, r.mapping);
+      return;
+    }
     if (r.mapping != kNoRecord) return check_held(i, r, r.mapping, true);
     const u32 port = to_host(r.external_port);
     check_block_of(i, r);
@@ -113,9 +118,10 @@ class Audit {
     const bool opening = r.host & kHostOpening;
     if (opening != (r.state == State::tcp_opening))
       report("host", "flow %u %s counted as opening", i, opening ? "is wrongly" : "should be");
-    if (static_cast<u32>(host->flows) != r.internal_address.be)
+    const u32 counted_at = r.forward != 0 ? host_of_forward(r.forward).be : r.internal_address.be;
+    if (static_cast<u32>(host->flows) != counted_at)
       report("host", "flow %u is counted at another host", i);
-    Counted& counted = hosts_[r.internal_address.be];
+    Counted& counted = hosts_[counted_at];
     counted.flows += 1;
     counted.opening += opening;
   }

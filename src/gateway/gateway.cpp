@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 
+#include "gateway/forward_keeper.h"
 #include "gateway/holder.h"
 #include "gateway/others.h"
 #include "gateway/requirements.h"

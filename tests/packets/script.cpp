@@ -196,6 +196,10 @@ class Player {
       for (const PortPlan& port : plan_)
         named.push_back({port.name, interfaces_[port.name].rule_bit - 1u});
       for_all([&](Gateway& g) { rules_.install(g, named); });
+    } else if (first == "forward" || first == "ipmasqadm") {
+      const std::vector<std::string> rest(line.words.begin() + 1, line.words.end());
+      first == "forward" ? forwards_.change(rest) : forwards_.change_by_ipmasqadm(rest);
+      for_all([&](Gateway& g) { forwards_.install(g); });
     } else if (first == "sweep") {
       for_all([](Gateway& g) { g.sweep(); });
       compare_tables();
@@ -696,6 +700,7 @@ class Player {
   std::vector<std::unique_ptr<Gateway>> gateways_;
   Variables variables_;
   ScriptRules rules_;
+  ScriptForwards forwards_;
   u64 base_ticks_ = 1000000000;
   u64 time_ns_ = 0;
   u32 packets_ = 0;
@@ -756,6 +761,8 @@ void compare_tables(const Tables& a, const Tables& b) {
   same_bytes("ports", a.ports, b.ports, sizeof(PortPool) * kExternalsMax * kPoolProtocols);
   same_bytes("fragments", a.fragments, b.fragments, sizeof(Fragment) * kFragmentsMax);
   same_bytes("hosts", a.hosts, b.hosts, sizeof(Host) * hosts_max(a.records_max));
+  same_bytes("forwards' states", a.forwards->states, b.forwards->states,
+             sizeof(a.forwards->states));
   same_bytes("counts", a.shared, b.shared, 3 * sizeof(u32));
   same_bytes("identifications", a.shared->ids, b.shared->ids, sizeof(a.shared->ids));
   same_bytes("lanes to the slow path", a.shared->slow_lanes, b.shared->slow_lanes,

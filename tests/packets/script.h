@@ -31,6 +31,8 @@
 //   socket udp 203.0.113.2:5000
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   ipchains -A forward -j DENY     changes the rules, in force from the next packet on
+//   forward add tcp 80 192.168.2.5:8080    likewise the forwards, as `masq forward`; forward remove N
+//   ipmasqadm mfw -I -m 1 -r 192.168.2.5 80
 //   at 300       sweep
 //   slow on      slow off           is there a slow path? beat: it has just said so
 //   expect flows N mappings N

@@ -1,4 +1,5 @@
-// The rules of a packet script: lines of ipchains, put into a gateway's tables.
+// The rules and forwards of a packet script: lines of ipchains and of masq forward, put into a
+// gateway's tables.
 #pragma once
 
 #include <map>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "packets/gateway.h"
+#include "policy/forward_words.h"
 #include "policy/rules.h"
 #include "unit/ipchains_world.h"
 
@@ -21,6 +23,18 @@ class ScriptRules {
 
  private:
   FakeWorld world_;
+  u32 generation_ = 0;
+};
+
+class ScriptForwards {
+ public:
+  // The words behind "forward": add and what `masq forward add` takes, or remove and a number.
+  void change(const std::vector<std::string>& words);
+  void change_by_ipmasqadm(const std::vector<std::string>& words);
+  void install(Gateway& gateway) const;
+
+ private:
+  Forwards forwards_;
   u32 generation_ = 0;
 };
 

@@ -1,0 +1,120 @@
+#include "gateway/forward_keeper.h"
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "gateway/kept_file.h"
+
+namespace masq {
+namespace {
+
+constexpr const char* kFile = "forwards.json";
+constexpr const char* kLock = "forwards.lock";
+
+Result<KeptForwards> read_kept() {
+  Result<std::optional<std::string>> text = read_kept_file(kFile);
+  if (!text) return text.error();
+  if (!*text) return KeptForwards{};
+  const nlohmann::json json = nlohmann::json::parse(**text, nullptr, false);
+  if (!json.is_object() || !json.contains("generation") || !json.contains("forwards") ||
+      !json["generation"].is_number_unsigned() || json["generation"].get<u64>() > 0xffffffff)
+    return error("The file {} of the gateway is damaged; new forwards replace it once it is gone.",
+                 kFile);
+  Result<Forwards> forwards = forwards_from_json(json["forwards"].dump());
+  if (!forwards)
+    return error("The file {} of the gateway is damaged: {}", kFile, forwards.error().sentence);
+  return KeptForwards{std::move(*forwards), json["generation"].get<u32>()};
+}
+
+Status write_kept(const KeptForwards& kept) {
+  const nlohmann::json json = {{"generation", kept.generation},
+                               {"forwards", nlohmann::json::parse(forwards_to_json(kept.forwards))}};
+  return replace_kept_file(kFile, json.dump(1) + "\n");
+}
+
+bool is_in_force(const AnyDatapath& datapath, const KeptForwards& kept) {
+  return kept.generation != 0 && datapath.settings().forwards_generation == kept.generation;
+}
+
+void fold_states(const AnyDatapath& datapath, Forwards& forwards) {
+  for (Forward& forward : forwards.list)
+    fold_state(forward, datapath.tables().forwards->states[forward.place % kForwardsMax]);
+}
+
+// Each place counts on from its forward. Who has asked stays, but where `after` asks for something
+// else there.
+void set_states(ForwardMemory& memory, const Forwards& forwards, const ForwardTable& before,
+                const ForwardTable& after) {
+  for (u16 place : windows_to_close(before, after))
+    atomic_store(&memory.states[place % kForwardsMax].asked, u64{0});
+  for (u32 place = 0; place < kForwardsMax; ++place) {
+    const auto at = std::find_if(forwards.list.begin(), forwards.list.end(),
+                                 [&](const Forward& f) { return f.place == place; });
+    const ForwardState fresh = at == forwards.list.end() ? ForwardState{} : state_of(*at);
+    ForwardState& state = memory.states[place];
+    atomic_store(&state.turn, fresh.turn);
+    atomic_store(&state.flows, fresh.flows);
+    atomic_store(&state.refused, fresh.refused);
+  }
+}
+
+Status install(AnyDatapath& datapath, KeptForwards& kept) {
+  Settings& settings = datapath.settings();
+  ForwardMemory& memory = *datapath.tables().forwards;
+  const u32 in_force = settings.forwards_generation;
+  kept.generation = std::max(kept.generation, in_force) + 1;
+  // The half must not be the one in force.
+  if (in_force != 0 && in_force % kForwardHalves == kept.generation % kForwardHalves)
+    kept.generation += 1;
+  auto table = std::make_unique<ForwardTable>();
+  if (Status status = compile_forwards(kept.forwards, kept.generation, *table); !status)
+    return status;
+  if (Status status = write_kept(kept); !status) return status;
+  datapath.wait_for_readers();
+  memory.halves[kept.generation % kForwardHalves] = *table;
+  set_states(memory, kept.forwards, memory.halves[in_force % kForwardHalves], *table);
+  // Looked at before the generation: asked in vain for a moment, never forgotten.
+  if (table->controls != 0) settings.forwards_control = 1;
+  __atomic_store_n(&settings.forwards_generation, kept.generation, __ATOMIC_SEQ_CST);
+  if (table->controls == 0) settings.forwards_control = 0;
+  return Done{};
+}
+
+}  // namespace
+
+Result<KeptForwards> load_forwards(const AnyDatapath* datapath) {
+  Result<KeptForwards> kept = read_kept();
+  if (kept && datapath != nullptr && is_in_force(*datapath, *kept))
+    fold_states(*datapath, kept->forwards);
+  return kept;
+}
+
+Result<ForwardChange> ForwardChange::begin(AnyDatapath* datapath) {
+  Result<Fd> lock = lock_kept_file(kLock);
+  if (!lock) return lock.error();
+  Result<KeptForwards> kept = load_forwards(datapath);
+  if (!kept) return kept.error();
+  return ForwardChange(std::move(*lock), std::move(*kept), datapath);
+}
+
+Status ForwardChange::store(const Forwards& forwards) {
+  if (Status status = check_forwards(forwards); !status) return status;
+  KeptForwards fresh{forwards, datapath_ == nullptr ? 0 : kept_.generation};
+  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh);
+  if (status) kept_ = std::move(fresh);
+  return status;
+}
+
+Status keep_forwards(AnyDatapath& datapath) {
+  Result<std::optional<std::string>> there = read_kept_file(kFile);
+  if (!there) return there.error();
+  if (!*there) return Done{};
+  Result<Fd> lock = lock_kept_file(kLock);
+  if (!lock) return lock.error();
+  Result<KeptForwards> kept = load_forwards(&datapath);
+  if (!kept) return kept.error();
+  return is_in_force(datapath, *kept) ? Status(Done{}) : install(datapath, *kept);
+}
+
+}  // namespace masq
