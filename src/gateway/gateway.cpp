@@ -677,6 +677,7 @@ Status Gateway::reconcile(std::vector<std::string>& remarks) {
   }
   // Before the first packet of an interface that rules name.
   if (Status status = keep_rules(datapath()); !status) return status;
+  if (Status status = keep_forwards(datapath()); !status) return status;
   for (const Hooked& each : kHooks)
     for (const std::string& name :
          each.zone == Zone::outside ? interfaces_.external : interfaces_.internal)
