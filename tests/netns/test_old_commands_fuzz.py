@@ -10,7 +10,7 @@ import pytest
 from lab import ADDRESS, BINARIES, REPOSITORY
 from traffic import pings
 
-CALLS, SECONDS = 4000, 150
+CALLS, SECONDS = 3000, 100
 CALLS_LEAST = 1000  # of a slow machine
 PROGRAMS = ["ipchains", "ipchains-restore", "ipfwadm"]
 
