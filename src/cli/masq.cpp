@@ -133,6 +133,7 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   const std::string kept = kept_config();
   const Config then = kept.empty() ? Config{} : load_config(kept).config;
   differs(differ_in_addresses(config, then), "external_addresses");
+  differs(from_file && config.forwards != then.forwards, "forwards");
   differs(config.filtering != then.filtering, "filtering");
   differs(differ_in_filtering_for(config, then), "filtering_for");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");

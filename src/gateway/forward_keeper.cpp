@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "gateway/kept_file.h"
+#include "policy/forward_words.h"
 
 namespace masq {
 namespace {
@@ -104,6 +105,31 @@ Status ForwardChange::store(const Forwards& forwards) {
   Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh);
   if (status) kept_ = std::move(fresh);
   return status;
+}
+
+Status replace_configured(AnyDatapath& datapath, const Forwards& configured) {
+  Result<std::optional<std::string>> there = read_kept_file(kFile);
+  if (!there) return there.error();
+  if (!*there && configured.list.empty()) return Done{};
+  Result<ForwardChange> change = ForwardChange::begin(&datapath);
+  if (!change) return change.error();
+  Forwards forwards;
+  std::vector<std::string> before, after;
+  for (const Forward& each : change->forwards().list) {
+    if (each.maker == ForwardMaker::config)
+      before.push_back(words_of(each));
+    else
+      forwards.list.push_back(each);
+  }
+  for (const Forward& each : configured.list) {
+    after.push_back(words_of(each));
+    if (Result<u16> place = add_forward(forwards, each); !place)
+      return error("The configuration's forward \"{}\" cannot be made: {}", words_of(each),
+                   place.error().sentence);
+  }
+  std::sort(before.begin(), before.end());
+  std::sort(after.begin(), after.end());
+  return before == after ? Status(Done{}) : change->store(forwards);
 }
 
 Status keep_forwards(AnyDatapath& datapath) {

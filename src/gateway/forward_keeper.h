@@ -47,6 +47,10 @@ class ForwardChange {
   AnyDatapath* datapath_;
 };
 
+// For a masqd that begins: those of the configuration in the place of those that the one before it
+// had. An error where they do not go together with the others that are kept.
+Status replace_configured(AnyDatapath& datapath, const Forwards& configured);
+
 // For masqd: installs what is kept if others are in force. Nothing kept changes nothing.
 Status keep_forwards(AnyDatapath& datapath);
 

@@ -284,7 +284,11 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   gateway.external_addresses_ = config.external_addresses;
   gateway.state_ = state;
   gateway.state_.interfaces = *chosen;
-  if (Status status = gateway.begin(remarks); !status) {
+  Result<Forwards> forwards = configured_forwards(config);
+  Status status = forwards ? replace_configured(gateway.datapath(), *forwards)
+                           : Status(forwards.error());
+  if (status) status = gateway.begin(remarks);
+  if (!status) {
     gateway.user_.reset();  // carries nothing any more
     gateway.slow_device_ = {};
     if (!running.anything()) undo(*network, gateway.state_);  // nothing half done

@@ -18,15 +18,18 @@
 #include <toml++/toml.h>
 
 #include "core/blocks.h"
+#include "policy/forward_words.h"
 
 namespace masq {
 namespace {
 
 using Report = std::function<void(const toml::node&, std::string)>;
 
-// The last line of each interface's name, and the one of the blocks' table, which is no such name.
+// The last line of each interface's name, and those of the blocks' table and of the forwards, which
+// are no such names.
 using NameLines = std::map<std::string, u32>;
 constexpr const char* kPortBlocksLine = "/port_blocks";
+constexpr const char* kForwardsLine = "/forwards";
 
 // As the kernel has it (dev_valid_name).
 bool may_be_a_name(const std::string& name) {
@@ -141,6 +144,16 @@ void read_external_addresses(const toml::node& node, Config& config, const Repor
   }
 }
 
+void read_forwards(const toml::node& node, Config& config, const Report& wrong) {
+  const auto* many = node.as_array();
+  if (many == nullptr) return wrong(node, "`forwards` must be a list of forwards.");
+  for (const toml::node& each : *many) {
+    const auto* text = each.as_string();
+    Status status = add_forward(config, text != nullptr ? text->get() : "");
+    if (!status) wrong(each, status.error().sentence);
+  }
+}
+
 void read_switch(const toml::node& node, const std::string& key, bool& out, const Report& wrong) {
   if (const auto* flag = node.as_boolean())
     out = flag->get();
@@ -172,6 +185,9 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
   } else if (key == "port_blocks") {
     lines[kPortBlocksLine] = static_cast<u32>(node.source().begin.line);
     read_port_blocks(node, config, wrong);
+  } else if (key == "forwards") {
+    lines[kForwardsLine] = static_cast<u32>(node.source().begin.line);
+    read_forwards(node, config, wrong);
   } else if (key == "ipv6") {
     if (auto mode = ipv6_named(word))
       config.ipv6 = *mode;
@@ -223,6 +239,8 @@ std::vector<ConfigMistake> check_whole(const Config& config, const NameLines& li
       wrong(name, fmt::format("{} cannot be external and internal at once.", name));
   if (Status status = check_port_blocks(config); !status)
     wrong(kPortBlocksLine, status.error().sentence);
+  if (Result<Forwards> forwards = configured_forwards(config); !forwards)
+    wrong(kForwardsLine, forwards.error().sentence);
   return mistakes;
 }
 
@@ -561,6 +579,24 @@ std::string dotted(Ipv4 address) {
 
 }  // namespace
 
+Status add_forward(Config& config, const std::string& words) {
+  Result<Forward> forward = forward_from_text(words);
+  if (!forward) return forward.error();
+  config.forwards.push_back(words_of(*forward));
+  return Done{};
+}
+
+Result<Forwards> configured_forwards(const Config& config) {
+  Forwards forwards;
+  for (const std::string& words : config.forwards) {
+    Result<Forward> forward = forward_from_text(words);
+    if (!forward) return forward.error();
+    forward->maker = ForwardMaker::config;
+    if (Result<u16> place = add_forward(forwards, *forward); !place) return place.error();
+  }
+  return forwards;
+}
+
 std::string to_toml(const Config& config) {
   toml::table table;
   auto names = [](const std::vector<std::string>& from) {
@@ -573,6 +609,7 @@ std::string to_toml(const Config& config) {
   std::vector<std::string> addresses;
   for (Ipv4 address : config.external_addresses) addresses.push_back(dotted(address));
   if (!addresses.empty()) table.insert("external_addresses", names(addresses));
+  if (!config.forwards.empty()) table.insert("forwards", names(config.forwards));
   table.insert("datapath", config.datapath);
   table.insert("ipv6", config.ipv6 == Ipv6Mode::block   ? "block"
                        : config.ipv6 == Ipv6Mode::leave ? "leave"

@@ -8,6 +8,7 @@
 
 #include "core/settings.h"
 #include "core/table.h"
+#include "policy/forwards.h"
 #include "policy/result.h"
 
 namespace masq {
@@ -36,6 +37,7 @@ struct Config {
   Filtering filtering = kFilterAddressAndPort;
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
   std::vector<PortBlocksFor> port_blocks;   // at most kPortBlocksMax, without common hosts
+  std::vector<std::string> forwards;        // in the words of forward_words.h
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
   u32 flows_max = 0;                        // 0: by the machine's memory
   std::optional<PortRange> external_ports;  // none: all that the gateway's sockets are not given
@@ -92,6 +94,10 @@ Status add_filtering_for(Config& config, const std::string& network, const std::
 Status add_port_blocks(Config& config, const std::string& network, const std::string& ports);
 // Adds an address that inner hosts may get; else says what is wrong.
 Status add_external_address(Config& config, const std::string& address);
+// Adds a forward in the words of `masq forward add`; else says what is wrong with it.
+Status add_forward(Config& config, const std::string& words);
+// All of them, as ForwardMaker::config; or what is wrong between them.
+Result<Forwards> configured_forwards(const Config& config);
 // Do two configurations name other external addresses, or other filterings for some hosts?
 bool differ_in_addresses(const Config& a, const Config& b);
 bool differ_in_filtering_for(const Config& a, const Config& b);

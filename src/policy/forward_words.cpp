@@ -1,6 +1,7 @@
 #include "policy/forward_words.h"
 
 #include <charconv>
+#include <sstream>
 
 namespace masq {
 namespace {
@@ -133,6 +134,13 @@ Result<Forward> forward_from_words(const std::vector<std::string>& words) {
   if (forward.kind == ForwardKind::one_to_one && same(forward.external, kAnyExternal))
     return error("A forward of all ports needs the external address that it is for, by --at.");
   return forward;
+}
+
+Result<Forward> forward_from_text(const std::string& words) {
+  std::istringstream stream(words);
+  std::vector<std::string> split;
+  for (std::string word; stream >> word;) split.push_back(word);
+  return forward_from_words(split);
 }
 
 std::string words_of(const Forward& forward) {

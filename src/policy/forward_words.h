@@ -17,6 +17,7 @@ namespace masq {
 // Says in one sentence what it does not understand. What is wrong between several forwards,
 // add_forward says.
 Result<Forward> forward_from_words(const std::vector<std::string>& words);
+Result<Forward> forward_from_text(const std::string& words);  // with blanks between them
 
 // Back again, so that the words make the same forward. Of kinds that only the old commands make,
 // their to_text.

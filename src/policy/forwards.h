@@ -39,8 +39,9 @@ inline constexpr u32 kWindowMax_s = 3600;
 
 enum class ForwardProtocol : u8 { tcp, udp, both };
 
-// Who made it; each of the old commands lists and removes its own alone.
-enum class ForwardMaker : u8 { masq, portfw, autofw, mfw };
+// Who made it; each of the old commands lists and removes its own alone, and the configuration
+// replaces its own.
+enum class ForwardMaker : u8 { masq, portfw, autofw, mfw, config };
 
 struct ForwardTo {
   Ipv4 address{};

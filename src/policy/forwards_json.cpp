@@ -11,7 +11,7 @@ using nlohmann::json;
 
 constexpr const char* kKinds[] = {"none",   "plain",     "one_to_one",
                                   "marked", "triggered", "keeps_port"};
-constexpr const char* kMakers[] = {"masq", "portfw", "autofw", "mfw"};
+constexpr const char* kMakers[] = {"masq", "portfw", "autofw", "mfw", "config"};
 constexpr const char* kProtocols[] = {"tcp", "udp", "both"};
 
 json to_json(const Forward& f) {

@@ -180,3 +180,28 @@ def test_it_outlives_the_daemon_and_changes_without_it(lab):
     assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8400") == S1
     forward(lab, "remove tcp 8400 192.168.2.5:80")
     assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8400") == ""
+
+
+def test_forwards_of_the_configuration(lab, tmp_path):
+    """They come with it and go with it; what else was added stays."""
+    assert lab.masq("down").returncode == 0
+    config = tmp_path / "masq.toml"
+    config.write_text(f'datapath = "{lab.datapath}"\n'
+                      'forwards = ["tcp 8000 192.168.2.4:80", "tcp 8500 192.168.2.5:80"]\n')
+    up = lab.masq("up", "--config", str(config))
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8500") == S1
+    assert [each["made_by"] for each in listed(lab)] == ["config", "config"]
+    forward(lab, "add tcp 8600 192.168.2.5:80")
+    lab.kill_daemon()
+    config.write_text(f'datapath = "{lab.datapath}"\nforwards = ["tcp 8000 192.168.2.4:80"]\n')
+    assert lab.masq("up", "--config", str(config)).returncode == 0
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8500") == ""
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8000") == S1
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8600") == S1
+    config.write_text('forwards = ["tcp 80 192.168.2.4", "tcp 1-99 192.168.2.5"]\n')
+    wrong = lab.masq("check", str(config))
+    assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1 and ":1: " in wrong.stderr
+    config.write_text('forwards = ["tcp 80 nobody"]\n')
+    wrong = lab.masq("check", str(config))
+    assert wrong.returncode == 1 and "nobody" in wrong.stderr and wrong.stderr.count("\n") == 1
