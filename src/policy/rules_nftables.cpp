@@ -34,7 +34,7 @@ Condition address_of(const AddressMatch& match, const char* field) {
                      match.inverted ? "!=" : "==", quad(Ipv4{address}));
 }
 
-// A number of the transport header, which a later fragment does not have: then no condition fits.
+// A number of the transport header; see fragment_of.
 Condition number_of(const PortMatch& match, const char* field, u32 most) {
   const u32 first = match.first, last = std::min<u32>(match.last, most);
   if (first > last) return constant(match.inverted);
@@ -256,10 +256,12 @@ class Translation {
     return fmt::format("ip protocol {}{} ", rule.protocol_inverted ? "!= " : "", rule.protocol);
   }
 
+  // The kernel would take the bytes of a later fragment for a transport header.
   static Condition fragment_of(const Rule& rule) {
-    const bool has_ports = !rule.source_ports.is_any() || !rule.destination_ports.is_any();
+    const bool has_header = !rule.source_ports.is_any() || !rule.destination_ports.is_any() ||
+                            rule.syn != Asked::either;
     if (rule.later_fragment == Asked::yes) return "ip frag-off & 0x1fff != 0 ";
-    return rule.later_fragment == Asked::no || has_ports ? "ip frag-off & 0x1fff == 0 " : "";
+    return rule.later_fragment == Asked::no || has_header ? "ip frag-off & 0x1fff == 0 " : "";
   }
 
   // SYN, and neither ACK nor RST.
