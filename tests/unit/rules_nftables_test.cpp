@@ -124,6 +124,24 @@ TEST(RulesNftables, AskingForAnAddressMayAlwaysLeaveOutside) {
   EXPECT_TRUE(has(text, "postrouting oif { 0, 4 } " + asks));
 }
 
+TEST(RulesNftables, LaterFragmentsHaveNoTransportHeader) {
+  const std::string whole = "ip protocol 6 ip frag-off & 0x1fff == 0 ";
+  RuleSet set = RuleSet::plain();
+  Rule rule = with(RuleTarget::deny);
+  rule.protocol = kProtocolTcp;
+  rule.syn = Asked::no;
+  set.append("input", rule);
+  EXPECT_TRUE(has(text_of(set), whole + "@th,104,8 & 0x16 != 0x02 drop"));
+  rule.syn = Asked::either;
+  rule.source_ports = {80, 80, true};
+  set.append("output", rule);
+  EXPECT_TRUE(has(text_of(set), whole + "@th,0,16 != 80 counter drop"));
+  rule.source_ports = {};
+  rule.later_fragment = Asked::yes;
+  set.append("output", rule);
+  EXPECT_TRUE(has(text_of(set), "ip protocol 6 ip frag-off & 0x1fff != 0 counter drop"));
+}
+
 TEST(RulesNftables, ACircleIsCutWhereItCloses) {
   RuleSet set = RuleSet::plain();
   for (const char* name : {"one", "two"}) set.create(name);
@@ -176,7 +194,8 @@ TEST(RulesNftables, FifteenChainsDeepAndNoMore) {
 TEST(RulesNftables, AWalkOfSoManyRulesAndNoMore) {
   RuleSet set = RuleSet::plain();
   set.create("long");
-  // Fifteen times the chain with its end, the rules that lead there, and the policy; the rest singly.
+  // Fifteen times the chain with its end, the rules that lead there, and the policy; the rest
+  // singly.
   for (u32 i = 0; i < 1022; ++i) set.append("long", with(RuleTarget::none));
   for (u32 i = 0; i < 15; ++i) set.append("input", lead_to("long"));
   u64 steps = 15 * (1022 + 1) + 15 + 1;
