@@ -5,13 +5,16 @@
 #include <nlohmann/json.hpp>
 
 #include "gateway/kept_file.h"
+#include "gateway/kept_table.h"
 #include "policy/forward_words.h"
+#include "policy/forwards_nftables.h"
 
 namespace masq {
 namespace {
 
 constexpr const char* kFile = "forwards.json";
 constexpr const char* kLock = "forwards.lock";
+constexpr KeptTable kTable{"ip masq_forwards", "own_forwards"};
 
 Result<KeptForwards> read_kept() {
   Result<std::optional<std::string>> text = read_kept_file(kFile);
@@ -60,7 +63,32 @@ void set_states(ForwardMemory& memory, const Forwards& forwards, const ForwardTa
   }
 }
 
-Status install(AnyDatapath& datapath, KeptForwards& kept) {
+Result<std::string> asked_for(const AnyDatapath& datapath, const Forwards& forwards) {
+  Result<std::vector<NftInterface>> interfaces = interfaces_for_nft(datapath);
+  if (!interfaces) return interfaces.error();
+  return forwards_to_nftables(forwards, datapath.settings(), *interfaces);
+}
+
+Status put_table(const AnyDatapath& datapath, const Forwards& forwards) {
+  if (datapath.sees_own_packets()) return Done{};
+  Result<std::string> asked = asked_for(datapath, forwards);
+  if (!asked) return asked.error();
+  if (Status status = make_table(kTable, *asked); !status)
+    return error(
+        "The kernel cannot be kept from answering for what is forwarded: nftables does not take "
+        "the rules for it ({}).",
+        status.error().sentence);
+  return Done{};
+}
+
+bool own_forwards_stand(const AnyDatapath& datapath, const Forwards& forwards) {
+  if (datapath.sees_own_packets()) return true;
+  Result<std::string> asked = asked_for(datapath, forwards);
+  return asked && table_stands(kTable, *asked);
+}
+
+// The kernel's table comes before the switch: for a moment nobody answers, and never two.
+Status install(AnyDatapath& datapath, KeptForwards& kept, const Forwards& before) {
   Settings& settings = datapath.settings();
   ForwardMemory& memory = *datapath.tables().forwards;
   const u32 in_force = settings.forwards_generation;
@@ -71,7 +99,12 @@ Status install(AnyDatapath& datapath, KeptForwards& kept) {
   auto table = std::make_unique<ForwardTable>();
   if (Status status = compile_forwards(kept.forwards, kept.generation, *table); !status)
     return status;
-  if (Status status = write_kept(kept); !status) return status;
+  if (Status status = put_table(datapath, kept.forwards); !status) return status;
+  if (Status status = write_kept(kept); !status) {
+    // Should that fail too, masqd sees at its next look that it is not as it should be.
+    (void)put_table(datapath, before);
+    return status;
+  }
   datapath.wait_for_readers();
   memory.halves[kept.generation % kForwardHalves] = *table;
   set_states(memory, kept.forwards, memory.halves[in_force % kForwardHalves], *table);
@@ -102,7 +135,7 @@ Result<ForwardChange> ForwardChange::begin(AnyDatapath* datapath) {
 Status ForwardChange::store(const Forwards& forwards) {
   if (Status status = check_forwards(forwards); !status) return status;
   KeptForwards fresh{forwards, datapath_ == nullptr ? 0 : kept_.generation};
-  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh);
+  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh, kept_.forwards);
   if (status) kept_ = std::move(fresh);
   return status;
 }
@@ -140,7 +173,13 @@ Status keep_forwards(AnyDatapath& datapath) {
   if (!lock) return lock.error();
   Result<KeptForwards> kept = load_forwards(&datapath);
   if (!kept) return kept.error();
-  return is_in_force(datapath, *kept) ? Status(Done{}) : install(datapath, *kept);
+  if (!is_in_force(datapath, *kept)) return install(datapath, *kept, kept->forwards);
+  if (own_forwards_stand(datapath, kept->forwards)) return Done{};
+  return put_table(datapath, kept->forwards);
+}
+
+void take_off_own_forwards() {
+  take_off_table(kTable);
 }
 
 }  // namespace masq

@@ -7,6 +7,10 @@
 //                   in force (somebody was killed in between) installs these.
 //   forwards.lock   held while forwards are changed
 //
+//   masq_forwards   a table of nftables, with the datapath in user space alone: it keeps the
+//                   gateway's own stack from answering for what is forwarded. Its note is
+//                   own_forwards (kept_table.h)
+//
 // What a forward has counted, and which target serves, is in the datapath; loading takes it into
 // the forwards, and a change begins with it. Limits: what is counted in the milliseconds between is
 // lost. Who has asked for a triggered forward is kept across changes that leave its control port.
@@ -51,7 +55,10 @@ class ForwardChange {
 // had. An error where they do not go together with the others that are kept.
 Status replace_configured(AnyDatapath& datapath, const Forwards& configured);
 
-// For masqd: installs what is kept if others are in force. Nothing kept changes nothing.
+// For masqd: installs what is kept if others are in force, or if the kernel's table is not as it
+// should be. Nothing kept changes nothing.
 Status keep_forwards(AnyDatapath& datapath);
+
+void take_off_own_forwards();
 
 }  // namespace masq

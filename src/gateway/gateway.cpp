@@ -125,6 +125,7 @@ void undo(const NetworkState& network, const SavedState& saved) {
   take_off_belt();
   take_off_guard();
   take_off_own_rules();
+  take_off_own_forwards();
   remove_user_tables();
   remove_run_folder();
 }
@@ -434,7 +435,10 @@ Status Gateway::begin(std::vector<std::string>& remarks) {
   // Before anything is changed: what was there is known, whenever we are killed.
   if (Status status = save_state(state_); !status) return status;
   if (Status status = datapath().start_sweeper(); !status) return status;
-  if (!user_) take_off_own_rules();  // of a gateway in user space that nobody has taken down
+  if (!user_) {  // of a gateway in user space that nobody has taken down
+    take_off_own_rules();
+    take_off_own_forwards();
+  }
   return reconcile(remarks);
 }
 

@@ -1,16 +1,10 @@
 // Putting the table in force, and reading its counters.
 #include "gateway/own_rules.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "gateway/interfaces.h"
-#include "gateway/netlink.h"
+#include "gateway/kept_table.h"
 #include "gateway/nftables.h"
-#include "gateway/state.h"
 #include "policy/rules_nftables.h"
 
 namespace masq {
@@ -18,31 +12,12 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kTable = "table ip masq_own";
+constexpr KeptTable kTable{"ip masq_own", "own_rules"};
 
 Result<std::string> asked_for(const AnyDatapath& datapath, const RuleSet& rules, u32 generation) {
-  Result<NetworkState> network = read_network();
-  if (!network) return network.error();
-  std::vector<NftInterface> interfaces;
-  for (const Interface& each : datapath.interfaces())
-    if (const Link* link = network->link_at(each.ifindex); link != nullptr)
-      interfaces.push_back({link->name, link->ifindex, is_plain_name(link->name),
-                            each.zone == Zone::outside, link->kind == "bridge"});
-  return rules_to_nftables(rules, interfaces, generation);
-}
-
-std::string shown() {
-  return Nftables().list(kTable);
-}
-
-Status note(const std::string& asked) {
-  const std::string path = run_file("own_rules"), fresh = path + ".new";
-  std::ofstream file(fresh, std::ios::trunc);
-  file << json{{"asked", asked}, {"shown", shown()}}.dump(1) << '\n';
-  file.close();
-  if (!file || rename(fresh.c_str(), path.c_str()) != 0)
-    return error("{} cannot be written ({}).", path, strerror(errno));
-  return Done{};
+  Result<std::vector<NftInterface>> interfaces = interfaces_for_nft(datapath);
+  if (!interfaces) return interfaces.error();
+  return rules_to_nftables(rules, *interfaces, generation);
 }
 
 }  // namespace
@@ -51,31 +26,23 @@ Status put_own_rules(const AnyDatapath& datapath, const RuleSet& rules, u32 gene
   if (datapath.sees_own_packets()) return Done{};
   Result<std::string> asked = asked_for(datapath, rules, generation);
   if (!asked) return asked.error();
-  Nftables nft;
-  if (Status status = nft.run(fmt::format("add {0}\ndelete {0}\n", kTable) + *asked); !status)
+  if (Status status = make_table(kTable, *asked); !status)
     return error(
         "The rules cannot be put in force for what is for the gateway itself or comes from it: "
         "nftables does not take them ({}).",
         status.error().sentence);
-  // Without the note the table is made again at the next look.
-  (void)note(*asked);
   return Done{};
 }
 
 bool own_rules_stand(const AnyDatapath& datapath, const RuleSet& rules, u32 generation) {
   if (datapath.sees_own_packets()) return true;
-  std::ifstream file(run_file("own_rules"));
-  std::ostringstream text;
-  text << file.rdbuf();
-  const json noted = json::parse(text.str(), nullptr, false);
   Result<std::string> asked = asked_for(datapath, rules, generation);
-  return asked && noted.is_object() && noted.value("asked", json()) == json(*asked) &&
-         noted.value("shown", json()) == json(shown());
+  return asked && table_stands(kTable, *asked);
 }
 
 void add_own_counts(const AnyDatapath& datapath, RuleSet& rules, u32 generation) {
   if (datapath.sees_own_packets()) return;
-  const json listing = json::parse(Nftables().list(kTable, true), nullptr, false);
+  const json listing = json::parse(Nftables().list("table ip masq_own", true), nullptr, false);
   if (!listing.is_object() || !listing.contains("nftables")) return;
   bool of_this_one = false;
   for (const json& item : listing["nftables"])
@@ -101,7 +68,7 @@ void add_own_counts(const AnyDatapath& datapath, RuleSet& rules, u32 generation)
 }
 
 void take_off_own_rules() {
-  (void)Nftables().run(fmt::format("delete {}", kTable));
+  take_off_table(kTable);
 }
 
 }  // namespace masq

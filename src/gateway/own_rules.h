@@ -2,8 +2,7 @@
 // datapath in user space. The nftables table `ip masq_own` (policy/rules_nftables.h) is put in
 // force and looked after by whoever installs rules (gateway/rule_keeper.h), who holds rules.lock.
 //
-//   own_rules   in the run folder: what was asked for, and how nftables showed it then. If either
-//               is another now, the table is made anew.
+//   own_rules   in the run folder: see kept_table.h
 //
 // It stays in force when masqd dies, and refuses then what it refused before. What can go wrong:
 // nftables refuses the table; then nothing has changed. With rules that neither keep nor change

@@ -98,7 +98,8 @@ void remove_run_folder() {
   std::error_code ignored;
   for (const char* name : {"state.json", "state.json.new", "config.toml", "config.toml.new", "log",
                            "tables", "tables.new", "rules.json", "rules.json.new", "rules.lock",
-                           "own_rules", "own_rules.new", "lock"})
+                           "own_rules", "own_rules.new", "forwards.json", "forwards.json.new",
+                           "forwards.lock", "own_forwards", "own_forwards.new", "lock"})
     std::filesystem::remove(run_file(name), ignored);
   // Also what a `masq up` that was killed has left for its daemon: config.<process>.toml.
   std::vector<std::filesystem::path> left;
