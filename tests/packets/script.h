@@ -31,6 +31,7 @@
 //   socket udp 203.0.113.2:5000
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   ipchains -A forward -j DENY     changes the rules, in force from the next packet on
+//   ip_forward 0                    switches forwarding off, likewise
 //   at 300       sweep
 //   slow on      slow off           is there a slow path? beat: it has just said so
 //   expect flows N mappings N
