@@ -401,8 +401,10 @@ int run_script_with(const UpOptions& o, RunScriptOptions script,
     if (const auto found = differences(config, false, **datapath); !found.empty())
       return fail(keeps_what_it_has(daemon, found));
   }
-  return run_script_of_rules(script, [&](const StagedTimeouts& timeouts) {
+  return run_script_of_rules(script, [&](const StartWith& start) {
+    const StagedTimeouts& timeouts = start.timeouts;
     set_timeouts_in(config, timeouts.tcp_s, timeouts.tcp_fin_s, timeouts.udp_s);
+    if (!config.external_ports) config.external_ports = start.external_ports;
     if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
     return up(config, from_file);
   });

@@ -117,7 +117,9 @@ Status apply_to_running(Before& before, const Wanted& wanted) {
   Result<TimeoutChange> timeouts = TimeoutChange::prepare(
       wanted.timeouts.tcp_s, wanted.timeouts.tcp_fin_s, wanted.timeouts.udp_s);
   if (!timeouts) return timeouts.error();
-  if (Status status = change->store(wanted.kept); !status) {
+  // What masq does by itself takes no rules.
+  const bool is_plain = change->kept().generation == 0 && same_rules(change->kept(), wanted.kept);
+  if (Status status = is_plain ? Status(Done{}) : change->store(wanted.kept); !status) {
     if (Status undone = timeouts->undo(); !undone)
       return error("{} And {}", status.error().sentence, undone.error().sentence);
     return status;
@@ -154,7 +156,7 @@ class KeptFile {
   bool there_ = false;
 };
 
-int start_with(const Wanted& wanted, const std::function<int(const StagedTimeouts&)>& bring_up) {
+int start_with(const Wanted& wanted, const BringUp& bring_up) {
   MachineSwitches switches;
   if (Status status = switches.set(wanted.machine); !status)
     return nothing_applied(status.error().sentence);
@@ -165,7 +167,9 @@ int start_with(const Wanted& wanted, const std::function<int(const StagedTimeout
     if (Status status = change->store(wanted.kept); !status)
       return nothing_applied(status.error().sentence);
   }
-  if (bring_up(wanted.timeouts) != 0) {
+  StartWith start{wanted.timeouts, std::nullopt};
+  if (counts_on_old_ports(wanted.kept.rules)) start.external_ports = kOldExternalPorts;
+  if (bring_up(start) != 0) {
     kept.put_back();
     return nothing_applied("The gateway could not be started.");
   }
@@ -173,8 +177,7 @@ int start_with(const Wanted& wanted, const std::function<int(const StagedTimeout
   return 0;
 }
 
-int apply(Before& before, const Wanted& wanted,
-          const std::function<int(const StagedTimeouts&)>& bring_up) {
+int apply(Before& before, const Wanted& wanted, const BringUp& bring_up) {
   if (before.datapath == nullptr) return start_with(wanted, bring_up);
   if (Status status = apply_to_running(before, wanted); !status)
     return nothing_applied(status.error().sentence);
@@ -182,6 +185,25 @@ int apply(Before& before, const Wanted& wanted,
   if (bring_up({}) != 0)
     return fail("What the script says is in force, but the daemon could not be started.");
   return 0;
+}
+
+// Rules that let in answers to the old ports alone, beside a gateway that gives others.
+std::string about_ports(const Before& before, const Wanted& wanted) {
+  if (!counts_on_old_ports(wanted.kept.rules)) return "";
+  const std::string ports =
+      fmt::format("{} to {}", kOldExternalPorts.first, kOldExternalPorts.last);
+  Config config;
+  config.external_ports = kOldExternalPorts;
+  if (before.datapath == nullptr)
+    return fmt::format(
+        "The rules name the external ports {} of Linux 2.2; unless told otherwise "
+        "the gateway gives inner hosts these alone.",
+        ports);
+  if (!asks_for_other_ports(config, before.datapath->settings())) return "";
+  return fmt::format(
+      "The rules name the external ports {} of Linux 2.2, and the running gateway "
+      "gives others, too: `masq down` first, then it is started with these.",
+      ports);
 }
 
 void print_all(const std::vector<std::string>& sentences) {
@@ -202,6 +224,8 @@ void add_run_script_options(CLI::App& command, RunScriptOptions& options) {
                   "End the script after so many seconds, and apply nothing; no limit if not given")
       ->check(CLI::Range(1u, kScriptTimeMost_s))
       ->type_name("SECONDS");
+  // One value each time they are given: what follows may be the script.
+  for (CLI::Option* option : command.get_options()) option->allow_extra_args(false);
   command.prefix_command();
   command.footer(
       "The script and its arguments come last: masq run-script [OPTIONS] FILE [ARGUMENTS...]\n"
@@ -209,8 +233,7 @@ void add_run_script_options(CLI::App& command, RunScriptOptions& options) {
       "failed (--keep-going). With --dry-run: what it would be.");
 }
 
-int run_script_of_rules(const RunScriptOptions& options,
-                        const std::function<int(const StagedTimeouts&)>& bring_up) {
+int run_script_of_rules(const RunScriptOptions& options, const BringUp& bring_up) {
   if (Status status = check_rights("run a script of rules"); !status)
     return fail(status.error().sentence);
   Result<Before> before = look(options);
@@ -224,7 +247,9 @@ int run_script_of_rules(const RunScriptOptions& options,
   const int code = may_apply(*run, false) ? 0 : kScriptInPart;
   Result<Wanted> wanted = wanted_of(run->effects, before->begins);
   if (!wanted) return nothing_applied(wanted.error().sentence);
-  print_all(remarks_on(run->effects, *wanted, before->begins));
+  std::vector<std::string> remarks = remarks_on(run->effects, *wanted, before->begins);
+  if (std::string ports = about_ports(*before, *wanted); !ports.empty()) remarks.push_back(ports);
+  print_all(remarks);
   if (options.dry_run) {
     fmt::print("\n{}\nNothing is applied (--dry-run).\n", wanted_text(*wanted));
     return code;

@@ -15,10 +15,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "compat/stage.h"
+#include "core/settings.h"
 
 namespace CLI {
 class App;
@@ -41,9 +43,15 @@ inline constexpr u32 kScriptTimeMost_s = 86400;  // a day; a boot waits for no s
 
 void add_run_script_options(CLI::App& command, RunScriptOptions& options);
 
-// `bring_up` starts or takes over the gateway as `masq up` does, with these timeouts, and returns
-// its exit code. Returns that of the command.
-int run_script_of_rules(const RunScriptOptions& options,
-                        const std::function<int(const StagedTimeouts&)>& bring_up);
+// What the script wants of a gateway that is started for it.
+struct StartWith {
+  StagedTimeouts timeouts;
+  std::optional<PortRange> external_ports;  // unless somebody has named others
+};
+// Starts or takes over the gateway as `masq up` does, and returns its exit code.
+using BringUp = std::function<int(const StartWith&)>;
+
+// Returns the exit code of the command.
+int run_script_of_rules(const RunScriptOptions& options, const BringUp& bring_up);
 
 }  // namespace masq

@@ -121,6 +121,17 @@ RuleSet without_counters(RuleSet rules) {
 
 }  // namespace
 
+bool counts_on_old_ports(const RuleSet& rules) {
+  for (const Chain& chain : rules.chains())
+    for (const Rule& rule : chain.rules) {
+      const PortMatch& ports = rule.destination_ports;
+      if (!ports.inverted && ports.first == kOldExternalPorts.first &&
+          ports.last >= kOldExternalPorts.last)
+        return true;
+    }
+  return false;
+}
+
 Result<Wanted> wanted_of(const ScriptEffects& effects, const KeptRules& before) {
   Wanted wanted;
   wanted.kept = before;
@@ -139,7 +150,7 @@ Result<Wanted> wanted_of(const ScriptEffects& effects, const KeptRules& before) 
       return error("The forwards of the script cannot be read: {}", forwards.error().sentence);
     wanted.forwards = *forwards;
   }
-  wanted.kept.modules = modules_to_json(effects.modules);
+  wanted.kept.modules = effects.modules.empty() ? "" : modules_to_json(effects.modules);
   for (const SwitchChange& change : effects.switches) {
     if (change.known == nullptr) continue;
     if (change.known->use == SwitchUse::gateway) wanted.kept.switches[change.name] = change.value;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compat/run_script.h"
+#include "core/settings.h"
 #include "gateway/rule_keeper.h"
 #include "policy/forwards.h"
 
@@ -17,6 +18,10 @@ struct Wanted {
 
 // `before`: how things were when the script began.
 Result<Wanted> wanted_of(const ScriptEffects& effects, const KeptRules& before);
+
+// Linux 2.2 gave inner hosts these external ports, and scripts let in answers to no others.
+inline constexpr PortRange kOldExternalPorts{61000, 65095};
+bool counts_on_old_ports(const RuleSet& rules);
 
 // The sentences; some depend on what was there before.
 std::vector<std::string> remarks_on(const ScriptEffects& effects, const Wanted& wanted,

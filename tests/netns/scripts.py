@@ -16,7 +16,7 @@ def text_of(name):
     text = (SCRIPTS / name).read_text()
     for there, here in NAMES_HERE.items():
         text = text.replace(there, here)
-    return re.sub(r" -l\b(?=.*)", "", text) if "ipchains" in text else text
+    return re.sub(r"( -l\b(?= -j| *$))|((?<=-D 0.0.0.0/0) -o$)", "", text, flags=re.MULTILINE)
 
 
 class Script:
