@@ -129,8 +129,7 @@ The switch `ip_forward` of the gateway is 0, as it is when a script of rules beg
 `masq up`: nothing passes between interfaces, in no direction, and open flows stand still. What the
 gateway itself sends and gets goes on. `masq status` says so too. A line `echo 1 >
 /proc/sys/net/ipv4/ip_forward` in the script that `masq run-script` runs switches it on
-([run-script.md](run-script.md)); the sysctl of that name in the real /proc/sys has nothing to do with
-it.""",
+([run-script.md](run-script.md)); the real sysctl of that name has nothing to do with it.""",
     "rules_deny": """\
 A rule with the target DENY or REJECT, or a chain's policy. `ipchains -L -n -v` shows how often each
 rule and policy was met; `masq explain` says which chains a packet passes

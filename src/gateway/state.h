@@ -8,6 +8,7 @@
 //   config.toml  the configuration of the running gateway
 //   config.<process>.toml  that of a `masq up` which goes on
 //   log          what the daemon has to say
+//   rules.json, rules.lock  rules and switches (rule_keeper.h)
 //   tables       flows and settings of the datapath in user space (user_tables.h)
 //
 // Beside that, with the option to take over streams, /var/lib/masq/secret outlives the gateway: the

@@ -75,8 +75,9 @@ def test_the_script_of_the_description(lab, script):
     assert status["forwarding"] is True
     assert status["switches"] == {"net/ipv4/ip_forward": "1", "net/ipv4/ip_dynaddr": "1"}
     assert "switch    ip_dynaddr 1" in lab.masq("status").stdout
-    assert script.chains() == (":input ACCEPT\n:forward DENY\n:output ACCEPT\n"
-                               "-A forward -s 192.168.2.0/255.255.255.0 -d 0.0.0.0/0.0.0.0 -j MASQ\n")
+    assert script.chains() == (
+        ":input ACCEPT\n:forward DENY\n:output ACCEPT\n"
+        "-A forward -s 192.168.2.0/255.255.255.0 -d 0.0.0.0/0.0.0.0 -j MASQ\n")
 
 
 @on_tc
@@ -139,7 +140,7 @@ def test_a_strong_set(lab, script):
     assert pings(lab, "B", S2) and pings(lab, "S2", GATEWAY_OUTER)
     assert not pings(lab, "S7", S2) and not pings(lab, "S7", S4)
     # Its own rule against what says that it comes from inside. masq itself would refuse it too.
-    assert f"-s 192.168.2.0/255.255.255.0 -d 0.0.0.0/0.0.0.0 -i out0 -j REJECT" in script.chains()
+    assert "-s 192.168.2.0/255.255.255.0 -d 0.0.0.0/0.0.0.0 -i out0 -j REJECT" in script.chains()
     assert lab.status()["timeouts_s"]["udp"] == 60
 
 
