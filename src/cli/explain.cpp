@@ -17,6 +17,7 @@
 #include "cli/report.h"
 #include "engine/predict.h"
 #include "gateway/live.h"
+#include "gateway/state.h"
 
 namespace masq {
 namespace {
@@ -26,6 +27,8 @@ using nlohmann::json;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 constexpr const char* kSaid = "as you said";
+constexpr const char* kByTheKernel =
+    " The kernel refuses it, by masq's nftables rules, and masq does not count it.";
 constexpr u32 kRoomForIcmpError = 64;  // behind a frame; it may become an ICMP error
 
 int fail(const std::string& sentence) {
@@ -60,7 +63,7 @@ Ends ends_of(const std::vector<u8>& bytes, u16 ether_type) {
 // The live gateway, ready to be asked.
 class Session {
  public:
-  Session(const Datapath& datapath, NetworkState network, const Snapshot& snapshot,
+  Session(const AnyDatapath& datapath, NetworkState network, const Snapshot& snapshot,
           Questions& questions)
       : datapath_(datapath),
         network_(std::move(network)),
@@ -81,7 +84,7 @@ class Session {
     if (!said.empty()) return on_interface(said);
     if (ether_type == kEtherTypeArp) return outside(ends, "");
     if (ether_type != kEtherTypeIpv4) return inside(ends, "");
-    if (datapath_.own_address(ends.source)) return from_gateway(ends);
+    if (questions_.own_address(ends.source)) return from_gateway(ends);
     Route back;
     engine_.route(ends.source, ends.destination, back);
     if (back.kind == RouteKind::forward && back.zone == Zone::inside)
@@ -108,7 +111,10 @@ class Session {
     questions_.set_interface(place.ifindex);
     Prediction it = predict(engine_, frame, place.side, place.ifindex, place.from);
     if (ether_type == kEtherTypeIpv6) it = ipv6(frame, it, place);
-    return explanation_json(it, place, engine_, network_);
+    json out = explanation_json(it, place, engine_, network_);
+    if (in_user_space() && ether_type != kEtherTypeIpv4 && it.outcome.action == Action::drop)
+      out["sentence"] = out["sentence"].get<std::string>() + kByTheKernel;
+    return out;
   }
 
  private:
@@ -123,6 +129,9 @@ class Session {
     it.ifindex = came_in.ifindex;
     return it;
   }
+
+  // Frames that are not IPv4, and the gateway's own packets, then go past masq.
+  bool in_user_space() const { return !datapath_.outlives_daemon(); }
 
   const Interface* first_of(Zone zone) const {
     for (const Interface& each : datapath_.settings().interfaces)
@@ -165,6 +174,10 @@ class Session {
       return error(
           "masq does not see that packet: it neither comes in on an interface of masq's nor leaves "
           "by one.");
+    if (in_user_space())
+      return error(
+          "masq does not see that packet: with the data path user, what does not come in on an "
+          "interface of masq's goes the kernel's own way and is not translated.");
     return Place{route.zone == Zone::outside ? DropSide::leaving : DropSide::entering,
                  route.ifindex, from,
                  from == 0 ? fmt::format("{} is its own address", to_text(ends.source)) : ""};
@@ -185,7 +198,7 @@ class Session {
                  ours.empty() ? "none" : ours);
   }
 
-  const Datapath& datapath_;
+  const AnyDatapath& datapath_;
   NetworkState network_;
   Questions& questions_;
   Engine engine_;
@@ -290,16 +303,16 @@ int explain(const ExplainOptions& o) {
   Result<NetworkState> network = read_network();
   if (!network) return fail(network.error().sentence);
   if (o.last) return explain_last(**running, *network, o);
-  const Datapath* datapath = dynamic_cast<const Datapath*>(running->get());
-  if (datapath == nullptr)
+  const AnyDatapath& datapath = **running;
+  if (!datapath.outlives_daemon() && daemon_process() <= 0)
     return fail(
-        "This gateway carries packets in user space, and masq can only say what the datapath tc "
-        "would do with one; `masq explain --last` works here too.");
-  Result<Snapshot> snapshot = Snapshot::take(*datapath);
+        "No packet passes: the daemon, which carries them, is not running; `masq up` "
+        "starts it, with the flows.");
+  Result<Snapshot> snapshot = Snapshot::take(datapath);
   if (!snapshot) return fail(snapshot.error().sentence);
-  Result<Questions> questions = Questions::open(*datapath);
+  Result<std::unique_ptr<Questions>> questions = Questions::open(datapath, *network);
   if (!questions) return fail(questions.error().sentence);
-  Session session(*datapath, std::move(*network), *snapshot, *questions);
+  Session session(datapath, std::move(*network), *snapshot, **questions);
   return capture ? explain_capture(session, o, *capture) : explain_words(session, o);
 }
 

@@ -17,6 +17,7 @@ namespace {
 
 constexpr u32 kCachedRoutes = 4096;
 constexpr Ticks kRouteLife = ticks_from_ns(250000000);
+constexpr int kNoAnswer = -EIO;
 constexpr timeval kPatience{0, 200000};  // the kernel answers at once, or is in great trouble
 
 Result<Fd> open_netlink(int family, const char* what) {
@@ -31,7 +32,7 @@ Result<Fd> open_netlink(int family, const char* what) {
 
 // Sends the request and returns the answer's message, or null with `code` set.
 const nlmsghdr* ask(const Fd& fd, nlmsghdr* request, char* buffer, std::size_t size, int& code) {
-  code = -EIO;
+  code = kNoAnswer;
   if (send(fd.get(), request, request->nlmsg_len, 0) < 0) return nullptr;
   // What is left of a question that was given up has another number.
   for (int tries = 0; tries < 8; ++tries) {
@@ -70,7 +71,7 @@ int on_route_attribute(const nlattr* attribute, void* data) {
 
 }  // namespace
 
-Result<KernelAnswers> KernelAnswers::open() {
+Result<KernelAnswers> KernelAnswers::open(SocketTrial trial) {
   KernelAnswers answers;
   Result<Fd> routes = open_netlink(NETLINK_ROUTE, "routes");
   if (!routes) return routes.error();
@@ -80,7 +81,7 @@ Result<KernelAnswers> KernelAnswers::open() {
   answers.sockets_ = std::move(*sockets);
   answers.loopback_ = if_nametoindex("lo");
   answers.cache_.resize(kCachedRoutes);
-  if (!answers.finds_sockets())
+  if (trial == SocketTrial::made && !answers.finds_sockets())
     return error(
         "The kernel does not tell which ports the gateway's own programs have (INET_DIAG, "
         "INET_UDP_DIAG), so inner hosts could be given the same ones.");
@@ -157,6 +158,7 @@ EngineRoute KernelAnswers::route(Ipv4 destination, Ipv4 source, Ticks now, u32 g
     route = {};
     code = ask_route(destination, source, false, route);
   }
+  if (code == kNoAnswer) answers_all_ = false;
   if (code != 0) route = {};
   cached = {destination, source, now, generation, true, route};
   return route;
@@ -184,7 +186,9 @@ bool KernelAnswers::port_has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 r
   id.idiag_dst[0] = swapped ? address.be : remote.be;
   id.idiag_dport = swapped ? port.be : remote_port.be;
   int code = 0;
-  return ask(sockets_, request, buffer, sizeof buffer, code) != nullptr;
+  const bool found = ask(sockets_, request, buffer, sizeof buffer, code) != nullptr;
+  if (code == kNoAnswer) answers_all_ = false;
+  return found;
 }
 
 }  // namespace masq

@@ -14,9 +14,13 @@
 
 namespace masq {
 
+// Whether the kernel tells of sockets is tried with some of our own. `masq explain` leaves that
+// out: it opens no port, and masqd has tried.
+enum class SocketTrial { made, left_out };
+
 class KernelAnswers {
  public:
-  static Result<KernelAnswers> open();
+  static Result<KernelAnswers> open(SocketTrial trial = SocketTrial::made);
 
   // As if the packet came from the loopback interface, so that rules which choose by its source
   // hold. Where the kernel's check of sources forbids that question: as if the gateway sent it.
@@ -24,6 +28,9 @@ class KernelAnswers {
 
   // core/world.h says what is meant.
   bool port_has_socket(u8 protocol, Ipv4 address, Port port, Ipv4 remote, Port remote_port);
+
+  // Not so once a question got no answer at all; then what was said for it is "no".
+  bool answers_all() const { return answers_all_; }
 
  private:
   struct Cached {
@@ -42,6 +49,7 @@ class KernelAnswers {
   Fd routes_, sockets_;
   u32 loopback_ = 0;
   u32 sequence_ = 0;
+  bool answers_all_ = true;
   std::vector<Cached> cache_;
 };
 

@@ -1,4 +1,5 @@
-"""What is in the gateway's maps, byte for byte, read past masq by the system call."""
+"""What is in the gateway's maps, byte for byte, read past masq by the system call; with the data
+path `user`, what is in the file of its tables."""
 
 import ctypes
 import json
@@ -6,6 +7,7 @@ import os
 import pathlib
 import re
 import struct
+import time
 
 from lab import command
 from tcx import bpf
@@ -25,6 +27,10 @@ def maps_held(process):
     """Identifiers of the maps that a process has open."""
     said = [path.read_text() for path in pathlib.Path(f"/proc/{process}/fdinfo").iterdir()]
     return {int(number) for text in said for number in re.findall(r"^map_id:\s+(\d+)$", text, re.M)}
+
+# With the data path `user`: the sweeper's place, how often it came round, and the slow path's beat.
+WORDS_THAT_MOVE_MAX = 3
+SWEEP_TURN_S = 4
 
 
 class Maps:
@@ -74,3 +80,34 @@ class Maps:
                 found[key.raw] = value.raw[:cut]
         finally:
             os.close(fd)
+
+
+class TablesFile:
+    """The file of the tables by which masqd carries packets: all of it but the words that masqd
+    changes while nothing passes, which are found by looking for a turn of the sweeper."""
+
+    def __init__(self, lab):
+        self._path = lab.run_folder() / "tables"
+        self._moving = self._found_moving()
+        if len(self._moving) > WORDS_THAT_MOVE_MAX:  # masqd may still have had something to enter
+            self._moving = self._found_moving()
+        assert 0 < len(self._moving) <= WORDS_THAT_MOVE_MAX, self._moving
+
+    def _found_moving(self):
+        moving = set()
+        first, end = self._words(), time.monotonic() + SWEEP_TURN_S + 0.5
+        while time.monotonic() < end:
+            now = self._words()
+            if now != first:
+                moving |= {at for at, word in enumerate(now) if word != first[at]}
+            time.sleep(0.1)
+        return moving
+
+    def _words(self):
+        return memoryview(self._path.read_bytes()).cast("I")
+
+    def read(self):
+        words = self._words().tolist()
+        for at in self._moving:
+            words[at] = 0
+        return {"tables": words}

@@ -2,6 +2,8 @@
 foretold is what then happens.
 
 Each kind is asked about in words and as a capture of the very frame that is sent afterwards.
+
+Long because the kinds of packets are one list, each with all that is to be said of it.
 """
 
 import contextlib
@@ -19,9 +21,10 @@ import scapy.all as scapy
 
 from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, GATEWAY_OUTER_MAC,
                  GATEWAY_SECOND_INNER, IPV6, mac_of, wait_until)
-from maps import Maps
+from maps import Maps, TablesFile
 from traffic import from_inside, from_outside
 
+DATAPATHS = ["tc", "user"]
 LAB = {"second_inner": True}
 
 # Outside, with a hardware address but nobody there, so that no answer disturbs the counting.
@@ -52,7 +55,7 @@ def gateway(lab):
     lab.sysctl("B", {"net.ipv6.conf.all.forwarding": 1})
     sockets = [lab.udp("B", UDP_SERVICE), lab.tcp("B", TCP_SERVICE, listen=True),
                lab.udp("S4", 5001)]  # so that S4 does not answer with errors of its own
-    yield Maps(lab)
+    yield TablesFile(lab) if lab.datapath == "user" else Maps(lab)
     for s in sockets:
         s.close()
     lab.masq("down")
@@ -75,12 +78,21 @@ def write_capture(path, frames, link_type=1, order="<"):
     return path
 
 
-def unchanged(maps, ask):
-    """What `ask` returns; no map may change by it. What happens beside it may, now and then."""
+def around_the_tables(lab):
+    """Neighbours and sockets of the gateway, and what masq has counted."""
+    neighbours = json.loads(lab.run("B", ["ip", "-json", "neigh"], check=True).stdout)
+    sockets = lab.run("B", ["ss", "-Hantu"], check=True).stdout.splitlines()
+    return {"neighbours": sorted((each["dev"], each["dst"]) for each in neighbours),
+            "sockets": sorted(line.split() for line in sockets), "counted": counters(lab)}
+
+
+def unchanged(lab, maps, ask):
+    """What `ask` returns; no map or table may change by it, and nothing about the gateway. What
+    happens beside it may, now and then."""
     for _ in range(5):
-        before = maps.read()
+        before = maps.read() | around_the_tables(lab)
         answer = ask()
-        after = maps.read()
+        after = maps.read() | around_the_tables(lab)
         changed = [name for name in before if before[name] != after[name]]
         if not changed:
             return answer
@@ -118,6 +130,8 @@ class Kind:
     sends_by: str = "eth0"
     more: dict = dataclasses.field(default_factory=dict)  # further fields of the answer
     capture: bool = True
+    # What differs with the data path `user`; None if masq does not see it there.
+    in_user_space: dict | None = dataclasses.field(default_factory=dict)
 
 
 def inner(packet):
@@ -159,12 +173,21 @@ ORPHAN = refused("icmp_orphan", "it is an ICMP error about a packet that no know
 SPOOFED = refused("spoofed_source", "its source address cannot belong to a host on the interface "
                   "where it came in")
 EXPIRED = refused("ttl_exceeded", "its time to live has run out", icmp_error("time exceeded"))
+ARP_FOR_ANOTHER = refused("arp_not_external", "it asks outside for an address that is not an "
+                          "external one")
+IPV6_BLOCKED = refused("ipv6_blocked", "IPv6 between inside and outside is blocked")
 TOO_BIG = "it is larger than the next link carries and may not be cut"
 
 
 def stack(address, what=None):
     tail = f", and {what}" if what else ""
     return f"It goes to the gateway's own stack: {address} is its own address{tail}."
+
+
+def by_the_kernel(sentence):
+    """Refused by nftables rules, where masq neither counts nor remembers it."""
+    told = " The kernel refuses it, by masq's nftables rules, and masq does not count it."
+    return {"sentence": sentence + told, "counts": ()}
 
 
 NEW = {"flow": {"new": True}, "mapping": {"new": True}}
@@ -327,22 +350,24 @@ FOR_THE_GATEWAY = [
          lambda ext: scapy.Ether(src=GATEWAY_OUTER_MAC, dst=mac_of(QUIET))
          / IP(src=GATEWAY_OUTER, dst=QUIET) / UDP(sport=40001, dport=9),
          "It leaves as it is: the gateway's own packets from udp port 40001 need no mapping.",
-         ("local",), host="B", sends_by="out0", capture=False),
+         ("local",), host="B", sends_by="out0", capture=False, in_user_space=None),
     Kind("its own packet from a port of mappings", f"udp {GATEWAY_OUTER}:3001 {QUIET}:9",
          lambda ext: scapy.Ether(src=GATEWAY_OUTER_MAC, dst=mac_of(QUIET))
          / IP(src=GATEWAY_OUTER, dst=QUIET) / UDP(sport=3001, dport=9),
          "It leaves as it is: the gateway's own flow keeps its port.", ("local",), host="B",
-         sends_by="out0", capture=False, more=NEW | {"flow": {"new": True, "gateway": True}}),
+         sends_by="out0", capture=False, more=NEW | {"flow": {"new": True, "gateway": True}},
+         in_user_space=None),
     Kind("the answer to it", f"udp {QUIET}:9 {GATEWAY_OUTER}:3001",
          outer(IP(src=QUIET, dst=GATEWAY_OUTER) / UDP(sport=9, dport=3001)),
          "It is translated and given to the gateway's own stack: the flow is its own.",
-         ("local_translated",), **OUTSIDE),
+         ("local_translated",), **OUTSIDE,
+         in_user_space={"sentence": NO_MAPPING, "counts": ("no_mapping",)}),
     Kind("its inner address as source", f"from gateway udp {GATEWAY_INNER}:9 {QUIET}:9",
          lambda ext: scapy.Ether(src=GATEWAY_OUTER_MAC, dst=mac_of(QUIET))
          / IP(src=GATEWAY_INNER, dst=QUIET) / UDP(sport=9, dport=9),
          refused("egress_guard", "it was about to leave outside with a source that is not an "
                  "external address"), ("egress_guard",), host="B", sends_by="out0",
-         capture=False),
+         capture=False, in_user_space=None),
 ]
 
 INWARDS = [
@@ -397,8 +422,8 @@ INWARDS = [
     Kind("arp for the inner leg", f"arp {QUIET} {GATEWAY_INNER}",
          lambda ext: scapy.Ether(src=mac_of(ADDRESS["S1"]), dst="ff:ff:ff:ff:ff:ff")
          / scapy.ARP(op=1, psrc=QUIET, pdst=GATEWAY_INNER, hwsrc=mac_of(QUIET)),
-         refused("arp_not_external", "it asks outside for an address that is not an external one"),
-         ("arp_not_external",), **OUTSIDE),
+         ARP_FOR_ANOTHER, ("arp_not_external",), **OUTSIDE,
+         in_user_space=by_the_kernel(ARP_FOR_ANOTHER)),
     Kind("arp for the gateway", f"from outside arp {QUIET} {GATEWAY_OUTER}",
          lambda ext: scapy.Ether(src=mac_of(ADDRESS["S1"]), dst="ff:ff:ff:ff:ff:ff")
          / scapy.ARP(op=1, psrc=QUIET, pdst=GATEWAY_OUTER, hwsrc=mac_of(QUIET)),
@@ -406,7 +431,7 @@ INWARDS = [
     Kind("ipv6", "from inside ipv6",
          lambda ext: from_inside("S4") / scapy.IPv6(src=IPV6["S4"], dst=IPV6["S2"])
          / UDP(sport=9, dport=9),
-         refused("ipv6_blocked", "IPv6 between inside and outside is blocked"), ("ipv6_blocked",)),
+         IPV6_BLOCKED, ("ipv6_blocked",), in_user_space=by_the_kernel(IPV6_BLOCKED)),
 ]
 
 KINDS = OUTWARDS + FOR_THE_GATEWAY + INWARDS
@@ -457,7 +482,12 @@ def test_what_is_foretold_happens_and_nothing_before(lab, gateway, kind):
     ext = (endpoint(lab, f"{S4}:5001") or (None, 1))[1]
     frame = bytes(kind.frame(ext))
     words = kind.words.replace(EXT, str(ext))
-    said = unchanged(gateway, lambda: ask_in_both_ways(lab, kind, words, frame))
+    if lab.datapath == "user":
+        if kind.in_user_space is None:
+            check_that_it_is_not_seen(lab, gateway, words, scapy.Ether(frame))
+            return
+        kind = dataclasses.replace(kind, **kind.in_user_space)
+    said = unchanged(lab, gateway, lambda: ask_in_both_ways(lab, kind, words, frame))
     assert said["sentence"] == kind.sentence
     for field, wanted in kind.more.items():
         assert contains(said[field], wanted), (field, said[field])
@@ -467,7 +497,7 @@ def test_what_is_foretold_happens_and_nothing_before(lab, gateway, kind):
 
     sent = lab.capture("outnet", "br0", "udp or tcp or icmp") if said["after"] else None
     before = counters(lab)
-    with without_belt(lab) if kind.name == "ipv6" else contextlib.nullcontext():
+    with without_belt(lab) if "ipv6_blocked" in kind.counts else contextlib.nullcontext():
         with contextlib.suppress(OSError):  # the gateway's own sender is told of the drop
             lab.send_frame(kind.host, frame, kind.sends_by)
         for name in kind.counts:
@@ -477,7 +507,7 @@ def test_what_is_foretold_happens_and_nothing_before(lab, gateway, kind):
     allowed = set(kind.counts) | NOISE | {f"{name}_bytes" for name in kind.counts} | {"local"}
     others = {name for name in after if after[name] != before[name]} - allowed
     assert not others, {name: (before[name], after[name]) for name in others}
-    if said["reason"]:
+    if said["reason"] and kind.counts:
         remembered = json.loads(lab.masq("explain", "--json", "--last").stdout)
         assert any(each["reason"] == said["reason"] and each["ago_s"] <= 3 for each in remembered)
     if said["mapping"] and said["mapping"]["new"] and said["action"] != "drop":
@@ -486,6 +516,19 @@ def test_what_is_foretold_happens_and_nothing_before(lab, gateway, kind):
         assert "{}:{}".format(*is_now) == said["mapping"]["external"]
     if sent and kind.counts == OUT:
         check_on_the_wire(sent, said)
+
+
+def check_that_it_is_not_seen(lab, maps, words, frame):
+    """It is answered that masq does not see it; it is sent by a socket, and masq has not."""
+    done = unchanged(lab, maps, lambda: lab.masq("explain", *words.split()))
+    assert done.returncode == 1 and one_sentence(done.stderr), done.stdout + done.stderr
+    assert "masq does not see that packet: with the data path user" in done.stderr
+    before = maps.read()
+    with (lab.udp("B", frame[UDP].sport, frame[IP].src) as s,
+          contextlib.suppress(PermissionError)):  # nothing leaves under an inner address
+        s.sendto(b"x", (frame[IP].dst, frame[UDP].dport))
+    time.sleep(0.3)
+    assert maps.read() == before
 
 
 def check_on_the_wire(capture, said):
@@ -504,7 +547,7 @@ def check_on_the_wire(capture, said):
 
 def judged(lab, maps, words, sentence, *counts, frame):
     """Asks, finds nothing changed, sends, and finds that it was so."""
-    said = unchanged(maps, lambda: explain(lab, *words.split()))
+    said = unchanged(lab, maps, lambda: explain(lab, *words.split()))
     assert said["sentence"] == sentence
     before = counters(lab)
     lab.send_frame("S1" if "from outside" in words else "S4", bytes(frame))
@@ -528,9 +571,15 @@ def test_a_mapping_whose_host_has_gone_elsewhere(lab, gateway):
         time.sleep(0.5)
 
 
-def test_a_dead_daemon_is_not_missed(lab, gateway):
+def test_a_dead_daemon_is_not_missed_or_nothing_passes(lab, gateway):
     lab.kill_daemon()
-    assert explain(lab, *f"udp {S4}:5001 {QUIET}:9".split())["sentence"] == SENT
+    if lab.datapath == "user":
+        done = lab.masq("explain", *f"udp {S4}:5001 {QUIET}:9".split())
+        assert done.returncode == 1 and one_sentence(done.stderr), done.stdout + done.stderr
+        assert "No packet passes" in done.stderr and "`masq up`" in done.stderr
+        assert lab.masq("explain", "--last").returncode == 0
+    else:
+        assert explain(lab, *f"udp {S4}:5001 {QUIET}:9".split())["sentence"] == SENT
     assert lab.masq("up").returncode == 0
     assert explain(lab, *f"udp {S4}:5001 {QUIET}:9".split())["sentence"] == SENT
 
