@@ -124,6 +124,12 @@ address; an interface that should be internal can be named with `--internal`."""
     "no_external_address": """\
 The external interface has no IPv4 address, so nothing can be sent from it. masq waits; as soon as
 DHCP or somebody else sets one, packets are translated.""",
+    "forwarding_off": """\
+The switch `ip_forward` of the gateway is 0, as it is when a script of rules begins that runs before
+`masq up`: nothing passes between interfaces, in no direction, and open flows stand still. What the
+gateway itself sends and gets goes on. `masq status` says so too. A line `echo 1 >
+/proc/sys/net/ipv4/ip_forward` in the script that `masq run-script` runs switches it on
+([run-script.md](run-script.md)); the real sysctl of that name has nothing to do with it.""",
     "rules_deny": """\
 A rule with the target DENY or REJECT, or a chain's policy. `ipchains -L -n -v` shows how often each
 rule and policy was met; `masq explain` says which chains a packet passes

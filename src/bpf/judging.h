@@ -36,7 +36,7 @@ __attribute__((noinline)) u32 masq_walk_chain(u32 hook, u32 chain) {
   if (scratch == nullptr || rules == nullptr || chain >= kBuiltInChains) return 0;
   RuleWalk& walk = scratch->rules.walk;
   u32 half = scratch->rules.generation & 1u;
-  rules_enter(walk, rules->halves[half].starts[chain]);
+  enter_chain(rules->halves[half], scratch->rules, chain);
   SlotSearch search{walk.view, walk.at, half, hook};
   loop(kRuleStepsMax, reinterpret_cast<void*>(look_at_slot), &search, 0);
   if (walk.target == RuleTarget::none) walk.target = RuleTarget::loop;

@@ -20,6 +20,7 @@
 #include "cli/forward_command.h"
 #include "cli/replay.h"
 #include "cli/report.h"
+#include "cli/run_script.h"
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
 #include "gateway/rights.h"
@@ -161,17 +162,20 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   return found;
 }
 
+std::string keeps_what_it_has(int daemon, const std::vector<std::string>& asked) {
+  return fmt::format(
+      "masq is running here already (masqd is process {}) and keeps what it has: to change {}, "
+      "`masq down` comes first.",
+      daemon, fmt::join(asked, ", "));
+}
+
 // `masq up` while masqd runs.
 int is_running_already(const Config& config, bool from_file, int daemon) {
   Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
   if (!datapath)
     return fail(fmt::format("masqd is process {}, but translates nothing yet.", daemon));
   std::vector<std::string> found = differences(config, from_file, **datapath);
-  if (!found.empty())
-    return fail(fmt::format(
-        "masq is running here already (masqd is process {}) and keeps what it has: to change {}, "
-        "`masq down` comes first.",
-        daemon, fmt::join(found, ", ")));
+  if (!found.empty()) return fail(keeps_what_it_has(daemon, found));
   fmt::print("masq is running here already (masqd is process {}); nothing is changed.\n", daemon);
   return 0;
 }
@@ -325,11 +329,11 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->type_name("FILE");
 }
 
-int up_with(UpOptions o) {
-  Config config;
+// Of options and file; 0, or the exit code of whoever is told what is wrong.
+int make_config(UpOptions o, Config& config, bool& from_file) {
   lasting_daemon_process();  // a `masq down` that goes on takes the configuration away
   // A gateway whose daemon has gone keeps the configuration that it had.
-  const bool from_file = !o.config_path.empty();
+  from_file = !o.config_path.empty();
   if (!from_file) o.config_path = kept_config();
   if (!o.config_path.empty()) {
     ParsedConfig parsed = load_config(o.config_path);
@@ -372,7 +376,40 @@ int up_with(UpOptions o) {
       return misuse(status.error().sentence);
   if (!o.ipv6.empty()) config.ipv6 = *ipv6_named(o.ipv6);
   if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
+  return 0;
+}
+
+int up_with(const UpOptions& o) {
+  Config config;
+  bool from_file = false;
+  if (int code = make_config(o, config, from_file); code != 0) return code;
   return up(config, from_file);
+}
+
+// `words` are what stands behind the options.
+int run_script_with(const UpOptions& o, RunScriptOptions script,
+                    const std::vector<std::string>& words) {
+  if (words.empty()) return misuse("run-script needs the name of a script.");
+  if (words[0].starts_with("-"))
+    return misuse(fmt::format("run-script has no option {}.", words[0]));
+  script.file = words[0];
+  script.arguments.assign(words.begin() + 1, words.end());
+  Config config;
+  bool from_file = false;
+  if (int code = make_config(o, config, from_file); code != 0) return code;
+  if (const int daemon = daemon_process(); daemon > 0) {
+    Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
+    if (!datapath) return fail(datapath.error().sentence);
+    if (const auto found = differences(config, false, **datapath); !found.empty())
+      return fail(keeps_what_it_has(daemon, found));
+  }
+  return run_script_of_rules(script, [&](const StartWith& start) {
+    const StagedTimeouts& timeouts = start.timeouts;
+    set_timeouts_in(config, timeouts.tcp_s, timeouts.tcp_fin_s, timeouts.udp_s);
+    if (!config.external_ports) config.external_ports = start.external_ports;
+    if (auto mistakes = check_config(config); !mistakes.empty()) return misuse(mistakes);
+    return up(config, from_file);
+  });
 }
 
 void add_replay_options(CLI::App& command, ReplayOptions& o, std::string& config_path) {
@@ -445,6 +482,11 @@ int run(int argc, char** argv) {
   bool as_json = false;
   CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
   add_options(*up_command, up_options);
+  CLI::App* script_command = app.add_subcommand(
+      "run-script", "Run an old rc.firewall, and put what it says in force as one change");
+  RunScriptOptions script_options;
+  add_options(*script_command, up_options);
+  add_run_script_options(*script_command, script_options);
   CLI::App* down_command = app.add_subcommand("down", "End the gateway and remove every trace");
   CLI::App* status_command =
       app.add_subcommand("status", "How the gateway is, and what it refused");
@@ -479,6 +521,8 @@ int run(int argc, char** argv) {
     return misuse(fmt::format("{}.", mistake.what()));
   }
   if (*down_command) return down();
+  if (*script_command)
+    return run_script_with(up_options, script_options, script_command->remaining());
   if (*explain_command) return explain(explain_options);
   if (*check_command) return check(checked);
   if (*forward_command) return forward.run();

@@ -14,6 +14,7 @@
 #include "gateway/holder.h"
 #include "gateway/netlink.h"
 #include "gateway/rights.h"
+#include "gateway/rule_keeper.h"
 #include "gateway/state.h"
 #include "gateway/user_tables.h"
 
@@ -290,6 +291,9 @@ json status_json(const AnyDatapath& datapath) {
            {"filtering", filtering_name(static_cast<Filtering>(rule.filtering))}});
   out["port_blocks"] = port_blocks_json(s);
   out["ports_without_block"] = shared_ports(s, words_behind_blocks(s, true));
+  out["forwarding"] = datapath.forwards();
+  const Result<KeptRules> kept = load_rules(nullptr);
+  out["switches"] = kept ? json(kept->switches) : json::object();
   out["ipv6"] = s.block_ipv6 ? "blocked" : "left";
   out["interfaces"] =
       interfaces_json(datapath, network, state ? state->interfaces : OurInterfaces{});
@@ -392,6 +396,9 @@ std::string headline(const json& status) {
                        troubles.empty() ? "there is no external interface"
                                         : fmt::format("{}", fmt::join(troubles, ", ")));
   }
+  if (!status["forwarding"].get<bool>())
+    return "masq is up, and forwarding is off (ip_forward is 0): nothing passes between inside and "
+           "outside.";
   const json& misled = status["default_route_not_external"];
   if (!misled.is_null())
     return fmt::format(
@@ -475,6 +482,11 @@ std::string status_text(const json& status) {
   if (!status["port_blocks"].empty())
     line(fmt::format("            all others share {} ports from 1024 up",
                      number(status["ports_without_block"])));
+  if (!status["forwarding"].get<bool>()) line("  forwarding is off: ip_forward is 0");
+  for (const auto& [name, value] : status["switches"].items())
+    if (name != kForwardingSwitch)
+      line(fmt::format("  switch    {} {}", name.substr(name.rfind('/') + 1),
+                       value.get<std::string>()));
   line(fmt::format("  IPv6      {}", status["ipv6"] == "left"
                                          ? "left to the kernel"
                                          : "blocked between inside and outside"));

@@ -148,10 +148,12 @@ CommandResult run_ipchains_restore(const std::vector<std::string>& words, Chains
     style.makes_chains |= word.find('p') != std::string::npos;
   }
   style.asks_to_flush = [&](const std::string& question) { return world.asks_to_flush(question); };
+  // First the input: it may come from an ipchains-save that waits for its turn at the rules.
+  const std::string text = world.input();
   Result<RuleSet> rules = world.load();
   if (!rules) return refused("ipchains-restore", rules.error());
   std::string said;
-  Status status = restore_chains(world.input(), style, world.names(), *rules, said);
+  Status status = restore_chains(text, style, world.names(), *rules, said);
   if (status) status = world.store(*rules);
   CommandResult result = status ? done("") : refused("ipchains-restore", status.error());
   result.out = said;

@@ -36,7 +36,7 @@ LoadedModule* find_loaded(std::vector<LoadedModule>& modules, const std::string&
   return found == modules.end() ? nullptr : &*found;
 }
 
-Said failed(const std::string& command, const std::string& sentence, int exit_code = 1) {
+CommandResult failed(const std::string& command, const std::string& sentence, int exit_code = 1) {
   return {exit_code, "", command + ": " + sentence + "\n"};
 }
 
@@ -79,7 +79,8 @@ std::string unknown_option(const Call& call, const std::string& letters,
   return "";
 }
 
-Said describe_other(const Call& call, const std::string& name, const MachineModules& machine) {
+CommandResult describe_other(const Call& call, const std::string& name,
+                             const MachineModules& machine) {
   if (has(machine.present, name)) return {};  // it is there, which is all that was asked for
   if (has(machine.available, name))
     return failed(
@@ -91,8 +92,9 @@ Said describe_other(const Call& call, const std::string& name, const MachineModu
                                                        : "Can't locate module " + name);
 }
 
-Said load(const Call& call, const std::string& word, const std::vector<std::string>& parameters,
-          const MachineModules& machine, std::vector<LoadedModule>& modules) {
+CommandResult load(const Call& call, const std::string& word,
+                   const std::vector<std::string>& parameters, const MachineModules& machine,
+                   std::vector<LoadedModule>& modules) {
   std::string name = module_name(word);
   if (!is_masq_module(name)) return describe_other(call, name, machine);
   Result<LoadedModule> module = module_with(name, parameters);
@@ -102,10 +104,11 @@ Said load(const Call& call, const std::string& word, const std::vector<std::stri
     if (call.command == "insmod")
       return failed(call.command, "a module named " + name + " already exists");
     if (parameters.empty() || there->parameters == module->parameters) return {};
-    Said said = failed(call.command, name +
-                                         " is loaded already, so these parameters are not taken; "
-                                         "`rmmod " +
-                                         name + "` first.");
+    CommandResult said =
+        failed(call.command, name +
+                                 " is loaded already, so these parameters are not taken; "
+                                 "`rmmod " +
+                                 name + "` first.");
     said.exit_code = 0;  // as modprobe has it
     return said;
   }
@@ -113,8 +116,8 @@ Said load(const Call& call, const std::string& word, const std::vector<std::stri
   return {};
 }
 
-Said unload(const Call& call, const std::string& word, const MachineModules& machine,
-            std::vector<LoadedModule>& modules) {
+CommandResult unload(const Call& call, const std::string& word, const MachineModules& machine,
+                     std::vector<LoadedModule>& modules) {
   std::string name = module_name(word);
   if (LoadedModule* loaded = find_loaded(modules, name)) {
     modules.erase(modules.begin() + (loaded - modules.data()));
@@ -127,19 +130,19 @@ Said unload(const Call& call, const std::string& word, const MachineModules& mac
   return failed(call.command, "module " + name + " is not loaded");
 }
 
-Said unload_all(const Call& call, const MachineModules& machine,
-                std::vector<LoadedModule>& modules) {
-  Said all;
+CommandResult unload_all(const Call& call, const MachineModules& machine,
+                         std::vector<LoadedModule>& modules) {
+  CommandResult all;
   for (const std::string& word : call.words) {
-    Said said = unload(call, word, machine, modules);
+    CommandResult said = unload(call, word, machine, modules);
     all.err += said.err;
     all.exit_code = std::max(all.exit_code, said.exit_code);
   }
   return all;
 }
 
-Said modprobe(const std::vector<std::string>& argv, const MachineModules& machine,
-              std::vector<LoadedModule>& modules) {
+CommandResult modprobe(const std::vector<std::string>& argv, const MachineModules& machine,
+                       std::vector<LoadedModule>& modules) {
   Call call = read_call(argv, "Ct");
   std::string unknown = unknown_option(call, "abkqsvnrVC",
                                        {"all", "autoclean", "quiet", "syslog", "verbose", "show",
@@ -149,12 +152,12 @@ Said modprobe(const std::vector<std::string>& argv, const MachineModules& machin
   if (call.asks("V", "version")) return {0, "modprobe of masq " MASQ_VERSION "\n", ""};
   if (call.asks("r", "remove")) return unload_all(call, machine, modules);
   if (call.words.empty()) return failed(call.command, "no module is named.", 2);
-  Said all;
+  CommandResult all;
   if (!call.asks("a", "all"))
     all = load(call, call.words[0], {call.words.begin() + 1, call.words.end()}, machine, modules);
   else
     for (const std::string& word : call.words) {
-      Said said = load(call, word, {}, machine, modules);
+      CommandResult said = load(call, word, {}, machine, modules);
       all.err += said.err;
       all.exit_code = std::max(all.exit_code, said.exit_code);
     }
@@ -162,8 +165,8 @@ Said modprobe(const std::vector<std::string>& argv, const MachineModules& machin
   return all;
 }
 
-Said insmod(const std::vector<std::string>& argv, const MachineModules& machine,
-            std::vector<LoadedModule>& modules) {
+CommandResult insmod(const std::vector<std::string>& argv, const MachineModules& machine,
+                     std::vector<LoadedModule>& modules) {
   Call call = read_call(argv, "oOPe");
   std::string unknown =
       unknown_option(call, "fkLmnNpqrsSvxXyYoOPV",
@@ -177,8 +180,8 @@ Said insmod(const std::vector<std::string>& argv, const MachineModules& machine,
   return load(call, call.words[0], {call.words.begin() + 1, call.words.end()}, machine, modules);
 }
 
-Said rmmod(const std::vector<std::string>& argv, const MachineModules& machine,
-           std::vector<LoadedModule>& modules) {
+CommandResult rmmod(const std::vector<std::string>& argv, const MachineModules& machine,
+                    std::vector<LoadedModule>& modules) {
   Call call = read_call(argv, "");
   std::string unknown =
       unknown_option(call, "aerfsvVw", {"all", "stacks", "syslog", "verbose", "version", "force"});
@@ -189,8 +192,8 @@ Said rmmod(const std::vector<std::string>& argv, const MachineModules& machine,
   return unload_all(call, machine, modules);
 }
 
-Said lsmod(const std::vector<LoadedModule>& modules) {
-  Said said{0, "Module                  Size  Used by\n", ""};
+CommandResult lsmod(const std::vector<LoadedModule>& modules) {
+  CommandResult said{0, "Module                  Size  Used by\n", ""};
   for (auto module = modules.rbegin(); module != modules.rend(); ++module)  // the newest first
     said.out += fmt::format("{:<20}{:>8}{:>4} (unused)\n", module->name, 0, 0);
   return said;
@@ -219,8 +222,9 @@ bool is_module_command(const std::string& name) {
   return has({"modprobe", "insmod", "rmmod", "lsmod", "depmod"}, name);
 }
 
-Said run_module_command(const std::vector<std::string>& argv, const MachineModules& machine,
-                        std::vector<LoadedModule>& modules) {
+CommandResult run_module_command(const std::vector<std::string>& argv,
+                                 const MachineModules& machine,
+                                 std::vector<LoadedModule>& modules) {
   std::string name = last_part(argv[0]);
   if (name == "modprobe") return modprobe(argv, machine, modules);
   if (name == "insmod") return insmod(argv, machine, modules);

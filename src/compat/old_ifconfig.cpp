@@ -118,7 +118,7 @@ std::string counters_text(const OldInterface& interface) {
   return text;
 }
 
-Said refused(const std::string& sentence, int exit_code = 1) {
+CommandResult refused(const std::string& sentence, int exit_code = 1) {
   return {exit_code, "", "ifconfig: " + sentence + "\n"};
 }
 
@@ -188,8 +188,8 @@ std::vector<OldInterface> interfaces_of_this_machine() {
   return interfaces;
 }
 
-Said run_ifconfig(const std::vector<std::string>& argv,
-                  const std::vector<OldInterface>& interfaces) {
+CommandResult run_ifconfig(const std::vector<std::string>& argv,
+                           const std::vector<OldInterface>& interfaces) {
   bool all = false;
   std::vector<std::string> words;
   for (std::size_t i = 1; i < argv.size(); ++i) {
@@ -207,7 +207,7 @@ Said run_ifconfig(const std::vector<std::string>& argv,
         fmt::format("in a script that masq runs it only shows; `{}` of {} is for the "
                     "machine's own configuration.",
                     words[1], words[0]));
-  Said said;
+  CommandResult said;
   for (const OldInterface& interface : interfaces)
     if (words.empty() ? all || (interface.flags & IFF_UP) != 0 : interface.name == words[0])
       said.out += old_ifconfig_text(interface);

@@ -40,7 +40,7 @@ std::string old_ifconfig_text(const OldInterface& interface);
 // Those of this network namespace, in the order of the kernel.
 std::vector<OldInterface> interfaces_of_this_machine();
 
-Said run_ifconfig(const std::vector<std::string>& argv,
-                  const std::vector<OldInterface>& interfaces);
+CommandResult run_ifconfig(const std::vector<std::string>& argv,
+                           const std::vector<OldInterface>& interfaces);
 
 }  // namespace masq

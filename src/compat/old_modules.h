@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "compat/names.h"
 #include "policy/result.h"
 #include "wire/types.h"
 
@@ -41,15 +42,9 @@ struct MachineModules {
 };
 MachineModules modules_of_this_machine();
 
-// What a command has to say, and its exit code.
-struct Said {
-  int exit_code = 0;
-  std::string out, err;
-};
-
 // argv as the command was called; its name decides which of the five it is.
 bool is_module_command(const std::string& name);
-Said run_module_command(const std::vector<std::string>& argv, const MachineModules& machine,
-                        std::vector<LoadedModule>& modules);
+CommandResult run_module_command(const std::vector<std::string>& argv,
+                                 const MachineModules& machine, std::vector<LoadedModule>& modules);
 
 }  // namespace masq

@@ -43,7 +43,7 @@ std::string failure_sentence(const ScriptFailure& failure, const std::string& fi
   if (failure.command.empty()) return fmt::format("{}: {}.", file, failure.message);
   std::string where = lines_in_words(failure.lines);
   std::string message = failure.message.empty() ? "" : ": " + failure.message;
-  if (!message.empty() && message.back() != '.') message += '.';
+  if (!message.empty() && message.find_last_of(".?") != message.size() - 1) message += '.';
   return fmt::format("{}, {}: `{}` failed with exit code {}{}", file,
                      where.empty() ? "in a line that cannot be told" : where,
                      in_shell_words(failure.command), failure.exit_code,

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+extern char** environ;
+
 namespace masq {
 namespace {
 
@@ -52,6 +54,35 @@ bool write_all(int fd, const std::string& text) {
     at += static_cast<std::size_t>(length);
   }
   return true;
+}
+
+std::string stage_in_environment() {
+  const std::string begin = std::string(kStageVariable) + "=";
+  for (char** each = environ; each != nullptr && *each != nullptr; ++each)
+    if (std::string(*each).starts_with(begin)) return *each + begin.size();
+  return "";
+}
+
+std::string timeouts_to_json(const StagedTimeouts& timeouts) {
+  const json out = {{"tcp_established_s", timeouts.tcp_s},
+                    {"tcp_closing_s", timeouts.tcp_fin_s},
+                    {"udp_s", timeouts.udp_s}};
+  return out.dump(2) + "\n";
+}
+
+Result<StagedTimeouts> timeouts_from_json(const std::string& text) {
+  StagedTimeouts timeouts;
+  if (text.empty()) return timeouts;
+  const json all = json::parse(text, nullptr, false);
+  for (const auto& [name, into] :
+       {std::pair{"tcp_established_s", &timeouts.tcp_s},
+        std::pair{"tcp_closing_s", &timeouts.tcp_fin_s}, std::pair{"udp_s", &timeouts.udp_s}}) {
+    if (!all.is_object() || !all.contains(name) || !all[name].is_number_unsigned() ||
+        all[name].get<u64>() > 0xffffffff)
+      return error("The timeouts of the script cannot be read.");
+    *into = all[name].get<u32>();
+  }
+  return timeouts;
 }
 
 Result<Stage> Stage::open(const std::string& path) {

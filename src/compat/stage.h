@@ -15,6 +15,7 @@
 
 #include "gateway/fd.h"
 #include "policy/result.h"
+#include "wire/types.h"
 
 namespace masq {
 
@@ -40,6 +41,16 @@ struct CommandFailure {
   int exit_code = 0;
   std::string message;  // the first line that it had to say about it
 };
+
+// Where the environment says that the stage is; empty: nowhere, and commands act on the gateway.
+std::string stage_in_environment();
+
+// What `ipchains -M -S` has set; 0: left as it is.
+struct StagedTimeouts {
+  u32 tcp_s = 0, tcp_fin_s = 0, udp_s = 0;
+};
+std::string timeouts_to_json(const StagedTimeouts& timeouts);
+Result<StagedTimeouts> timeouts_from_json(const std::string& text);  // empty: nothing is set
 
 class Stage {
  public:

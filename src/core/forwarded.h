@@ -34,7 +34,7 @@ MASQ_INLINE u16 forwarded_port(const Packet& p) {
 }
 
 // May this packet begin a flow from outside?
-MASQ_INLINE bool may_be_forwarded(const Packet& p) {
+MASQ_INLINE bool may_begin_outside(const Packet& p) {
   if (p.kind == Kind::tcp)
     return (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst | kTcpFin)) == kTcpSyn;
   bool to_dhcp_client = p.source_port.be == swap16(67) && p.destination_port.be == swap16(68);
@@ -62,7 +62,7 @@ MASQ_INLINE bool forward_takes(World& w, const Packet& p, Ipv4 source, u32 place
 // The forward that leads on what this `source` sends to the external endpoint, or kNoForward.
 template <class World>
 MASQ_INLINE u32 forward_of_endpoint(World& w, const Packet& p, Ipv4 source) {
-  if (w.settings.forwards_generation == 0 || !may_be_forwarded(p)) return kNoForward;
+  if (w.settings.forwards_generation == 0 || !may_begin_outside(p)) return kNoForward;
   u32 place = find_forward(w, p.protocol, p.destination, forwarded_port(p));
   return place != kNoForward && forward_takes(w, p, source, place) ? place : kNoForward;
 }
@@ -72,7 +72,7 @@ template <class World>
 MASQ_INLINE u32 forward_of_mark(World& w, const Packet& p) {
   const ForwardTable* table = forwards_in_force(w);
   if (table == nullptr || table->marks == 0 || w.rules().generation == 0) return kNoForward;
-  if (!may_be_forwarded(p) || !w.marks_arrival(p)) return kNoForward;
+  if (!may_begin_outside(p) || !w.marks_arrival(p)) return kNoForward;
   u32 place = find_marked(w, w.rules().said.mark);
   return place != kNoForward && forward_takes(w, p, p.source, place) ? place : kNoForward;
 }
@@ -125,7 +125,7 @@ MASQ_INLINE Reason judge_forwarded(World& w, const Packet& p, u32 inner_ifindex)
   rules_begin(w.rules().walk);
   RuleView& view = w.rules().walk.view;
   view = view_of(p);
-  if (pass_chain(w, kChainInput, w.rule_bit(w.ifindex), true)) {
+  if (pass_chain(w, kChainInput, w.rule_bit(w.ifindex), true) && may_be_forwarded(w)) {
     view.destination = to.address;
     if (p.kind != Kind::icmp_query) view.destination_port = to.port;
     pass_chain(w, kChainOutput, w.rule_bit(inner_ifindex), true);

@@ -13,6 +13,11 @@
 // types, since one flow may carry several) are asked for each of these. Later fragments are judged
 // as their datagram was, as Linux 2.2 does when it puts them together first.
 //
+// Forwarding can be switched off (ip_forward of Linux 2.2). That belongs to the rule set, so it
+// changes with the rules in one moment, and flows remember it as they do everything that rules say.
+// Asked behind the input chain, as Linux asked when it looked for the route: what is for the
+// gateway itself, or comes from there, goes on.
+//
 // Changing rules. There are two halves, and the generation says which one is in force: an odd one
 // the second half. Whoever changes rules (gateway/rule_keeper.h) writes the other half, its paths
 // being empty, and then stores the new generation: from then on each flow is judged anew at its
@@ -33,9 +38,12 @@ inline constexpr u32 kRuleHalves = 2;
 
 struct RuleHalf {
   u16 starts[kBuiltInChains];  // the first slot of each
-  u16 asks_for_syn;            // some slot tells SYN segments from others
+  u8 asks_for_syn;             // some slot tells SYN segments from others
+  u8 closed;                   // forwarding is switched off
   RuleSlot slots[kRuleSlotsMax];
 };
+
+static_assert(sizeof(RuleHalf) == 8 + sizeof(RuleSlot) * kRuleSlotsMax);
 
 struct RuleTable {
   RuleHalf halves[kRuleHalves];
@@ -99,6 +107,7 @@ struct RuleScratch {
   u16 generation;  // of the rule set by which it is judged; 0: there are no rules
   u16 begun;       // the walk stands behind the forward chain of a new flow
   u16 done;        // the packet has been judged as one of a flow
+  u16 closed;      // forwarding is switched off; known since the walk through a chain
   u32 ifindex;     // where the packet is: came in, or goes out if it is the gateway's own
 };
 
@@ -191,6 +200,12 @@ MASQ_INLINE Reason rules_reason(RuleTarget target, u32 chain, bool forwarded, u8
   }
 }
 
+// Into a built-in chain of this half.
+MASQ_INLINE void enter_chain(const RuleHalf& half, RuleScratch& rules, u32 chain) {
+  rules.closed = half.closed;
+  rules_enter(rules.walk, half.starts[chain]);
+}
+
 // Through one chain. False if that refuses the packet; w.rules().said tells how.
 template <class World>
 MASQ_INLINE bool pass_chain(World& w, u32 chain, u32 interface, bool forwarded) {
@@ -199,6 +214,14 @@ MASQ_INLINE bool pass_chain(World& w, u32 chain, u32 interface, bool forwarded) 
   w.rules().said.reason =
       rules_reason(w.rules().walk.target, chain, forwarded, w.rules().said.tell);
   return w.rules().said.reason == Reason::none;
+}
+
+// Behind the input chain: may the packet go on to another interface?
+template <class World>
+MASQ_INLINE bool may_be_forwarded(World& w) {
+  if (w.rules().closed == 0) return true;
+  w.rules().said.reason = Reason::forwarding_off;
+  return false;
 }
 
 // What the walk has gathered beside the reason.
@@ -243,7 +266,7 @@ MASQ_INLINE Reason judge_between(World& w, const Packet& p, u32 to_ifindex) {
   rules_begin(w.rules().walk);
   w.rules().walk.view = view_of(p);
   u32 to = w.rule_bit(to_ifindex);
-  if (pass_chain(w, kChainInput, w.rule_bit(w.rules().ifindex), true) &&
+  if (pass_chain(w, kChainInput, w.rule_bit(w.rules().ifindex), true) && may_be_forwarded(w) &&
       pass_chain(w, kChainForward, to, true))
     pass_chain(w, kChainOutput, to, true);
   take_down(w.rules().walk, w.rules().said);
@@ -255,7 +278,8 @@ MASQ_INLINE Reason judge_between(World& w, const Packet& p, u32 to_ifindex) {
 template <class World>
 MASQ_INLINE bool pass_outwards(World& w, u32 inner, u32 outer) {
   rules_begin(w.rules().walk);
-  if (!pass_chain(w, kChainInput, inner, true) || !pass_chain(w, kChainForward, outer, true))
+  if (!pass_chain(w, kChainInput, inner, true) || !may_be_forwarded(w) ||
+      !pass_chain(w, kChainForward, outer, true))
     return false;
   if (w.rules().walk.target == RuleTarget::masquerade) return true;
   w.rules().said.reason = Reason::rules_not_masqueraded;
@@ -294,6 +318,7 @@ MASQ_INLINE void judge_side(World& w, u32 index, u32 direction, u32 inner, bool 
     bool in = direction == kIn;
     if (in || !local)
       if (!pass_chain(w, kChainInput, in ? outer : inner, true) || (in && local)) return;
+    if (!local && !may_be_forwarded(w)) return;
   }
   if (!local) translate_view(w.settings, r, direction, view);
   pass_chain(w, kChainOutput, direction == kOut ? outer : inner, !local);

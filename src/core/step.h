@@ -539,7 +539,7 @@ MASQ_INLINE bool is_forged_to_record(World& w, const Packet& p, const Record& r)
 // Could a forward lead it on?
 template <class World>
 MASQ_INLINE bool asks_forwards(World& w, const Packet& p, Reason parsed) {
-  return w.settings.forwards_generation != 0 && parsed == Reason::none && may_be_forwarded(p);
+  return w.settings.forwards_generation != 0 && parsed == Reason::none && may_begin_outside(p);
 }
 
 MASQ_INLINE Verdict ask_forwards() {

@@ -186,7 +186,7 @@ struct Engine::Hop {
   RuleScratch& rules() { return judging; }
   void walk_chain(u32 chain) {
     const RuleHalf& half = tables.rules->halves[judging.generation & 1];
-    rules_enter(judging.walk, half.starts[chain]);
+    enter_chain(half, judging, chain);
     rules_walk(half.slots, kRuleSlotsMax, judging.walk);
   }
   u32 rule_bit(u32 at) const { return masq::rule_bit(settings, at); }

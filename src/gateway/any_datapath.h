@@ -98,6 +98,12 @@ class AnyDatapath {
     return all;
   }
 
+  // Is forwarding switched on (ip_forward)?
+  bool forwards() const {
+    const u32 generation = settings().rules_generation;
+    return generation == 0 || tables().rules->halves[generation & 1].closed == 0;
+  }
+
   // Makes the datapath forget what it knows of routes.
   void routes_changed() { settings().route_generation += 1; }
 

@@ -34,7 +34,7 @@ Result<Fd> take_lock() {
 Result<KeptRules> read_kept() {
   const std::string path = run_file("rules.json");
   std::ifstream file(path);
-  if (!file && access(path.c_str(), F_OK) != 0) return KeptRules{RuleSet::plain(), 0};
+  if (!file && access(path.c_str(), F_OK) != 0) return KeptRules{RuleSet::plain(), 0, {}, ""};
   std::ostringstream text;
   text << file.rdbuf();
   const nlohmann::json json = nlohmann::json::parse(text.str(), nullptr, false);
@@ -43,13 +43,22 @@ Result<KeptRules> read_kept() {
     return error("{} is damaged; `ipchains -F` and new rules replace it once it is deleted.", path);
   Result<RuleSet> rules = rules_from_json(json["rules"].dump());
   if (!rules) return error("{} is damaged: {}", path, rules.error().sentence);
-  return KeptRules{std::move(*rules), json["generation"].get<u32>()};
+  KeptRules kept{std::move(*rules), json["generation"].get<u32>(), {}, ""};
+  try {
+    kept.switches = json.value("switches", kept.switches);
+    kept.modules = json.value("modules", kept.modules);
+  } catch (const nlohmann::json::exception&) {
+    return error("{} is damaged: its switches cannot be read.", path);
+  }
+  return kept;
 }
 
 Status write_kept(const KeptRules& kept) {
   const std::string path = run_file("rules.json"), fresh = path + ".new";
   const nlohmann::json json = {{"generation", kept.generation},
-                               {"rules", nlohmann::json::parse(rules_to_json(kept.rules))}};
+                               {"rules", nlohmann::json::parse(rules_to_json(kept.rules))},
+                               {"switches", kept.switches},
+                               {"modules", kept.modules}};
   std::ofstream file(fresh, std::ios::trunc);
   file << json.dump(1) << '\n';
   file.close();
@@ -106,6 +115,7 @@ Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) 
   std::memset(&half, 0, sizeof half);
   for (u32 i = 0; i < kBuiltInChains; ++i) half.starts[i] = compiled.starts[i];
   half.asks_for_syn = compiled.asks_for_syn;
+  half.closed = !kept.forwards();
   std::copy(compiled.slots.begin(), compiled.slots.end(), half.slots);
   std::memset(&datapath.tables().paths->halves[kept.generation & 1], 0,
               sizeof datapath.tables().paths->halves[0]);
@@ -120,6 +130,8 @@ Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) 
   return Done{};
 }
 
+}  // namespace
+
 Status check_targets(const RuleSet& rules) {
   for (const Chain& chain : rules.chains())
     for (const Rule& rule : chain.rules) {
@@ -133,8 +145,6 @@ Status check_targets(const RuleSet& rules) {
     }
   return Done{};
 }
-
-}  // namespace
 
 Result<KeptRules> load_rules(const AnyDatapath* datapath) {
   Result<KeptRules> kept = read_kept();
@@ -153,10 +163,16 @@ Result<RuleChange> RuleChange::begin(AnyDatapath* datapath) {
 }
 
 Status RuleChange::store(const RuleSet& rules) {
-  if (Status status = check_targets(rules); !status) return status;
-  KeptRules fresh{rules, datapath_ == nullptr ? 0 : kept_.generation};
-  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh, kept_);
-  if (status) kept_ = fresh;
+  KeptRules wanted = kept_;
+  wanted.rules = rules;
+  return store(std::move(wanted));
+}
+
+Status RuleChange::store(KeptRules wanted) {
+  if (Status status = check_targets(wanted.rules); !status) return status;
+  wanted.generation = datapath_ == nullptr ? 0 : kept_.generation;
+  Status status = datapath_ == nullptr ? write_kept(wanted) : install(*datapath_, wanted, kept_);
+  if (status) kept_ = std::move(wanted);
   return status;
 }
 
@@ -181,7 +197,9 @@ Status keep_rules(AnyDatapath& datapath) {
       return Done{};
     add_all_counts(datapath, *kept);
   }
-  return install(datapath, *kept, KeptRules{kept->rules, in_force});
+  KeptRules before = *kept;
+  before.generation = in_force;
+  return install(datapath, *kept, before);
 }
 
 }  // namespace masq

@@ -3,9 +3,12 @@
 // half (core/judge.h) itself. A change is in force for every packet from one moment on, or not at
 // all.
 //
-//   rules.json   the rules by name with what they have counted, and the generation that they are
-//                installed as. Written before the datapath is: whoever finds another generation in
-//                force (somebody was killed in between) installs these.
+// With the rules go the switches of the gateway (ip_forward and others), which a script of the 2.2
+// time sets together with them.
+//
+//   rules.json   the rules by name with what they have counted, the switches, and the generation
+//                that they are installed as. Written before the datapath is: whoever finds another
+//                generation in force (somebody was killed in between) installs these.
 //   rules.lock   held while rules are changed
 //
 // Counts of the generation in force are in the datapath; `load_rules` adds them. They go to
@@ -13,6 +16,7 @@
 // counts and switching is lost; killed in between, a change loses all since the one before.
 #pragma once
 
+#include <map>
 #include <string>
 #include <utility>
 
@@ -22,10 +26,23 @@
 
 namespace masq {
 
+inline constexpr const char* kForwardingSwitch = "net/ipv4/ip_forward";
+
 struct KeptRules {
   RuleSet rules;
   u32 generation = 0;  // 0: they are not installed
+  // By their paths below /proc/sys. What nobody has set is not there, and forwarding is on.
+  std::map<std::string, std::string> switches;
+  std::string modules;  // what scripts have loaded, as compat/old_modules.h has it
+
+  bool forwards() const {
+    const auto at = switches.find(kForwardingSwitch);
+    return at == switches.end() || at->second != "0";
+  }
 };
+
+// Do these ask for something that is not there yet? Then a sentence says what.
+Status check_targets(const RuleSet& rules);
 
 // Rules as they are kept, with what the datapath has counted meanwhile; without a datapath as they
 // are kept. None kept: RuleSet::plain().
@@ -37,9 +54,12 @@ class RuleChange {
  public:
   static Result<RuleChange> begin(AnyDatapath* datapath);
 
+  const KeptRules& kept() const { return kept_; }
   const RuleSet& rules() const { return kept_.rules; }
   // Puts these in force, or leaves everything as it was.
   Status store(const RuleSet& rules);
+  // Likewise with switches and modules; the generation is of no account.
+  Status store(KeptRules wanted);
 
  private:
   RuleChange(Fd lock, KeptRules kept, AnyDatapath* datapath)

@@ -246,6 +246,12 @@ std::vector<ConfigMistake> check_whole(const Config& config, const NameLines& li
 
 }  // namespace
 
+void set_timeouts_in(Config& config, u32 tcp_s, u32 tcp_closing_s, u32 udp_s) {
+  if (tcp_s != 0) config.tcp_established_s = tcp_s;
+  if (tcp_closing_s != 0) config.tcp_closing_s = tcp_closing_s;
+  if (udp_s != 0) config.udp_s = udp_s;
+}
+
 std::vector<ConfigMistake> check_config(const Config& config) {
   return check_whole(config, {});
 }

@@ -75,6 +75,9 @@ ParsedConfig load_config(const std::string& path);
 
 std::string to_toml(const Config& config);
 
+// Those that the old commands can set, in seconds; 0 leaves one as it is.
+void set_timeouts_in(Config& config, u32 tcp_s, u32 tcp_closing_s, u32 udp_s);
+
 // What is wrong with a configuration as a whole, wherever its parts came from.
 std::vector<ConfigMistake> check_config(const Config& config);
 

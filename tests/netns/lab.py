@@ -458,7 +458,8 @@ class Lab:
         if not program.exists():
             raise LabError(f"{program} is not there; build the project first")
         words = [*map(str, args)]
-        if self.datapath and words[:1] == ["up"] and "--datapath" not in words:
+        starts = words[:1] in (["up"], ["run-script"])
+        if self.datapath and starts and "--datapath" not in words:
             words[1:1] = ["--datapath", self.datapath]
         before = [WITHOUT_BPF] if self.without_bpf else []
         return self.run("B", [*before, program, *words], timeout_s=timeout_s, **options)

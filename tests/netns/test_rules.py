@@ -205,6 +205,14 @@ def test_the_table_of_connections_as_it_was_shown(lab):
                for row in listed), listed
 
 
+def test_rules_are_restored_from_what_is_saved_only_later(lab):
+    """As in a pipe: who restores must not keep out who saves."""
+    ipchains(lab, f"-A forward -s {S4} -j MASQ")
+    pipe = f"(sleep 0.3; {BINARIES}/ipchains-save) | {BINARIES}/ipchains-restore -f"
+    lab.run("B", ["sh", "-c", pipe], check=True, timeout_s=10)
+    assert len(counted(lab, "forward")) == 2
+
+
 def test_timeouts_take_hold_at_the_next_packet(lab):
     ipchains(lab, "-M -S 0 0 160")
     assert lab.status()["timeouts_s"]["udp"] == 160

@@ -190,8 +190,11 @@ class Player {
       play_settings(line);
     } else if (first == "filter") {
       play_filter(line);
-    } else if (first == "ipchains") {
-      rules_.change({line.words.begin() + 1, line.words.end()});
+    } else if (first == "ipchains" || first == "ip_forward") {
+      if (first == "ipchains")
+        rules_.change({line.words.begin() + 1, line.words.end()});
+      else
+        rules_.set_forwarding(word(line, 1) == "1");
       std::vector<RuleInterface> named;
       for (const PortPlan& port : plan_)
         named.push_back({port.name, interfaces_[port.name].rule_bit - 1u});

@@ -33,6 +33,7 @@
 //   ipchains -A forward -j DENY     changes the rules, in force from the next packet on
 //   forward add tcp 80 192.168.2.5:8080    likewise the forwards, as `masq forward`; forward remove N
 //   ipmasqadm mfw -I -m 1 -r 192.168.2.5 80
+//   ip_forward 0                    switches forwarding off, likewise
 //   at 300       sweep
 //   slow on      slow off           is there a slow path? beat: it has just said so
 //   expect flows N mappings N

@@ -39,6 +39,11 @@ void ScriptRules::change(const std::vector<std::string>& words) {
   generation_ += 1;
 }
 
+void ScriptRules::set_forwarding(bool on) {
+  closed_ = !on;
+  generation_ += 1;
+}
+
 void ScriptRules::install(Gateway& gateway, const std::vector<RuleInterface>& interfaces) const {
   const CompiledRules compiled = compile_rules(world_.rules, interfaces);
   const Tables& tables = gateway.tables();
@@ -46,6 +51,7 @@ void ScriptRules::install(Gateway& gateway, const std::vector<RuleInterface>& in
   std::memset(&half, 0, sizeof half);
   std::copy(compiled.starts.begin(), compiled.starts.end(), half.starts);
   half.asks_for_syn = compiled.asks_for_syn;
+  half.closed = closed_;
   std::copy(compiled.slots.begin(), compiled.slots.end(), half.slots);
   std::memset(tables.paths->halves[generation_ & 1], 0, sizeof tables.paths->halves[0]);
   gateway.settings().rules_generation = generation_;

@@ -80,7 +80,7 @@ TEST(OldIfconfig, ShowsWhatIsUpOrAllOrOne) {
 }
 
 TEST(OldIfconfig, MissingInterfaceIsSaidAsItWas) {
-  Said said = run_ifconfig({"ifconfig", "ppp0"}, {ethernet()});
+  CommandResult said = run_ifconfig({"ifconfig", "ppp0"}, {ethernet()});
   EXPECT_EQ(said.exit_code, 1);
   EXPECT_EQ(said.out, "");
   EXPECT_EQ(said.err, "ifconfig: ppp0: error fetching interface information: Device not found\n");
@@ -91,7 +91,7 @@ TEST(OldIfconfig, ChangesNothing) {
        {std::vector<std::string>{"ifconfig", "eth0", "up"},
         {"ifconfig", "eth0", "192.168.1.1", "netmask", "255.255.255.0"},
         {"ifconfig", "eth0:1", "10.0.0.1"}}) {
-    Said said = run_ifconfig(argv, {ethernet()});
+    CommandResult said = run_ifconfig(argv, {ethernet()});
     EXPECT_EQ(said.exit_code, 1);
     EXPECT_EQ(said.out, "");
     EXPECT_NE(said.err.find("only shows"), std::string::npos) << said.err;

@@ -16,14 +16,14 @@ std::string list(int ports) {
 
 struct Table {
   std::vector<LoadedModule> modules;
-  Said run(const std::vector<std::string>& argv) {
+  CommandResult run(const std::vector<std::string>& argv) {
     return run_module_command(argv, kMachine, modules);
   }
 };
 
 TEST(OldModules, ModuleIsLoadedWithItsPorts) {
   Table table;
-  Said said = table.run({"/sbin/modprobe", "ip_masq_ftp", "ports=21,2021"});
+  CommandResult said = table.run({"/sbin/modprobe", "ip_masq_ftp", "ports=21,2021"});
   EXPECT_EQ(said.exit_code, 0);
   EXPECT_EQ(said.out + said.err, "");
   ASSERT_EQ(table.modules.size(), 1u);
@@ -44,7 +44,7 @@ TEST(OldModules, EveryModuleOfTheDescriptionIsThere) {
 TEST(OldModules, TwelvePortsAndNotOneMore) {
   Table table;
   EXPECT_EQ(table.run({"modprobe", "ip_masq_irc", "ports=" + list(12)}).exit_code, 0);
-  Said said = Table().run({"modprobe", "ip_masq_irc", "ports=" + list(13)});
+  CommandResult said = Table().run({"modprobe", "ip_masq_irc", "ports=" + list(13)});
   EXPECT_EQ(said.exit_code, 1);
   EXPECT_EQ(said.err,
             "modprobe: ip_masq_irc takes at most 12 values for ports, and here are 13.\n");
@@ -58,7 +58,7 @@ TEST(OldModules, PortsAreFromOneTo65535) {
     EXPECT_EQ(Table().run({"modprobe", "ip_masq_ftp", std::string("ports=") + good}).exit_code, 0)
         << good;
   for (const char* bad : {"0", "65536", "", "21,", ",21", "ftp", "-1", "21 22", "99999999999999"}) {
-    Said said = Table().run({"modprobe", "ip_masq_ftp", std::string("ports=") + bad});
+    CommandResult said = Table().run({"modprobe", "ip_masq_ftp", std::string("ports=") + bad});
     EXPECT_EQ(said.exit_code, 1) << bad;
     EXPECT_NE(said.err.find("is not a port from 1 to 65535."), std::string::npos) << said.err;
   }
@@ -66,7 +66,7 @@ TEST(OldModules, PortsAreFromOneTo65535) {
 
 TEST(OldModules, UnknownParameterIsAnErrorThatNamesTheOthers) {
   Table table;
-  Said said = table.run({"modprobe", "ip_masq_irc", "portz=6667"});
+  CommandResult said = table.run({"modprobe", "ip_masq_irc", "portz=6667"});
   EXPECT_EQ(said.exit_code, 1);
   EXPECT_EQ(said.err,
             "modprobe: ip_masq_irc has no parameter portz; it knows ports, insecure and debug.\n");
@@ -98,7 +98,7 @@ TEST(OldModules, UnknownModuleIsSaidAsModprobeSaysIt) {
   EXPECT_EQ(Table().run({"modprobe", "ip_masq_h323"}).exit_code, 1);
   EXPECT_EQ(Table().run({"insmod", "ip_masq_h323"}).err,
             "insmod: ip_masq_h323: no module by that name found\n");
-  Said quiet = Table().run({"modprobe", "-q", "ip_masq_h323"});
+  CommandResult quiet = Table().run({"modprobe", "-q", "ip_masq_h323"});
   EXPECT_EQ(quiet.err, "");
   EXPECT_EQ(quiet.exit_code, 1);
 }
@@ -106,7 +106,7 @@ TEST(OldModules, UnknownModuleIsSaidAsModprobeSaysIt) {
 TEST(OldModules, ModulesOfTheMachineAreThereOrRefused) {
   EXPECT_EQ(Table().run({"modprobe", "dummy"}).exit_code, 0);
   EXPECT_EQ(Table().run({"modprobe", "ppp-generic"}).exit_code, 0);
-  Said said = Table().run({"modprobe", "tulip", "debug=1"});
+  CommandResult said = Table().run({"modprobe", "tulip", "debug=1"});
   EXPECT_EQ(said.exit_code, 1);
   EXPECT_NE(said.err.find("load it before the script."), std::string::npos) << said.err;
   said = Table().run({"rmmod", "dummy"});
@@ -119,7 +119,7 @@ TEST(OldModules, LoadedTwiceIsFineForModprobeAndAnErrorForInsmod) {
   table.run({"insmod", "/lib/modules/2.2.26/ipv4/ip_masq_ftp.o", "ports=21"});
   ASSERT_EQ(table.modules.size(), 1u);
   EXPECT_EQ(table.run({"modprobe", "ip_masq_ftp"}).err, "");
-  Said other = table.run({"modprobe", "ip_masq_ftp", "ports=2021"});
+  CommandResult other = table.run({"modprobe", "ip_masq_ftp", "ports=2021"});
   EXPECT_EQ(other.exit_code, 0);
   EXPECT_NE(other.err.find("is loaded already"), std::string::npos);
   EXPECT_EQ(table.modules.at(0).parameters.at("ports"), std::vector<u32>{21});

@@ -14,8 +14,7 @@
 #include "gateway/netlink.h"
 #include "gateway/rights.h"
 #include "gateway/running.h"
-#include "gateway/state.h"
-#include "policy/config.h"
+#include "gateway/timeouts.h"
 
 namespace masq {
 namespace {
@@ -154,25 +153,68 @@ Status Machine::set_timeouts(u32 tcp_s, u32 tcp_fin_s, u32 udp_s) {
   Result<AnyDatapath*> at = gateway();
   if (!at) return at.error();
   if (*at == nullptr) return error("masq is not running here; `masq up` starts it.");
-  const std::string path = run_file("config.toml");
-  ParsedConfig kept = load_config(path);
-  if (!kept.mistakes.empty()) return error("{}", to_text(path, kept.mistakes.front()));
-  if (tcp_s != 0) kept.config.tcp_established_s = tcp_s;
-  if (tcp_fin_s != 0) kept.config.tcp_closing_s = tcp_fin_s;
-  if (udp_s != 0) kept.config.udp_s = udp_s;
-  if (const auto mistakes = check_config(kept.config); !mistakes.empty())
-    return error("{}", mistakes.front().sentence);
-  if (Status status = keep_config(kept.config); !status) return status;
-  Settings& s = (*at)->settings();
-  s.tcp_established = ticks_from_s(kept.config.tcp_established_s);
-  s.tcp_closing = ticks_from_s(kept.config.tcp_closing_s);
-  s.udp = ticks_from_s(kept.config.udp_s);
+  Result<TimeoutChange> change = TimeoutChange::prepare(tcp_s, tcp_fin_s, udp_s);
+  if (!change) return change.error();
+  change->commit(**at);
   return Done{};
 }
 
-// masq carries what the rules let pass whether the kernel forwards or not.
+Result<Forwards> Machine::load_forwards() {
+  if (forward_change_) return forward_change_->forwards();
+  Result<AnyDatapath*> at = gateway();
+  if (!at) return at.error();
+  Result<ForwardChange> change = ForwardChange::begin(*at);
+  if (!change) return change.error();
+  forward_change_.emplace(std::move(*change));
+  return forward_change_->forwards();
+}
+
+Status Machine::store_forwards(const Forwards& forwards) {
+  if (!forward_change_)
+    if (Result<Forwards> loaded = load_forwards(); !loaded) return loaded.error();
+  return forward_change_->store(forwards);
+}
+
+Result<MasqueradeEntry> Machine::find_entry(const MasqueradeEntry& key) {
+  Result<std::vector<MasqueradeEntry>> all = entries();
+  if (!all) return all.error();
+  const auto fits = [](auto wanted, auto is, auto nothing) {
+    return wanted == nothing || wanted == is;
+  };
+  for (const MasqueradeEntry& each : *all)
+    if (fits(key.protocol, each.protocol, u8{0}) && fits(key.inner.be, each.inner.be, 0u) &&
+        fits(key.remote.be, each.remote.be, 0u) && fits(key.external.be, each.external.be, 0u) &&
+        fits(key.inner_port, each.inner_port, u16{0}) &&
+        fits(key.external_port, each.external_port, u16{0}) &&
+        fits(key.remote_port, each.remote_port, u16{0}))
+      return each;
+  return error("There is no such connection.");
+}
+
+namespace {
+
+Error no_single_connections() {
+  return error("Single connections cannot be made or changed by hand yet.");
+}
+
+}  // namespace
+
+Status Machine::make_entry(const MasqueradeEntry& /*entry*/) {
+  return no_single_connections();
+}
+
+Status Machine::remove_entry(const MasqueradeEntry& /*key*/) {
+  return no_single_connections();
+}
+
+Status Machine::set_entry_timeout(const MasqueradeEntry& /*key*/, u32 /*timeout_s*/) {
+  return no_single_connections();
+}
+
+// What the kernel does by itself does not matter.
 bool Machine::forwards() const {
-  return true;
+  Result<KeptRules> kept = load_rules(nullptr);
+  return !kept || kept->forwards();
 }
 
 bool Machine::is_terminal() const {

@@ -1,5 +1,5 @@
 // The machine that the old commands work on: the gateway that runs in this network namespace, or,
-// where none runs, the rules that `masq up` will find.
+// where none runs, the rules and forwards that `masq up` will find.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,9 @@
 
 #include "compat/ipchains.h"
 #include "compat/ipfwadm.h"
+#include "compat/ipmasqadm.h"
 #include "gateway/any_datapath.h"
+#include "gateway/forward_keeper.h"
 #include "gateway/rule_keeper.h"
 
 namespace masq {
@@ -22,7 +24,7 @@ class SystemNames final : public Names {
   std::string service_of(u16 port, u8 protocol) const override;
 };
 
-class Machine final : public FirewallWorld {
+class Machine final : public FirewallWorld, public ForwardWorld {
  public:
   const Names& names() const override { return names_; }
 
@@ -37,6 +39,14 @@ class Machine final : public FirewallWorld {
   bool asks_to_flush(const std::string& question) override;
   std::string interface_of(Ipv4 address) override;
 
+  Result<Forwards> load_forwards() override;
+  Status store_forwards(const Forwards& forwards) override;
+  Result<MasqueradeEntry> find_entry(const MasqueradeEntry& key) override;
+  // Limit: single connections cannot be made or changed by hand.
+  Status make_entry(const MasqueradeEntry& entry) override;
+  Status remove_entry(const MasqueradeEntry& key) override;
+  Status set_entry_timeout(const MasqueradeEntry& key, u32 timeout_s) override;
+
  private:
   // The gateway that runs here, or null. An error only if there is one that cannot be used.
   Result<AnyDatapath*> gateway();
@@ -44,6 +54,7 @@ class Machine final : public FirewallWorld {
   SystemNames names_;
   std::unique_ptr<AnyDatapath> gateway_;
   std::optional<RuleChange> change_;
+  std::optional<ForwardChange> forward_change_;
 };
 
 }  // namespace masq

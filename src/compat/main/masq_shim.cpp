@@ -22,8 +22,6 @@
 #include "compat/view_store.h"
 #include "gateway/fd.h"
 
-extern "C" char** environ;
-
 namespace masq {
 namespace {
 
@@ -34,10 +32,8 @@ std::string last_part(const std::string& path) {
 }
 
 std::string stage_path() {
-  std::string begin = std::string(kStageVariable) + "=";
-  for (char** each = environ; each != nullptr && *each != nullptr; ++each)
-    if (std::string(*each).starts_with(begin)) return *each + begin.size();
-  return stage_in_view();  // the script has emptied its environment
+  const std::string named = stage_in_environment();
+  return !named.empty() ? named : stage_in_view();  // the script has emptied its environment
 }
 
 std::string first_line(const std::string& text) {
@@ -53,14 +49,14 @@ void note(const Stage& stage, const std::vector<std::string>& argv, int exit_cod
   if (!noted) fmt::print(stderr, "masq: {}\n", noted.error().sentence);
 }
 
-int print(const Said& said) {
+int print(const CommandResult& said) {
   fmt::print(stdout, "{}", said.out);
   fflush(stdout);
   fmt::print(stderr, "{}", said.err);
   return said.exit_code;
 }
 
-Result<Said> change_modules(const Stage& stage, const std::vector<std::string>& argv) {
+Result<CommandResult> change_modules(const Stage& stage, const std::vector<std::string>& argv) {
   Result<Fd> held = stage.lock();
   if (!held) return held.error();
   Result<std::string> text = stage.read(kStageModules);
@@ -68,7 +64,7 @@ Result<Said> change_modules(const Stage& stage, const std::vector<std::string>& 
   Result<std::vector<LoadedModule>> modules = modules_from_json(*text);
   if (!modules) return modules.error();
   std::vector<LoadedModule> before = *modules;
-  Said said = run_module_command(argv, modules_of_this_machine(), *modules);
+  CommandResult said = run_module_command(argv, modules_of_this_machine(), *modules);
   if (*modules == before) return said;
   Status written = stage.write(kStageModules, modules_to_json(*modules));
   if (!written) return written.error();
@@ -142,10 +138,10 @@ int run(int argc, char** argv) {
     return 1;
   }
   if (is_program) return stand_in_for_program(*stage, name, argv, words);
-  Result<Said> said = name == "ifconfig"
-                          ? Result<Said>(run_ifconfig(words, interfaces_of_this_machine()))
-                          : change_modules(*stage, words);
-  if (!said) said = Said{1, "", fmt::format("{}: {}\n", name, said.error().sentence)};
+  Result<CommandResult> said =
+      name == "ifconfig" ? Result<CommandResult>(run_ifconfig(words, interfaces_of_this_machine()))
+                         : change_modules(*stage, words);
+  if (!said) said = CommandResult{1, "", fmt::format("{}: {}\n", name, said.error().sentence)};
   if (said->exit_code != 0) note(*stage, words, said->exit_code, said->err);
   return print(*said);
 }
