@@ -175,6 +175,22 @@ Status keep_for_start(const Forwards& forwards) {
   return change ? change->store(forwards) : Status(change.error());
 }
 
+// Should somebody have started the gateway in the same moment, it may have missed what is kept.
+Status see_that_it_is_in_force() {
+  Result<std::unique_ptr<AnyDatapath>> running = running_gateway(true);
+  if (!running) return running.error();
+  if (Status status = keep_rules(**running); !status) return status;
+  return keep_forwards(**running);
+}
+
+// Under the lock: masqd takes it before a gateway is there.
+Status is_still_alone() {
+  Result<NetworkState> network = read_network();
+  if (!network) return network.error();
+  if (!gateway_is_there(*network)) return Done{};
+  return error("Somebody else has started the gateway while the script ran; run it again.");
+}
+
 int start_with(const Wanted& wanted, const BringUp& bring_up) {
   MachineSwitches switches;
   if (Status status = switches.set(wanted.machine); !status)
@@ -183,6 +199,7 @@ int start_with(const Wanted& wanted, const BringUp& bring_up) {
   {
     Result<RuleChange> change = RuleChange::begin(nullptr);
     if (!change) return nothing_applied(change.error().sentence);
+    if (Status status = is_still_alone(); !status) return nothing_applied(status.error().sentence);
     if (Status status = change->store(wanted.kept); !status)
       return nothing_applied(status.error().sentence);
     if (wanted.forwards)
@@ -199,6 +216,7 @@ int start_with(const Wanted& wanted, const BringUp& bring_up) {
     return nothing_applied("The gateway could not be started.");
   }
   switches.keep();
+  if (Status status = see_that_it_is_in_force(); !status) return fail(status.error().sentence);
   return 0;
 }
 
@@ -261,6 +279,8 @@ void add_run_script_options(CLI::App& command, RunScriptOptions& options) {
 int run_script_of_rules(const RunScriptOptions& options, const BringUp& bring_up) {
   if (Status status = check_rights("run a script of rules"); !status)
     return fail(status.error().sentence);
+  if (!stage_in_environment().empty())
+    return fail("A script that masq runs cannot run another one by masq; `. FILE` reads it.");
   Result<Before> before = look(options);
   if (!before) return fail(before.error().sentence);
   fflush(stdout);

@@ -24,6 +24,7 @@ ipchains -F
 ipchains -P forward DENY
 ipchains -A forward -s {INNER_NET} -j MASQ
 """
+WAITING = "echo begun\nwhile [ ! -e {} ]; do sleep 0.1; done\n"
 
 
 @pytest.fixture
@@ -326,10 +327,11 @@ def test_a_script_that_is_too_slow_or_interrupted_applies_nothing(lab, script):
 @on_tc
 def test_rules_that_somebody_else_has_changed_meanwhile_stay(lab, script):
     script.good(OPEN)
-    running = script.start(OPEN + "echo begun\nsleep 1\n")
+    running = script.start(OPEN + WAITING.format(lab.directory / "goes-on"))
     with is_running(running):
         assert running.stdout.readline() == "begun\n"
         lab.run("B", [BINARIES / "ipchains", "-A", "input", "-s", S1, "-j", "DENY"], check=True)
+        (lab.directory / "goes-on").touch()
         assert running.wait(timeout=20) == 1
         assert "Somebody else has changed the rules" in running.stdout.read()
     assert f"-A input -s {S1}" in script.chains()
@@ -434,6 +436,26 @@ exit 1
     assert done.stdout.endswith(chains), done.stdout
     assert f"{S5}" in done.stdout
     assert script.chains() == chains and lab.status()["timeouts_s"]["udp"] == 300
+
+
+@on_tc
+def test_a_script_that_runs_masq_run_script_fails(lab, script):
+    inner = script.write(OPEN, "inner")
+    done = script.run(f"#!/bin/sh\n{BINARIES}/masq run-script {inner}\n")
+    assert done.returncode == 1 and "cannot run another one" in done.stderr
+    assert not is_up(lab)
+
+
+@on_tc
+def test_a_gateway_that_somebody_starts_meanwhile_keeps_what_it_has(lab, script):
+    running = script.start(OPEN + WAITING.format(lab.directory / "go"))
+    with is_running(running):
+        assert running.stdout.readline() == "begun\n"
+        assert lab.masq("up").returncode == 0
+        (lab.directory / "go").touch()
+        assert running.wait(timeout=20) == 1
+        assert "Somebody else has started the gateway" in running.stdout.read()
+    assert ":forward MASQ" in script.chains()
 
 
 def test_forwards_outside_of_a_script_are_not_there_yet(lab, script):

@@ -25,6 +25,19 @@ class StageTest : public testing::Test {
   std::string folder_;
 };
 
+TEST(StagedTimeoutsTest, WhatIsSetIsReadAgainAndNothingElse) {
+  const StagedTimeouts none = *timeouts_from_json("");
+  EXPECT_EQ(none.tcp_s + none.tcp_fin_s + none.udp_s, 0u);
+  const StagedTimeouts read = *timeouts_from_json(timeouts_to_json({7200, 10, 160}));
+  EXPECT_EQ(read.tcp_s, 7200u);
+  EXPECT_EQ(read.tcp_fin_s, 10u);
+  EXPECT_EQ(read.udp_s, 160u);
+  for (const char* bad : {"[]", "{}", R"({"tcp_established_s":-1,"tcp_closing_s":0,"udp_s":0})",
+                          R"({"tcp_established_s":4294967296,"tcp_closing_s":0,"udp_s":0})",
+                          R"({"tcp_established_s":"1","tcp_closing_s":0,"udp_s":0})"})
+    EXPECT_FALSE(timeouts_from_json(bad)) << bad;
+}
+
 TEST_F(StageTest, WhatIsWrittenIsReadAgain) {
   Stage stage = open();
   EXPECT_EQ(*stage.read("rules.json"), "");
