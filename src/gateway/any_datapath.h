@@ -41,6 +41,9 @@ class AnyDatapath {
   virtual const char* name() const = 0;
   // Goes on without the daemon, with the expiry of flows in the hands of the holder.
   virtual bool outlives_daemon() const = 0;
+  // What is for the gateway itself, and what it sends, passes here. If not, the kernel must be told
+  // what the rules say of it (own_rules.h).
+  virtual bool sees_own_packets() const = 0;
   virtual CounterTotals counters() const = 0;
   virtual Ticks now() const = 0;
   // What was counted for the rules in one half, and counting anew there.

@@ -61,6 +61,7 @@ class Datapath final : public AnyDatapath {
 
   const char* name() const override { return "tc"; }
   bool outlives_daemon() const override { return true; }
+  bool sees_own_packets() const override { return true; }
   CounterTotals counters() const override;
   Ticks now() const override;
   Status set_own_addresses(const OwnAddresses& by_importance) override;

@@ -11,6 +11,7 @@
 
 #include "gateway/holder.h"
 #include "gateway/others.h"
+#include "gateway/own_rules.h"
 #include "gateway/requirements.h"
 #include "gateway/rule_keeper.h"
 
@@ -122,6 +123,7 @@ void undo(const NetworkState& network, const SavedState& saved) {
   restore_sysctls(state);
   take_off_belt();
   take_off_guard();
+  take_off_own_rules();
   remove_user_tables();
   remove_run_folder();
 }
@@ -427,6 +429,7 @@ Status Gateway::begin(std::vector<std::string>& remarks) {
   // Before anything is changed: what was there is known, whenever we are killed.
   if (Status status = save_state(state_); !status) return status;
   if (Status status = datapath().start_sweeper(); !status) return status;
+  if (!user_) take_off_own_rules();  // of a gateway in user space that nobody has taken down
   return reconcile(remarks);
 }
 

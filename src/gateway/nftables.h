@@ -19,8 +19,8 @@ class Nftables {
 
   // All of it or nothing. Not done: why, in a few words.
   Status run(const std::string& commands);
-  // What a command that lists something says, without counters, or with JSON. Empty if there is no
-  // such thing.
+  // What a command that lists something says, without counters, or as JSON, with them. Empty if
+  // there is no such thing.
   std::string list(const std::string& what, bool as_json = false);
 
  private:

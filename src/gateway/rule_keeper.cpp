@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "gateway/own_rules.h"
 #include "gateway/state.h"
 
 namespace masq {
@@ -76,6 +77,11 @@ void add_counts(RuleSet& rules, const RuleTotals& totals) {
                 totals[i].bytes);
 }
 
+void add_all_counts(const AnyDatapath& datapath, KeptRules& kept) {
+  add_counts(kept.rules, datapath.rule_totals(kept.generation & 1));
+  add_own_counts(datapath, kept.rules, kept.generation);
+}
+
 // After 65535 changes the numbers begin again; no record may still have one of them.
 u32 next_generation(AnyDatapath& datapath, u32 last) {
   if (last < kGenerationMost) return last + 1;
@@ -83,13 +89,18 @@ u32 next_generation(AnyDatapath& datapath, u32 last) {
   return 2;  // the last one was odd: this is the other half
 }
 
-Status install(AnyDatapath& datapath, KeptRules& kept) {
+// The order: first the half that is not in force, which changes nothing yet; then the kernel's part
+// of it (own_rules.h), which is all or nothing and may be refused; then what is kept; and at once
+// the switch. Between the second and the last the kernel judges the gateway's own packets by the
+// new rules already, and the datapath its copies by the old ones: so what is refused anew is
+// refused without an ICMP error for a moment, and nothing passes that neither lets in. `before`:
+// what was in force, to go back to.
+Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) {
   const CompiledRules compiled = compile_rules(kept.rules, interfaces_of(datapath));
   const u32 in_force = datapath.settings().rules_generation;
   kept.generation = next_generation(datapath, std::max(kept.generation, in_force));
   // The half must not be the one in force.
   if (in_force != 0 && ((in_force ^ kept.generation) & 1) == 0) kept.generation += 1;
-  if (Status status = write_kept(kept); !status) return status;
   datapath.wait_for_readers();
   RuleHalf& half = datapath.tables().rules->halves[kept.generation & 1];
   std::memset(&half, 0, sizeof half);
@@ -99,6 +110,12 @@ Status install(AnyDatapath& datapath, KeptRules& kept) {
   std::memset(&datapath.tables().paths->halves[kept.generation & 1], 0,
               sizeof datapath.tables().paths->halves[0]);
   datapath.clear_rule_totals(kept.generation & 1);
+  if (Status status = put_own_rules(datapath, kept.rules, kept.generation); !status) return status;
+  if (Status status = write_kept(kept); !status) {
+    // Should that fail too, masqd sees at its next look that it is not as it should be.
+    (void)put_own_rules(datapath, before.rules, before.generation);
+    return status;
+  }
   __atomic_store_n(&datapath.settings().rules_generation, kept.generation, __ATOMIC_SEQ_CST);
   return Done{};
 }
@@ -123,7 +140,7 @@ Result<KeptRules> load_rules(const AnyDatapath* datapath) {
   Result<KeptRules> kept = read_kept();
   if (kept && datapath != nullptr && kept->generation != 0 &&
       datapath->settings().rules_generation == kept->generation)
-    add_counts(kept->rules, datapath->rule_totals(kept->generation & 1));
+    add_all_counts(*datapath, *kept);
   return kept;
 }
 
@@ -138,13 +155,18 @@ Result<RuleChange> RuleChange::begin(AnyDatapath* datapath) {
 Status RuleChange::store(const RuleSet& rules) {
   if (Status status = check_targets(rules); !status) return status;
   KeptRules fresh{rules, datapath_ == nullptr ? 0 : kept_.generation};
-  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh);
+  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh, kept_);
   if (status) kept_ = fresh;
   return status;
 }
 
 Status keep_rules(AnyDatapath& datapath) {
-  if (access(run_file("rules.json").c_str(), F_OK) != 0) return Done{};
+  if (access(run_file("rules.json").c_str(), F_OK) != 0) {
+    // Of a gateway that nobody has taken down.
+    if (datapath.settings().rules_generation == 0 && !datapath.sees_own_packets())
+      take_off_own_rules();
+    return Done{};
+  }
   Result<Fd> lock = take_lock();
   if (!lock) return lock.error();
   Result<KeptRules> kept = read_kept();
@@ -154,11 +176,12 @@ Status keep_rules(AnyDatapath& datapath) {
     const CompiledRules compiled = compile_rules(kept->rules, interfaces_of(datapath));
     const RuleHalf& half = datapath.tables().rules->halves[in_force & 1];
     if (std::memcmp(half.slots, compiled.slots.data(), compiled.slots.size() * sizeof(RuleSlot)) ==
-        0)
+            0 &&
+        own_rules_stand(datapath, kept->rules, in_force))
       return Done{};
-    add_counts(kept->rules, datapath.rule_totals(in_force & 1));
+    add_all_counts(datapath, *kept);
   }
-  return install(datapath, *kept);
+  return install(datapath, *kept, KeptRules{kept->rules, in_force});
 }
 
 }  // namespace masq

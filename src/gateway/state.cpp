@@ -96,9 +96,9 @@ Status make_run_folder() {
 
 void remove_run_folder() {
   std::error_code ignored;
-  for (const char* name :
-       {"state.json", "state.json.new", "config.toml", "config.toml.new", "log", "tables",
-        "tables.new", "rules.json", "rules.json.new", "rules.lock", "lock"})
+  for (const char* name : {"state.json", "state.json.new", "config.toml", "config.toml.new", "log",
+                           "tables", "tables.new", "rules.json", "rules.json.new", "rules.lock",
+                           "own_rules", "own_rules.new", "lock"})
     std::filesystem::remove(run_file(name), ignored);
   // Also what a `masq up` that was killed has left for its daemon: config.<process>.toml.
   std::vector<std::filesystem::path> left;

@@ -214,7 +214,7 @@ void UserDatapath::pass(PacketPort& port, PortFrame& frame) {
     slow_path_.take(packet.data, packet.length, now_ns_ / kMillisecond_ns);
     return;
   }
-  // What is for the gateway's own stack is there already.
+  // What is for the gateway's own stack is there already, or has been refused by own_rules.h.
   if (outcome.action != Action::forward && outcome.action != Action::icmp_error) return;
   frame.length = packet.length;
   if (outcome.action == Action::icmp_error) frame.offload = {};

@@ -7,7 +7,8 @@
 //   * it lives and dies with masqd: while that is dead nothing is forwarded. Flows are kept, and
 //     the next masqd goes on with them;
 //   * the kernel's stack gets a copy of every frame, and is kept from answering by nftables rules
-//     (put_on_guard in guard.h), not by us;
+//     (put_on_guard in guard.h), not by us. What rules refuse of the gateway's own packets is
+//     stopped in the same way (own_rules.h);
 //   * the gateway's own packets do not pass through the engine: they have no mappings. A program of
 //     the gateway that opens a port which a mapping has already gets in that mapping's way.
 //

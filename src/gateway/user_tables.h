@@ -65,6 +65,7 @@ class UserTables : public AnyDatapath {
 
   const char* name() const override { return "user"; }
   bool outlives_daemon() const override { return false; }
+  bool sees_own_packets() const override { return false; }
   CounterTotals counters() const override;
   Ticks now() const override;
   std::vector<std::pair<const char*, u64>> own_figures() const override;
