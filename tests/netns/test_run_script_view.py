@@ -225,6 +225,14 @@ def test_modules_loaded_at_once_are_all_kept(views):
     assert set(run.modules) == {f"ip_masq_{name}" for name in names}
 
 
+def test_who_changes_the_stage_waits_for_whoever_does(views):
+    run = views.run('#!/bin/sh\nexec 9>>"$MASQ_STAGE/lock"\nflock 9\n'
+                    "(modprobe ip_masq_ftp; echo loaded) 9>&- &\n"
+                    "sleep 1\necho released\nexec 9>&-\nwait\n")
+    assert lines(run) == ["released", "loaded"], run.stderr
+    assert set(run.modules) == {"ip_masq_ftp"}
+
+
 # --- what is said about failures -----------------------------------------------------------------
 
 
