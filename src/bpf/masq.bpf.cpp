@@ -11,8 +11,8 @@
 // must be an external address. The egress programs check again what comes on the kernel's own path.
 // License: Apache-2.0 or GPL-2.0, at your choice; the kernel wants to be told the latter.
 #include "bpf/checksum_state.h"
-#include "bpf/judging.h"
 #include "bpf/forwarding.h"
+#include "bpf/judging.h"
 #include "bpf/sending.h"
 #include "core/rewrite.h"
 

@@ -193,6 +193,9 @@ json filter_json(const Prediction& it, const json& out) {
                                           : kFilterAddressAndPort;
   std::string mode = filtering_name(filtering);
   bool passed = it.outcome.translated;
+  const std::optional<Known>& flow = it.flow_after ? it.flow_after : it.flow_before;
+  if (passed && flow && flow->record.forward != 0)
+    return fmt::format("let in by forward {} (`masq forward list`)", flow->record.forward - 1);
   if (passed && out["flow"].is_object())
     return fmt::format("lets in {}, whom {} has asked ({})",
                        out["flow"]["remote"].get<std::string>(),

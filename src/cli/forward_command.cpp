@@ -62,7 +62,8 @@ int forward_add(const std::vector<std::string>& words) {
   if (!place) return fail(place.error().sentence);
   if (Status status = change->store(forwards); !status) return fail(status.error().sentence);
   fmt::print("Forward {}: {}\n", *place, words_of(*forward));
-  if (*gateway == nullptr) fmt::print("masq is not running here; `masq up` will put it in force.\n");
+  if (*gateway == nullptr)
+    fmt::print("masq is not running here; `masq up` will put it in force.\n");
   return 0;
 }
 

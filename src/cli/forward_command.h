@@ -1,5 +1,5 @@
-// `masq forward add|list|remove`: forwards of the gateway that runs here, or, where none runs, those
-// that `masq up` will find.
+// `masq forward add|list|remove`: forwards of the gateway that runs here, or, where none runs,
+// those that `masq up` will find.
 #pragma once
 
 #include <string>

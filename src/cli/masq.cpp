@@ -457,9 +457,10 @@ struct ForwardCommands {
 
   void add_to(CLI::App& command) {
     command.require_subcommand(1);
-    add = command.add_subcommand("add",
-                                 "tcp|udp|both PORT[-PORT] TARGET... [--at ADDRESS] [--from NET]..., "
-                                 "or all TARGET --at ADDRESS; TARGET is ADDRESS[:PORT][@FLOWS]");
+    add =
+        command.add_subcommand("add",
+                               "tcp|udp|both PORT[-PORT] TARGET... [--at ADDRESS] [--from NET]..., "
+                               "or all TARGET --at ADDRESS; TARGET is ADDRESS[:PORT][@FLOWS]");
     list = command.add_subcommand("list", "All of them, with their numbers");
     list->add_flag("--json", as_json, "For programs");
     remove = command.add_subcommand("remove", "The one of this number, or of these words");

@@ -338,7 +338,8 @@ json flows_json(const AnyDatapath& datapath) {
                    {"remote", to_text(r.remote_address, r.remote_port)},
                    {"state", state_name(r.state)},
                    {"gateway", (r.flags & kFlagLocal) != 0},
-                   {"shares_port", r.mapping == kNoRecord},
+                   {"shares_port", r.mapping == kNoRecord && r.forward == 0},
+                   {"forward", r.forward == 0 ? json(nullptr) : json(r.forward - 1)},
                    {"expires_s", expires_s(s, r, now)}});
   }
   return out;
@@ -376,7 +377,9 @@ json hosts_json(const AnyDatapath& datapath) {
   }
   json out = json::array();
   for (const auto& [address, host] : hosts)
-    out.push_back({{"host", to_text(ipv4_from_host(address))},
+    // What a forward lets in has an address that no host can have (host_of_forward).
+    out.push_back({{"host", address <= kForwardsMax ? fmt::format("forward {}", address - 1)
+                                                    : to_text(ipv4_from_host(address))},
                    {"flows", host_count(host.flows)},
                    {"mappings", host.mappings},
                    {"opening", host.opening},

@@ -44,17 +44,17 @@
 namespace masq {
 
 struct NewFlow {
-  Key inner;       // internal endpoint and remote endpoint
-  u32 external;    // which external address
-  State state;     // udp, icmp or tcp_opening
-  u8 flags;        // kFlagLocal or 0
-  bool keep_port;  // the external port should be the internal one
-  u16 forward;     // as in the record
+  Key inner;          // internal endpoint and remote endpoint
+  u32 external;       // which external address
+  State state;        // udp, icmp or tcp_opening
+  u8 flags;           // kFlagLocal or 0
+  bool keep_port;     // the external port should be the internal one
+  u16 forward;        // as in the record
   Port forward_port;  // then its external port
 };
 
-// One that goes out; its state is still to be said. (Written piece by piece: as a whole it would take
-// room on the stack of the kernel's programs.)
+// One that goes out; its state is still to be said. (Written piece by piece: as a whole it would
+// take room on the stack of the kernel's programs.)
 MASQ_INLINE void begin_new_flow(NewFlow& n, const Key& inner, u32 external, u8 flags) {
   n.inner = inner;
   n.external = external;

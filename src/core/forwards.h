@@ -170,7 +170,9 @@ MASQ_INLINE ForwardKind forward_kind(World& w, u32 place) {
 
 // What follows looks in a table, or asks a World for the ranges of the one in force (world.h).
 template <class World>
-  requires requires(World& w) { w.find_range(u64{}); }
+requires requires(World& w) {
+  w.find_range(u64{});
+}
 MASQ_INLINE u32 find_range(World& w, u64 wanted) {
   return w.find_range(wanted);
 }

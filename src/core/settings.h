@@ -125,14 +125,14 @@ struct Settings {
   u8 reserved;
   u16 mss_clamp;  // kMssByMtu, kMssLeft, or bytes
   // Per inner host (hosts.h); 0: no limit.
-  u32 host_flows;        // flows
-  u32 host_ports;        // mappings, and so external ports (RFC 6888 REQ-4)
-  u32 host_opening;      // TCP flows that are opening
-  u32 host_new_per_s;    // new flows a second (RFC 6888 REQ-4C)
-  u32 host_new_burst;    // and at once
-  u32 slow_ifindex;      // the device that leads to the slow path; 0: there is none
-  u32 blocks_end;        // the word of the pool behind the last block; 0: there are no blocks
-  u32 rules_generation;  // of the rule set in force, 1..65535 (judge.h); 0: there are no rules
+  u32 host_flows;           // flows
+  u32 host_ports;           // mappings, and so external ports (RFC 6888 REQ-4)
+  u32 host_opening;         // TCP flows that are opening
+  u32 host_new_per_s;       // new flows a second (RFC 6888 REQ-4C)
+  u32 host_new_burst;       // and at once
+  u32 slow_ifindex;         // the device that leads to the slow path; 0: there is none
+  u32 blocks_end;           // the word of the pool behind the last block; 0: there are no blocks
+  u32 rules_generation;     // of the rule set in force, 1..65535 (judge.h); 0: there are no rules
   u32 forwards_generation;  // of the forwards in force (forwarded.h); 0: there never were any
   u32 forwards_control;     // do inner hosts open forwards by what they send?
   PortBlocks port_blocks[kPortBlocksMax];

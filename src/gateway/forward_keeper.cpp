@@ -32,8 +32,9 @@ Result<KeptForwards> read_kept() {
 }
 
 Status write_kept(const KeptForwards& kept) {
-  const nlohmann::json json = {{"generation", kept.generation},
-                               {"forwards", nlohmann::json::parse(forwards_to_json(kept.forwards))}};
+  const nlohmann::json json = {
+      {"generation", kept.generation},
+      {"forwards", nlohmann::json::parse(forwards_to_json(kept.forwards))}};
   return replace_kept_file(kFile, json.dump(1) + "\n");
 }
 
@@ -135,7 +136,8 @@ Result<ForwardChange> ForwardChange::begin(AnyDatapath* datapath) {
 Status ForwardChange::store(const Forwards& forwards) {
   if (Status status = check_forwards(forwards); !status) return status;
   KeptForwards fresh{forwards, datapath_ == nullptr ? 0 : kept_.generation};
-  Status status = datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh, kept_.forwards);
+  Status status =
+      datapath_ == nullptr ? write_kept(fresh) : install(*datapath_, fresh, kept_.forwards);
   if (status) kept_ = std::move(fresh);
   return status;
 }

@@ -288,8 +288,8 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   gateway.state_ = state;
   gateway.state_.interfaces = *chosen;
   Result<Forwards> forwards = configured_forwards(config);
-  Status status = forwards ? replace_configured(gateway.datapath(), *forwards)
-                           : Status(forwards.error());
+  Status status =
+      forwards ? replace_configured(gateway.datapath(), *forwards) : Status(forwards.error());
   if (status) status = gateway.begin(remarks);
   if (!status) {
     gateway.user_.reset();  // carries nothing any more

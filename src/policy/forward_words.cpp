@@ -120,7 +120,8 @@ Result<Forward> forward_from_words(const std::vector<std::string>& words) {
       return status.error();
     i += 1;
   }
-  if (plain.empty()) return error("What is to be forwarded is not said, such as tcp 80 192.168.2.5.");
+  if (plain.empty())
+    return error("What is to be forwarded is not said, such as tcp 80 192.168.2.5.");
   if (Status status = read_protocol(plain[0], forward); !status) return status.error();
   std::size_t next = 1;
   if (forward.kind == ForwardKind::plain) {

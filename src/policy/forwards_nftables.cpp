@@ -74,8 +74,8 @@ std::vector<std::string> ends_of(const Forward& forward, const std::string& pool
       std::vector<std::string> ends;
       for (const char* transparent : {"0", "1"})
         if (!pool.empty())
-          ends.push_back(fmt::format("{}th dport {} socket transparent {} accept", both, pool,
-                                     transparent));
+          ends.push_back(
+              fmt::format("{}th dport {} socket transparent {} accept", both, pool, transparent));
       ends.push_back(both + "drop");
       ends.push_back("icmp type { echo-request, timestamp-request } drop");
       return ends;

@@ -1,6 +1,7 @@
-// Forwards in the language of nft, for a datapath in user space: the kernel's own stack gets what is
-// addressed to the gateway as well, and must not answer for what a forward leads to an inner host.
-// It is dropped at the input hook, behind everything that may show it to masqd (gateway/guard.cpp).
+// Forwards in the language of nft, for a datapath in user space: the kernel's own stack gets what
+// is addressed to the gateway as well, and must not answer for what a forward leads to an inner
+// host. It is dropped at the input hook, behind everything that may show it to masqd
+// (gateway/guard.cpp).
 //
 // Limit: where a forward is open at times only (triggered), the gateway's own stack has its ports
 // at no time.

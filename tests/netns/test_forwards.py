@@ -6,7 +6,7 @@ import socket
 import pytest
 from scapy.all import ICMP, IP
 
-from lab import ADDRESS, GATEWAY_OUTER, wait_until
+from lab import ADDRESS, BINARIES, GATEWAY_OUTER, wait_until
 from services import curl_argv
 from test_address_change import renumber
 from traffic import pings
@@ -46,6 +46,13 @@ def listed(lab):
     return json.loads(lab.masq("forward", "list", "--json").stdout)["forwards"]
 
 
+def old_command(lab, line):
+    words = line.split()
+    done = lab.run("B", [str(BINARIES / words[0]), *words[1:]])
+    assert done.returncode == 0, f"{line}: {done.stderr}"
+    return done.stdout
+
+
 def fetch(lab, host, address):
     """What the server says of who asks; empty if it cannot be reached in a second or two."""
     asked = lab.run(host, curl_argv(f"http://{address}/whoami") + ["--connect-timeout", "2"])
@@ -57,6 +64,17 @@ def test_hosts_outside_reach_an_inner_server_by_the_external_address(lab):
         assert fetch(lab, host, f"{GATEWAY_OUTER}:8000") == ADDRESS[host]
     assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8001") == ""
     assert fetch(lab, "S1", f"{S4}:80") == ""
+
+
+def test_what_is_said_of_it(lab):
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8000") == S1
+    flows = json.loads(lab.masq("flows", "--json").stdout)
+    assert [(each["internal"], each["external"], each["shares_port"]) for each in flows
+            if each["forward"] == 0] == [(f"{S4}:80", f"{GATEWAY_OUTER}:8000", False)]
+    assert "forward 0" in lab.masq("hosts").stdout
+    said = lab.masq("explain", "tcp", f"{S1}:3000", f"{GATEWAY_OUTER}:8000").stdout
+    assert "let in by forward 0" in said and f"> {S4}:80" in said
+    assert "forward 0" not in lab.masq("explain", "tcp", f"{S1}:3000", f"{GATEWAY_OUTER}:8001").stdout
 
 
 def test_inner_hosts_reach_it_too_and_are_seen_with_the_external_address(lab):
@@ -205,3 +223,35 @@ def test_forwards_of_the_configuration(lab, tmp_path):
     config.write_text('forwards = ["tcp 80 nobody"]\n')
     wrong = lab.masq("check", str(config))
     assert wrong.returncode == 1 and "nobody" in wrong.stderr and wrong.stderr.count("\n") == 1
+
+
+def test_portfw(lab):
+    old_command(lab, f"ipmasqadm portfw -a -P tcp -L {GATEWAY_OUTER} 8700 -R {S5} 80")
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8700") == S1
+    assert f"{S5}" in old_command(lab, "ipmasqadm portfw -l -n")
+    assert [each["made_by"] for each in listed(lab) if each["first_port"] == 8700] == ["portfw"]
+    old_command(lab, f"ipportfw -D -t{GATEWAY_OUTER}/8700")
+    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8700") == ""
+
+
+def test_mfw(lab):
+    """What the rules mark goes to the inner host, from whatever port."""
+    old_command(lab, f"ipmasqadm mfw -A -m 5 -r {S5} 80")
+    old_command(lab, f"ipchains -A input -p tcp -d {GATEWAY_OUTER} 8800:8810 -m 5")
+    try:
+        assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8805") == S1
+        assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8811") == ""
+    finally:
+        old_command(lab, "ipchains -F input")
+
+
+def test_autofw(lab):
+    """An inner host that sends to the control port has the ports for a while."""
+    old_command(lab, "ipmasqadm autofw -A -r udp 7000 7010 -c udp 7999")
+    receiver, sender = lab.udp("S5", 7005), lab.udp("S2", 4300)
+    sender.sendto(b"early", (GATEWAY_OUTER, 7005))
+    control = lab.udp("S2", 7999)
+    lab.udp("S5", 7998).sendto(b"control", (S2, 7999))
+    assert control.recv(10) == b"control"
+    sender.sendto(b"asked", (GATEWAY_OUTER, 7005))
+    assert receiver.recv(10) == b"asked"
