@@ -1,3 +1,4 @@
+// Words to forwards, and forwards to the gateway that runs here.
 #include "cli/forward_command.h"
 
 #include <algorithm>

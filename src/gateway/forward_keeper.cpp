@@ -1,3 +1,4 @@
+// Locking, keeping, compiling, switching.
 #include "gateway/forward_keeper.h"
 
 #include <algorithm>
@@ -170,7 +171,12 @@ Status replace_configured(AnyDatapath& datapath, const Forwards& configured) {
 Status keep_forwards(AnyDatapath& datapath) {
   Result<std::optional<std::string>> there = read_kept_file(kFile);
   if (!there) return there.error();
-  if (!*there) return Done{};
+  if (!*there) {
+    // Of a gateway that nobody has taken down.
+    if (datapath.settings().forwards_generation == 0 && !datapath.sees_own_packets())
+      take_off_table(kTable);
+    return Done{};
+  }
   Result<Fd> lock = lock_kept_file(kLock);
   if (!lock) return lock.error();
   Result<KeptForwards> kept = load_forwards(&datapath);

@@ -1,3 +1,4 @@
+// By flock, and by renaming.
 #include "gateway/kept_file.h"
 
 #include <fcntl.h>

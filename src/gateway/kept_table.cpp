@@ -1,3 +1,4 @@
+// Through libnftables, with a note beside.
 #include "gateway/kept_table.h"
 
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// Word by word, each with its sentence.
 #include "policy/forward_words.h"
 
 #include <charconv>

@@ -1,3 +1,4 @@
+// One rule for each external address, each way to it and each kind of packet.
 #include "policy/forwards_nftables.h"
 
 #include <fmt/format.h>
