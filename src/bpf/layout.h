@@ -36,7 +36,7 @@ inline constexpr const char* kHomeMap = "mq_home";
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 15;
+inline constexpr u32 kLayoutVersion = 16;
 
 // Which program goes on with a packet.
 enum Again : u32 { kAgainOutside = 0, kAgainInside, kAgainPlaces };
