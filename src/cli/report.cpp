@@ -319,10 +319,9 @@ json status_json(const AnyDatapath& datapath) {
   out["dropped"] = dropped_json(totals);
   const PacketLog& log = datapath.tables().rules->log;
   const u32 waiting = log.written - log.taken;
-  out["packet_log"] = {
-      {"noted", log.written},
-      {"lost", log.lost + (waiting > kLoggedMax ? waiting - kLoggedMax : 0)},
-      {"left_out", log.left_out}};
+  out["packet_log"] = {{"noted", log.written},
+                       {"lost", log.lost + (waiting > kLoggedMax ? waiting - kLoggedMax : 0)},
+                       {"left_out", log.left_out}};
   for (const auto& [name, figure] : datapath.own_figures()) out["user"][name] = figure;
   return out;
 }
@@ -496,8 +495,7 @@ std::string status_text(const json& status) {
                      number(traffic["flows_sharing_port"])));
   if (const json& log = status["packet_log"]; log["noted"] != 0)
     line(fmt::format("  log       {} packets for rules with -l, of which {} are not written down",
-                     number(log["noted"]),
-                     log["lost"].get<u64>() + log["left_out"].get<u64>()));
+                     number(log["noted"]), log["lost"].get<u64>() + log["left_out"].get<u64>()));
   for (const Named& each : kUserFigures)
     if (in_user_space && status["user"][each.name] != 0)
       line(fmt::format("  {:>10}  {}: {}", number(status["user"][each.name]), each.name,

@@ -75,8 +75,8 @@ std::vector<std::string> PacketLogger::take(AnyDatapath& datapath, u64 now_ms) {
   while (log.taken != written) {
     const u32 number = log.taken + 1;
     // Still being written: at the next look, unless the ring has gone on by then.
-    const u32 there = __atomic_load_n(&log.packets[number & (kLoggedMax - 1)].number,
-                                      __ATOMIC_ACQUIRE);
+    const u32 there =
+        __atomic_load_n(&log.packets[number & (kLoggedMax - 1)].number, __ATOMIC_ACQUIRE);
     if (there != number && written - number < kLoggedMax / 2) break;
     take_one(datapath, log, number, lines);
     log.taken = number;

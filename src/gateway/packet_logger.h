@@ -1,9 +1,12 @@
-// Takes what the datapath has noted for rules with -l (core/packet_log.h) and makes lines of it, for
-// masqd's log. What is too much for the log, or was written over before masqd came, is counted and
-// said once a second.
+// Takes what the datapath has noted for rules with -l (core/packet_log.h) and makes lines of it,
+// for masqd's log. What is too much for the log, or was written over before masqd came, is counted
+// and said once a second.
 //
 // Without masqd nobody takes: packets pass or fall as ever. The next one writes down the last
 // kLoggedMax of them, and counts the rest as lost.
+//
+// Limit: a packet that was judged just before a change of the rules may be lost, or be named after
+// a rule of the next but one, if masqd comes to it in the milliseconds while that is being written.
 #pragma once
 
 #include <string>

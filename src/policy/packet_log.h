@@ -1,6 +1,7 @@
 // The line about a packet that fitted a rule with -l, as Linux 2.2 wrote it (kern.info):
 //
-//   Packet log: CHAIN TARGET[ port] IF PROTO=p source:port destination:port L= S= I= F= T= [SYN ](#n)
+//   Packet log: CHAIN TARGET[ port] IF PROTO=p source:port destination:port L= S= I= F= T=
+//   [SYN ](#n)
 //
 // CHAIN is the one that has the rule, "-" stands for a rule without a target, IF is the interface
 // that the chain looks at. Of ICMP the ports are type and code; what has no ports has 65535. L is

@@ -41,12 +41,14 @@ class PacketLine : public testing::Test {
 TEST_F(PacketLine, OfTcp) {
   EXPECT_EQ(line(),
             "Packet log: input DENY eth0 PROTO=6 198.51.100.1:1025 203.0.113.2:23 L=60 S=0x00 I=5 "
-            "F=0x4000 T=63 (#2)");
+            "F=0x4000 T=63 (#"
+            "2)");
   packet_.is_syn = 1;
   packet_.tos = 0x1a;
   EXPECT_EQ(line(),
             "Packet log: input DENY eth0 PROTO=6 198.51.100.1:1025 203.0.113.2:23 L=60 S=0x1A I=5 "
-            "F=0x4000 T=63 SYN (#2)");
+            "F=0x4000 T=63 SYN (#"
+            "2)");
 }
 
 TEST_F(PacketLine, OfIcmpAndOfWhatHasNoPorts) {
