@@ -16,13 +16,13 @@ namespace {
 constexpr u32 kTcpLeast_s = 7440, kTcpFinLeast_s = 240, kUdpLeast_s = 120;
 
 CommandResult wrong_usage(const char* command, const Error& why) {
-  return {
-      2, "",
-      fmt::format("{}: {}\nTry `{} -h' for more information.\n", command, why.sentence, command)};
+  return {2, "",
+          fmt::format("{}: {}\nTry `{} -h' for more information.\n", command,
+                      as_one_line(why.sentence), command)};
 }
 
 CommandResult refused(const char* command, const Error& why) {
-  return {1, "", fmt::format("{}: {}\n", command, why.sentence)};
+  return {1, "", fmt::format("{}: {}\n", command, as_one_line(why.sentence))};
 }
 
 CommandResult done(std::string out, std::string err = "") {

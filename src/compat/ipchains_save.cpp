@@ -45,7 +45,7 @@ class Restoring {
   Status take_chain(const std::vector<std::string>& words) {
     const std::string name = words[0].substr(1);
     if (words.size() != 2) return error("a chain's line is `:NAME POLICY', or `:NAME -'");
-    said_ += fmt::format("Restoring `{}'.\n", name);
+    said_ += fmt::format("Restoring `{}'.\n", as_one_line(name));
     if (words[1] != "-") return apply({"-P", name, words[1]});
     const Chain* chain = rules_.find(name);
     if (chain == nullptr) return apply({"-N", name});

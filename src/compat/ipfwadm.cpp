@@ -11,11 +11,11 @@ namespace masq {
 namespace {
 
 CommandResult wrong_usage(const std::string& problem) {
-  return {2, "", fmt::format("ipfwadm: {}; nothing was changed.\n", problem)};
+  return {2, "", fmt::format("ipfwadm: {}; nothing was changed.\n", as_one_line(problem))};
 }
 
 CommandResult not_done(const std::string& sentence) {
-  return {1, "", fmt::format("ipfwadm: setsockopt failed: {}\n", sentence)};
+  return {1, "", fmt::format("ipfwadm: setsockopt failed: {}\n", as_one_line(sentence))};
 }
 
 Status status_of(RuleFault fault) {

@@ -26,11 +26,11 @@ constexpr const char* kHelp =
 }  // namespace
 
 CommandResult wrong_usage(const std::string& command, const std::string& problem) {
-  return {2, "", fmt::format("{}: {}; nothing was changed.\n", command, problem)};
+  return {2, "", fmt::format("{}: {}; nothing was changed.\n", command, as_one_line(problem))};
 }
 
 CommandResult not_done(const std::string& command, const std::string& sentence) {
-  return {1, "", fmt::format("{}: setsockopt failed: {}\n", command, sentence)};
+  return {1, "", fmt::format("{}: setsockopt failed: {}\n", command, as_one_line(sentence))};
 }
 
 CommandResult help(const std::string& text) {

@@ -29,4 +29,8 @@ struct CommandResult {
   std::string out, err;
 };
 
+// A sentence that may repeat words of the user's, as one line that any terminal can show: other
+// characters become question marks, and of a very long one the middle is left out.
+std::string as_one_line(const std::string& sentence);
+
 }  // namespace masq

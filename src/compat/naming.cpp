@@ -6,6 +6,12 @@
 #include "wire/headers.h"
 
 namespace masq {
+namespace {
+
+// Whoever gives a longer word knows how it began and how it ended.
+constexpr std::size_t kLineMost = 200, kLineEnd = 80;
+
+}  // namespace
 
 std::optional<Ipv4> one_address(const std::string& word, const Names& names) {
   if (std::optional<Ipv4> address = address_from(word)) return address;
@@ -34,6 +40,14 @@ std::string service_text(u16 port, u8 protocol, const Names* names) {
   if (names != nullptr && (protocol == kProtocolTcp || protocol == kProtocolUdp))
     name = names->service_of(port, protocol);
   return name.empty() ? std::to_string(port) : name;
+}
+
+std::string as_one_line(const std::string& sentence) {
+  std::string line = sentence;
+  for (char& each : line)
+    if (each < ' ' || each > '~') each = '?';
+  if (line.size() <= kLineMost) return line;
+  return line.substr(0, kLineMost - kLineEnd) + " ... " + line.substr(line.size() - kLineEnd);
 }
 
 }  // namespace masq

@@ -43,6 +43,15 @@ def test_ping_arrives_from_the_gateway_and_its_reply_from_the_asked_host(lab):
     assert [(p[IP].src, p[IP].dst) for p in replies] == [(S2, S6)] * 3
 
 
+def test_tcpdump_on_the_gateway_shows_both_sides(lab):
+    """Before and after translation, questions and answers, each once."""
+    inside, outside = (lab.capture("B", name, "icmp") for name in ("in0", "out0"))
+    lab.run("S6", ["ping", "-n", "-c3", "-i0.1", "-W2", S2], check=True)
+    for capture, host in ((inside, S6), (outside, GATEWAY_OUTER)):
+        ends = [(p[IP].src, p[IP].dst) for p in capture.packets()]
+        assert ends == [(host, S2), (S2, host)] * 3, (capture.where, ends)
+
+
 def test_three_hosts_ping_at_once_with_one_identifier(lab):
     at_s2 = lab.capture("S2", filter_="icmp[icmptype] == icmp-echo")
     finish([lab.popen(host, ["ping", "-n", "-e", "77", "-c5", "-i0.1", "-W2", S2])

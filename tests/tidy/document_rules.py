@@ -145,6 +145,44 @@ def configuration(tree):
     return findings
 
 
+ORIGINAL = "docs/original-system.md"
+ORIGINAL_HEAD = "| part | seen | how far | shown by |\n| --- | --- | --- | --- |\n"
+ORIGINAL_TEST = {"tests/netns/test_a.py": "def test_b(lab):\n"}
+
+
+@rule("original-system", "docs/original-system.md names tests that exist, and claims no more.",
+      bad=[ORIGINAL_TEST | {ORIGINAL: f"{ORIGINAL_HEAD}{row}\n"} for row in (
+          "| ping | x | there | `test_a.py::test_c` |",
+          "| ping | x | there | `test_b.py::test_b` |",
+          "| ping | x | in part: not all | |",
+          "| ping | x | not there yet | `test_a.py::test_b` |",
+          "| ping | x | perhaps | `test_a.py::test_b` |",
+          "| ping | x | there | test_a.py::test_b |",
+          "| ping | there | |")],
+      good=ORIGINAL_TEST | {ORIGINAL: ORIGINAL_HEAD
+                            + "| ping | x | there, by y | `test_a.py::test_b` |\n"
+                              "| log | y | not there yet | |\n| SYN | z | the kernel's | |\n"})
+def original_system(tree):
+    """Nothing may be claimed by a row that names no test, nor by one whose test has gone."""
+    findings = []
+    rows = [(number, line) for number, line in enumerate(tree.get(ORIGINAL, "").split("\n"), 1)
+            if line.startswith("|")]
+    for number, line in rows[2:]:
+        cells = [cell.strip() for cell in line[1:].removesuffix("|").split("|")]
+        found = re.match(r"(there|in part|not there yet|the kernel's)\b", cells[2]
+                         if len(cells) == 4 else "")
+        names = re.findall(r"`(test_\w+\.py)::(test_\w+)`", cells[-1])
+        if not found or len(names) != len(cells[-1].split()):
+            findings.append(f"{ORIGINAL}:{number}: is no row of this table")
+            continue
+        if bool(names) != (found.group(1) in ("there", "in part")):
+            findings.append(f"{ORIGINAL}:{number}: \"{found.group(1)}\" and {len(names)} tests")
+        for file, test in names:
+            if not re.search(rf"^def {test}\(", tree.get(f"tests/netns/{file}", ""), re.MULTILINE):
+                findings.append(f"{ORIGINAL}:{number}: {file}::{test} does not exist")
+    return findings
+
+
 # --- links ---------------------------------------------------------------------------------------
 
 

@@ -303,6 +303,7 @@ TEST_F(Saving, AsksBeforeItFlushes) {
   CommandResult result = restore("", text);
   EXPECT_EQ(result.out, "Restoring `mine'.\nSkipping `mine'.\n");
   EXPECT_EQ(world.questions, "Chain `mine' already exists. Skip or flush? [S/f]? ");
+  ASSERT_EQ(world.rules.find("mine")->rules.size(), 1u);
   EXPECT_EQ(world.rules.find("mine")->rules[0].target, RuleTarget::accept);
   EXPECT_EQ(world.rules.find("input")->rules.size(), 1u);
   world.answers_flush = true;
