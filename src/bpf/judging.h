@@ -43,11 +43,33 @@ __attribute__((noinline)) u32 masq_walk_chain(u32 hook, u32 chain) {
   return 0;
 }
 
+__attribute__((noinline)) u32 masq_log_slot(u32 hook, u32 i, u32 tos) {
+  Scratch* scratch = scratch_of(hook);
+  auto* rules = first_of<RuleTable>(mq_rules);
+  if (scratch != nullptr && rules != nullptr)
+    log_slot(*rules, scratch->rules, scratch->packet, i, static_cast<u8>(tos));
+  return 0;
+}
+
+// At the end of the packet's way, since there is no room on the stack where it is judged.
+__attribute__((noinline)) u32 masq_log_slots(u32 hook) {
+  struct {
+    u32 hook;
+    MASQ_INLINE void log_slot(u32 i, u8 tos) { masq_log_slot(hook, i, tos); }
+  } world{hook};
+  Scratch* scratch = scratch_of(hook);
+  auto* rules = first_of<RuleTable>(mq_rules);
+  if (scratch != nullptr && rules != nullptr)
+    log_slots(world, *rules, scratch->rules, scratch->packet);
+  return 0;
+}
+
 // Of what the walk has gathered.
 __attribute__((noinline)) u32 masq_count_slots(u32 hook) {
   Scratch* scratch = scratch_of(hook);
   if (scratch == nullptr) return 0;
   const RuleWalk& walk = scratch->rules.walk;
+  scratch->rules.to_log = (walk.does & kRuleLogs) != 0;
   RuleCount one = rule_count_of(scratch->packet);
   u32 half = (scratch->rules.generation & 1u) * kRuleSlotsMax;
 #pragma clang loop unroll(disable)

@@ -481,6 +481,7 @@ __attribute__((noinline)) u32 masq_carry_out(__sk_buff* skb, u32 hook) {
     KernelWorld at = world_of(skb, *settings, *scratch, hook, ifindex, *interface);
     u32 chain = hook == kEgress ? kChainOutput : kChainInput;
     scratch->verdict = unless_refused(at, scratch->packet, chain, scratch->verdict);
+    if (scratch->rules.to_log) masq_log_slots(hook);
   }
   return carry_out(skb, w, scratch->packet, scratch->verdict);
 }
@@ -651,6 +652,7 @@ MASQ_INLINE int judge_own(__sk_buff* skb, const Settings& settings) {
   scratch->slow_ifindex = 0;
   masq_read(skb, kEgress, interface->link_header_length);
   Reason reason = static_cast<Reason>(masq_judge_alone(kEgress, kChainOutput));
+  if (scratch->rules.to_log) masq_log_slots(kEgress);
   if (reason != Reason::none) return static_cast<int>(drop(skb, kEgress, reason));
   masq_do_as_said(skb, kEgress);
   return kTcOk;

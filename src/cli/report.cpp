@@ -321,6 +321,11 @@ json status_json(const AnyDatapath& datapath) {
   CounterTotals totals = datapath.counters();
   out["traffic"] = traffic_json(totals);
   out["dropped"] = dropped_json(totals);
+  const PacketLog& log = datapath.tables().rules->log;
+  const u32 waiting = log.written - log.taken;
+  out["packet_log"] = {{"noted", log.written},
+                       {"lost", log.lost + (waiting > kLoggedMax ? waiting - kLoggedMax : 0)},
+                       {"left_out", log.left_out}};
   for (const auto& [name, figure] : datapath.own_figures()) out["user"][name] = figure;
   return out;
 }
@@ -503,6 +508,9 @@ std::string status_text(const json& status) {
   if (traffic["flows_sharing_port"] != 0)
     line(fmt::format("  shared    {} TCP flows made that share their external port",
                      number(traffic["flows_sharing_port"])));
+  if (const json& log = status["packet_log"]; log["noted"] != 0)
+    line(fmt::format("  log       {} packets for rules with -l, of which {} are not written down",
+                     number(log["noted"]), log["lost"].get<u64>() + log["left_out"].get<u64>()));
   for (const Named& each : kUserFigures)
     if (in_user_space && status["user"][each.name] != 0)
       line(fmt::format("  {:>10}  {}: {}", number(status["user"][each.name]), each.name,

@@ -24,10 +24,12 @@
 // next packet. Before a half is written again, all who could still be reading there are waited for.
 //
 // Limits: kRulePathsMax different paths in a half; a flow for which there is no place is judged
-// packet by packet, and Traffic::rules_unremembered counts these packets.
+// packet by packet, and Traffic::rules_unremembered counts these packets. So is one that meets a
+// rule with -l: each of its packets is to be written down (core/packet_log.h).
 #pragma once
 
 #include "core/flows.h"
+#include "core/packet_log.h"
 #include "core/rules.h"
 
 namespace masq {
@@ -35,18 +37,29 @@ namespace masq {
 inline constexpr u32 kRulePathsMax = 4096;  // of a half; number 0 is never used
 inline constexpr u32 kRulePathProbes = 8;
 inline constexpr u32 kRuleHalves = 2;
+inline constexpr u32 kJudgedLogged = 0x8000;  // in Record::judged: each packet, for rules with -l
+static_assert(kRulePathsMax <= kJudgedLogged);
+
+// Which rule a slot is, for people. No program reads it.
+struct RuleName {
+  char chain[8];  // not ended where it has 8 characters
+  u16 number;     // from 1
+};
 
 struct RuleHalf {
   u16 starts[kBuiltInChains];  // the first slot of each
   u8 asks_for_syn;             // some slot tells SYN segments from others
   u8 closed;                   // forwarding is switched off
+  u32 logs;                    // some slot has kRuleLogs
   RuleSlot slots[kRuleSlotsMax];
+  RuleName names[kRuleSlotsMax];
 };
 
-static_assert(sizeof(RuleHalf) == 8 + sizeof(RuleSlot) * kRuleSlotsMax);
+static_assert(__builtin_offsetof(RuleHalf, slots) == 12);
 
 struct RuleTable {
   RuleHalf halves[kRuleHalves];
+  PacketLog log;
 };
 
 // What is to be done to a packet.
@@ -108,6 +121,7 @@ struct RuleScratch {
   u16 begun;       // the walk stands behind the forward chain of a new flow
   u16 done;        // the packet has been judged as one of a flow
   u16 closed;      // forwarding is switched off; known since the walk through a chain
+  u16 to_log;      // it has counted for slots with -l, and is still to be written down
   u32 ifindex;     // where the packet is: came in, or goes out if it is the gateway's own
 };
 
@@ -124,6 +138,7 @@ MASQ_INLINE void rules_clear(const Settings& s, RuleScratch& rules, u32 ifindex)
   rules.said.tos_and = 0xff;
   rules.begun = 0;
   rules.done = 0;
+  rules.to_log = 0;
   rules.ifindex = ifindex;
   rules.generation = static_cast<u16>(s.rules_generation);
 }
@@ -203,6 +218,7 @@ MASQ_INLINE Reason rules_reason(RuleTarget target, u32 chain, bool forwarded, u8
 // Into a built-in chain of this half.
 MASQ_INLINE void enter_chain(const RuleHalf& half, RuleScratch& rules, u32 chain) {
   rules.closed = half.closed;
+  rules_note_chain(rules.walk, chain);
   rules_enter(rules.walk, half.starts[chain]);
 }
 
@@ -222,6 +238,64 @@ MASQ_INLINE bool may_be_forwarded(World& w) {
   if (w.rules().closed == 0) return true;
   w.rules().said.reason = Reason::forwarding_off;
   return false;
+}
+
+// In which chain the slot fitted that is number `i` of those that did.
+MASQ_INLINE u32 chain_of_fitted(const RuleWalk& walk, u32 i) {
+  if (i >= walk.entered[kChainOutput]) return kChainOutput;
+  return i >= walk.entered[kChainForward] ? kChainForward : kChainInput;
+}
+
+// Writes the packet down for slot number `i` of those that fitted, as its chain saw it; `tos` as it
+// was by then. All of it into its place at once, since the kernel's stacks are full.
+MASQ_INLINE void log_slot(RuleTable& rules, const RuleScratch& judged, const Packet& p, u32 i,
+                          u8 tos) {
+  const RuleWalk& walk = judged.walk;
+  u32 chain = chain_of_fitted(walk, i);
+  bool behind = chain == kChainOutput;  // perhaps translated
+  bool is_icmp = p.protocol == kProtocolIcmp;
+  bool has_ports =
+      p.kind != Kind::fragment && (is_icmp || p.kind == Kind::tcp || p.kind == Kind::udp);
+  u32 number = atomic_add(&rules.log.written, 1) + 1;
+  LoggedPacket& at = rules.log.packets[opaque(number) & (kLoggedMax - 1)];
+  atomic_store(&at.number, 0u);
+  at.source = behind ? walk.view.source : p.source;
+  at.destination = behind ? walk.view.destination : p.destination;
+  u16 from = is_icmp ? p.icmp_type : to_host(p.source_port);
+  u16 to = is_icmp ? p.icmp_code : to_host(p.destination_port);
+  if (behind && !is_icmp) {
+    from = walk.view.source_port;
+    to = walk.view.destination_port;
+  }
+  at.source_port = has_ports ? from : kNoPort;
+  at.destination_port = has_ports ? to : kNoPort;
+  at.interface = walk.interfaces[chain];
+  at.length = p.total_length;
+  at.id = swap16(p.id);
+  at.fragment = p.fragment;
+  at.generation = judged.generation;
+  at.slot = walk.trace[i & (kRuleTracePlaces - 1)];
+  at.protocol = p.protocol;
+  at.tos = tos;
+  at.ttl = p.ttl;
+  at.is_syn = is_opening_syn(p);
+  atomic_store(&at.number, number);
+}
+
+// The same for each of them that has -l, if the packet has counted for its slots.
+template <class World>
+MASQ_INLINE void log_slots(World& w, const RuleTable& rules, const RuleScratch& judged,
+                           const Packet& p) {
+  if (p.kind == Kind::fragment && judged.done) return;
+  const RuleHalf& half = rules.halves[judged.generation & 1];
+  u8 tos = p.tos;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kRuleTraceMost; ++i) {
+    if (i >= judged.walk.fitted) break;
+    const RuleSlot& slot = half.slots[judged.walk.trace[i] & (kRuleSlotsMax - 1)];
+    if (slot.does & kRuleLogs) w.log_slot(i, tos);
+    tos = static_cast<u8>((tos & (slot.tos_and | 3)) ^ (slot.tos_xor & 0xfc));
+  }
 }
 
 // What the walk has gathered beside the reason.
@@ -370,9 +444,13 @@ MASQ_INLINE u32 judge_both(World& w, u32 index, Record& r, u32 inner) {
     w.take_down(direction);
     if (w.rules().walk.fitted > fitted) fitted = w.rules().walk.fitted;
   }
-  u32 path = fitted > kRuleTraceMost ? 0 : w.remember_path();
-  u32 judged = static_cast<u32>(w.rules().generation) << 16 | path;
-  if (path != 0) atomic_store(&r.judged, judged);
+  u32 judged = static_cast<u32>(w.rules().generation) << 16;
+  const RulePath& candidate = w.rules().candidate;
+  if ((candidate.sides[kOut].said.does | candidate.sides[kIn].said.does) & kRuleLogs)
+    judged |= kJudgedLogged;
+  else if (fitted <= kRuleTraceMost)
+    judged |= w.remember_path();
+  if ((judged & 0xffff) != 0) atomic_store(&r.judged, judged);
   return judged;
 }
 
@@ -398,9 +476,13 @@ MASQ_INLINE Reason judge_flow(World& w, const Packet& p, u32 index, u32 directio
           w.tables.paths->halves[w.rules().generation & 1][path].sides[direction & 1].said;
       return w.rules().said.reason;
     }
-    w.count_unremembered(p);
+    if (!(judged & kJudgedLogged)) w.count_unremembered(p);
   }
-  if (direction != kOut || !w.rules().begun) w.rules().walk.view = view_of(p);
+  // A later fragment is judged as its datagram was.
+  if (p.kind == Kind::fragment)
+    w.rules().walk.view = view_of(w.settings, *r, direction);
+  else if (direction != kOut || !w.rules().begun)
+    w.rules().walk.view = view_of(p);
   w.judge_side(index, direction, inner, p.kind == Kind::icmp_error);
   take_down(w.rules().walk, w.rules().said);
   w.count_slots(p);

@@ -33,6 +33,7 @@ struct Packet {
   u16 l4;                 // offset of the transport header
   u16 total_length;       // of the datagram, host order
   u16 id;                 // network order
+  u16 fragment;           // flags and offset, host order
   u16 headers;            // bytes of IPv4 and transport header together
   u16 segments;           // datagrams that it will be on the wire
   u8 protocol;
@@ -209,6 +210,7 @@ MASQ_INLINE Reason parse(Bytes bytes, u32 l3, u32 frame_length, Packet& p) {
   p.ttl = ip->ttl;
   p.tos = ip->tos;
   p.id = ip->id;
+  p.fragment = swap16(ip->fragment);
   p.total_length = static_cast<u16>(total_length);
   p.dont_fragment = (ip->fragment & kFragmentDont) != 0;
   p.first_fragment = (ip->fragment & kFragmentMore) != 0;

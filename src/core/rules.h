@@ -35,6 +35,8 @@ static_assert(kRuleStepsMax <= 0xffff, "RuleWalk::fitted counts them");
 
 // The built-in chains: the first slots of the array say where they begin.
 enum RuleChain : u32 { kChainInput = 0, kChainForward, kChainOutput, kBuiltInChains };
+inline constexpr u32 kRuleChainPlaces = 4;  // a mask is cheaper for the verifier
+inline constexpr u16 kNotEntered = 0xffff;
 
 enum class RuleTarget : u8 {
   none,        // counted, and on to the next slot
@@ -115,6 +117,10 @@ struct RuleWalk {
   u16 trace[kRuleTracePlaces];
   u16 back[kRuleDepthMax];    // the slots that led on
   u16 chains[kRuleDepthMax];  // where those chains begin
+  // Of each built-in chain that the packet has come to: how many slots had fitted by then, and what
+  // its interface was.
+  u16 entered[kRuleChainPlaces];
+  u32 interfaces[kRuleChainPlaces];
 };
 
 MASQ_INLINE void rules_begin(RuleWalk& w) {
@@ -125,6 +131,13 @@ MASQ_INLINE void rules_begin(RuleWalk& w) {
   w.port = 0;
   w.fitted = 0;
   w.target = RuleTarget::accept;
+  for (u32 i = 0; i < kRuleChainPlaces; ++i) w.entered[i] = kNotEntered;
+}
+
+// Before it enters the built-in chain.
+MASQ_INLINE void rules_note_chain(RuleWalk& w, u32 chain) {
+  w.entered[chain & (kRuleChainPlaces - 1)] = w.fitted;
+  w.interfaces[chain & (kRuleChainPlaces - 1)] = w.view.interface;
 }
 
 // Into a built-in chain, which begins at `start`.

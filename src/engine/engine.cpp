@@ -202,7 +202,17 @@ struct Engine::Hop {
     RuleCount* counts = engine.beside_.rule_counters.slots[judging.generation & 1];
     for (u32 i = 0; i < judging.walk.fitted && i < kRuleTraceMost; ++i)
       add(counts[judging.walk.trace[i] & (kRuleSlotsMax - 1)], p);
+    if (judging.walk.does & kRuleLogs) {
+      LogSlots each{*tables.rules, judging, p};
+      log_slots(each, *tables.rules, judging, p);
+    }
   }
+  struct LogSlots {
+    RuleTable& rules;
+    const RuleScratch& judged;
+    const Packet& p;
+    void log_slot(u32 i, u8 tos) { masq::log_slot(rules, judged, p, i, tos); }
+  };
   void count_path(const Packet& p, u32 path, u32 direction) const {
     add(engine.beside_.rule_counters.paths[judging.generation & 1][path].sides[direction], p);
   }

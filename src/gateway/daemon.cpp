@@ -80,6 +80,10 @@ void look_after_slow_path_and_say(Gateway& gateway) {
   for (const std::string& remark : remarks) tell(remark);
 }
 
+void write_packet_log(Gateway& gateway) {
+  for (const std::string& line : gateway.take_packet_log()) tell(line);
+}
+
 u64 monotonic_ms() {
   return monotonic_ns() / 1000000;
 }
@@ -110,6 +114,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
   constexpr int kSettle_ms = 20;   // changes come in bursts
   constexpr u64 kLook_ms = 1000;   // at the slow path
   constexpr u64 kRoutes_ms = 100;  // routes may change all the time
+  constexpr u64 kLogged_ms = 200;  // at packets for the log, where rules log any
   u64 all_at_ms = monotonic_ms() + kAnyway_ms, look_at_ms = monotonic_ms() + kLook_ms,
       routes_at_ms = 0;
   std::string said;
@@ -118,6 +123,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
     const bool routes_rest = now_ms < routes_at_ms;
     u64 until_ms = std::max(look_at_ms, now_ms);
     if (routes_rest) until_ms = std::min(until_ms, routes_at_ms);
+    if (gateway.logs_packets()) until_ms = std::min(until_ms, now_ms + kLogged_ms);
     // A descriptor below zero is passed over.
     pollfd fds[] = {{signals.get(), POLLIN, 0},
                     {monitor.get(), POLLIN, 0},
@@ -134,6 +140,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
       gateway.routes_changed();
       routes_at_ms = now_ms + kRoutes_ms;
     }
+    write_packet_log(gateway);
     if (now_ms >= look_at_ms) {
       look_after_slow_path_and_say(gateway);
       look_at_ms = now_ms + kLook_ms;

@@ -20,6 +20,7 @@
 #include "gateway/guard.h"
 #include "gateway/interfaces.h"
 #include "gateway/netlink.h"
+#include "gateway/packet_logger.h"
 #include "gateway/slow_process.h"
 #include "gateway/state.h"
 #include "gateway/user_datapath.h"
@@ -38,6 +39,13 @@ class Gateway {
   // Ends what the datapath remembers of routes; nothing else depends on where one leads that is not
   // a default route.
   void routes_changed() { datapath().routes_changed(); }
+
+  // What packets that fitted rules with -l are to be written down, as lines; and are there such
+  // rules? Then to be called several times a second.
+  std::vector<std::string> take_packet_log() {
+    return packet_logger_.take(datapath(), monotonic_ns() / 1000000);
+  }
+  bool logs_packets() const { return rules_log(datapath()); }
 
   // To be called every second: the slow path's process is started anew if it has gone or hangs.
   // Says so.
@@ -87,6 +95,7 @@ class Gateway {
   // One of the two.
   std::optional<Datapath> tc_;
   std::unique_ptr<UserDatapath> user_;
+  PacketLogger packet_logger_;
   SlowDevice slow_device_;   // if this daemon has opened it
   int slow_process_ = 0;     //
   u64 slow_started_ms_ = 0;  // when it was last seen to have been started

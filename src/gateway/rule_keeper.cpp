@@ -91,6 +91,16 @@ void add_all_counts(const AnyDatapath& datapath, KeptRules& kept) {
   add_own_counts(datapath, kept.rules, kept.generation);
 }
 
+// What the log of packets calls them.
+void name_rules(const RuleSet& rules, const CompiledRules& compiled, RuleHalf& half) {
+  for (std::size_t i = 0; i < compiled.slots.size(); ++i) {
+    const SlotOrigin origin = compiled.origins[i];
+    rules.chains()[origin.chain].name.copy(half.names[i].chain, sizeof half.names[i].chain);
+    half.names[i].number = static_cast<u16>(origin.rule + 1);
+    half.logs |= (compiled.slots[i].does & kRuleLogs) != 0;
+  }
+}
+
 // After 65535 changes the numbers begin again; no record may still have one of them.
 u32 next_generation(AnyDatapath& datapath, u32 last) {
   if (last < kGenerationMost) return last + 1;
@@ -117,6 +127,7 @@ Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) 
   half.asks_for_syn = compiled.asks_for_syn;
   half.closed = !kept.forwards();
   std::copy(compiled.slots.begin(), compiled.slots.end(), half.slots);
+  name_rules(kept.rules, compiled, half);
   std::memset(&datapath.tables().paths->halves[kept.generation & 1], 0,
               sizeof datapath.tables().paths->halves[0]);
   datapath.clear_rule_totals(kept.generation & 1);
@@ -140,8 +151,6 @@ Status check_targets(const RuleSet& rules) {
       if (rule.copies)
         return error("Copies of packets (-o) are not there yet: a rule in chain {} asks for them.",
                      chain.name);
-      if (rule.log)
-        return error("Logging (-l) is not there yet: a rule in chain {} asks for it.", chain.name);
     }
   return Done{};
 }

@@ -185,5 +185,101 @@ TEST(Engine, SweepingInPartsReachesEveryPlace) {
   EXPECT_EQ(engine.tables().shared->sweep_turns, 1u);
 }
 
+// Two built-in chains with one rule each: forward lets UDP to port 80 out, with MASQ, and output
+// accepts; what else comes to forward is refused.
+void set_rules(Engine& engine, u8 forward_does, u8 output_does) {
+  RuleHalf& half = engine.tables().rules->halves[1];
+  for (RuleSlot& slot : half.slots) {
+    slot.inverted = kRuleNotInterface;
+    slot.tos_and = 0xff;
+    slot.target = RuleTarget::accept;
+  }
+  half.starts[kChainForward] = 1;
+  half.starts[kChainOutput] = 3;
+  half.slots[1].protocol = kProtocolUdp;
+  half.slots[1].needs = kRulePorts;
+  half.slots[1].source_last = 0xffff;
+  half.slots[1].destination_first = half.slots[1].destination_last = 80;
+  half.slots[1].target = RuleTarget::masquerade;
+  half.slots[1].does = forward_does;
+  half.slots[1].tos_and = 0x01;
+  half.slots[1].tos_xor = 0x10;
+  half.slots[2].target = RuleTarget::deny;
+  half.slots[3].does = output_does;
+  engine.settings().rules_generation = 1;
+}
+
+// A fragment of a datagram of which it is the first, or the second.
+Datagram fragment_of(u16 field) {
+  Datagram made(kProtocolUdp, 8, false);
+  Ipv4Header ip{};
+  std::memcpy(&ip, made.bytes.data(), sizeof ip);
+  ip.id = swap16(77);
+  ip.fragment = swap16(field);
+  ip.checksum = 0;
+  std::memcpy(made.bytes.data(), &ip, sizeof ip);
+  ip.checksum = static_cast<u16>(~checksum_fold(sum_of(made.bytes.data(), 20)));
+  std::memcpy(made.bytes.data(), &ip, sizeof ip);
+  return made;
+}
+
+TEST(Engine, WritesDownEachPacketOfAFlowThatMeetsARuleWithLogging) {
+  Engine engine(kRecordsMin, settings());
+  set_up(engine);
+  set_rules(engine, kRuleLogs, kRuleLogs);
+  const PacketLog& log = engine.tables().rules->log;
+  for (u32 n = 1; n <= 3; ++n) {
+    Datagram sent(kProtocolUdp, 8, false);
+    ASSERT_EQ(engine.inside(sent.frame, kInside).action, Action::forward);
+    EXPECT_EQ(log.written, 2 * n);
+    const LoggedPacket &before = log.packets[2 * n - 1], &behind = log.packets[2 * n];
+    EXPECT_EQ(before.number, 2 * n - 1);
+    EXPECT_EQ(before.slot, 1);
+    EXPECT_EQ(before.source.be, kHost.be);
+    EXPECT_EQ(before.source_port, 4000);
+    EXPECT_EQ(before.length, 36);
+    EXPECT_EQ(before.tos, 0);
+    EXPECT_EQ(behind.number, 2 * n);
+    EXPECT_EQ(behind.slot, 3);
+    EXPECT_EQ(behind.source.be, settings().externals[0].address.be);
+    EXPECT_EQ(behind.destination.be, kRemote.be);
+    EXPECT_EQ(behind.destination_port, 80);
+    EXPECT_EQ(behind.tos, 0x10);
+    EXPECT_EQ(behind.generation, 1);
+  }
+  EXPECT_EQ(engine.counters().traffic[static_cast<u32>(Traffic::rules_unremembered)], 0u);
+}
+
+TEST(Engine, WithoutSuchARuleNothingIsWrittenDown) {
+  Engine engine(kRecordsMin, settings());
+  set_up(engine);
+  set_rules(engine, 0, 0);
+  Datagram sent(kProtocolUdp, 8, false);
+  ASSERT_EQ(engine.inside(sent.frame, kInside).action, Action::forward);
+  EXPECT_EQ(engine.tables().rules->log.written, 0u);
+}
+
+TEST(Engine, OfADatagramInFragmentsTheFirstIsWrittenDownAndAllPass) {
+  Engine engine(kRecordsMin, settings());
+  set_up(engine);
+  set_rules(engine, kRuleLogs, 0);
+  const PacketLog& log = engine.tables().rules->log;
+  Datagram first = fragment_of(0x2000), second = fragment_of(2);
+  ASSERT_EQ(engine.inside(first.frame, kInside).action, Action::forward);
+  ASSERT_EQ(engine.inside(second.frame, kInside).action, Action::forward);
+  EXPECT_EQ(log.written, 1u);
+  EXPECT_EQ(log.packets[1].fragment, 0x2000);
+}
+
+TEST(Engine, WhatIsRefusedIsWrittenDownToo) {
+  Engine engine(kRecordsMin, settings());
+  set_up(engine);
+  set_rules(engine, kRuleLogs, 0);
+  engine.tables().rules->halves[1].slots[1].target = RuleTarget::deny;
+  Datagram sent(kProtocolUdp, 8, false);
+  EXPECT_EQ(engine.inside(sent.frame, kInside).reason, Reason::rules_deny);
+  EXPECT_EQ(engine.tables().rules->log.written, 1u);
+}
+
 }  // namespace
 }  // namespace masq
