@@ -52,7 +52,7 @@ TEST(ForwardWords, AreRefusedInOneSentence) {
     const Result<Forward> forward = forward_from_text(words);
     ASSERT_FALSE(forward) << words;
     EXPECT_EQ(forward.error().sentence.find('\n'), std::string::npos) << words;
-    EXPECT_EQ(forward.error().sentence.back(), '.') << words;
+    EXPECT_NE(std::string(".?").find(forward.error().sentence.back()), std::string::npos) << words;
   }
 }
 

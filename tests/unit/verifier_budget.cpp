@@ -25,7 +25,7 @@ extern const char masq_ask_object_end[];
 
 namespace {
 
-constexpr unsigned kInstructionsMax = 400000;  // of the million that the kernel allows
+constexpr unsigned kInstructionsMax = 450000;  // of the million that the kernel allows
 constexpr unsigned kStackMax_bytes = 512;      // of a chain of calls: the kernel's own limit,
 constexpr unsigned kStackStep_bytes = 32;      // as Linux 6.1 counts; later ones round up to 16
 constexpr unsigned kLogStatistics = 4;
