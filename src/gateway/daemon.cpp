@@ -133,6 +133,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
       tell(fmt::format("masqd: waiting for news has failed ({}), so it ends.", strerror(errno)));
       return 1;
     }
+    write_packet_log(gateway);
     if (!keep_lock(gateway, config, lock, said)) return 1;
     now_ms = monotonic_ms();
     if (fds[3].revents) {
@@ -140,7 +141,6 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
       gateway.routes_changed();
       routes_at_ms = now_ms + kRoutes_ms;
     }
-    write_packet_log(gateway);
     if (now_ms >= look_at_ms) {
       look_after_slow_path_and_say(gateway);
       look_at_ms = now_ms + kLook_ms;

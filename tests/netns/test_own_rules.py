@@ -155,7 +155,7 @@ def test_return_in_output_is_its_policy(lab):
     with lab.udp("S4", 7301, timeout_s=0.4) as at_s4, lab.udp("S5", 7301) as at_s5:
         send_from_gateway(lab, b"x", (S4, 7301))
         assert receive(at_s4) is None
-        send_from_gateway(lab, b"x", (S5, 7301))
+        send_from_gateway(lab, b"xx", (S5, 7301))
         assert receive(at_s5) is not None
     assert counted(lab, "output")[0] == ("RETURN", 1, 29)
     assert "policy DENY: 1 packets, 29 bytes" in ipchains(lab, "-L output -v -x -n").stdout
