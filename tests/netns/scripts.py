@@ -11,12 +11,11 @@ NAMES_HERE = {"eth0": "out0", "eth1": "in0", "eth2": "in1", "192.168.3.80": "192
 
 
 def text_of(name):
-    """A script of tests/scripts with the names of the lab's interfaces, and without logging, which
-    the gateway does not have."""
+    """A script of tests/scripts with the names of the lab's interfaces."""
     text = (SCRIPTS / name).read_text()
     for there, here in NAMES_HERE.items():
         text = text.replace(there, here)
-    return re.sub(r"( -l\b(?= -j| *$))|((?<=-D 0.0.0.0/0) -o$)", "", text, flags=re.MULTILINE)
+    return text
 
 
 class Script:
