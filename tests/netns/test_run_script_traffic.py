@@ -1,6 +1,7 @@
 """Old scripts of rules with real traffic: `masq run-script` starts the gateway with what they say,
 or changes a running one, or leaves everything as it was."""
 
+import json
 import pathlib
 import re
 import time
@@ -459,12 +460,19 @@ def test_a_gateway_that_somebody_starts_meanwhile_keeps_what_it_has(lab, script)
     assert ":forward MASQ" in script.chains()
 
 
-def test_forwards_outside_of_a_script_are_not_there_yet(lab, script):
+def test_forwards_that_a_script_does_not_speak_of_stay(lab, script):
+    def listed():
+        return json.loads(lab.masq("forward", "list", "--json").stdout)["forwards"]
+
     script.good(OPEN)
-    done = lab.run("B", [BINARIES / "ipmasqadm", "portfw", "-a", "-P", "tcp", "-L", GATEWAY_OUTER,
-                         "80", "-R", S5, "80"])
-    assert done.returncode == 1 and "not there yet" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    lab.run("B", [BINARIES / "ipmasqadm", "portfw", "-a", "-P", "tcp", "-L", GATEWAY_OUTER, "81",
+                  "-R", S5, "80"], check=True)
+    before = listed()
+    assert [each["first_port"] for each in before] == [81]
+    script.good(OPEN)
+    assert listed() == before
+    script.good(OPEN + "/usr/local/sbin/ipportfw -C\n")
+    assert listed() == []
 
 
 # --- DHCP outside --------------------------------------------------------------------------------
