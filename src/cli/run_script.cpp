@@ -7,11 +7,11 @@
 #include <CLI/CLI.hpp>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 
 #include "cli/script_effects.h"
 #include "gateway/forward_keeper.h"
 #include "gateway/gateway.h"
+#include "gateway/kept_file.h"
 #include "gateway/rights.h"
 #include "gateway/running.h"
 #include "gateway/state.h"
@@ -146,28 +146,19 @@ Status apply_to_running(Before& before, const Wanted& wanted) {
 // What was kept for `masq up`, to be put back if that does not work.
 class KeptFile {
  public:
-  explicit KeptFile(const char* name) : path_(run_file(name)) {
-    std::ifstream file(path_);
-    there_ = static_cast<bool>(file);
-    std::ostringstream text;
-    if (there_) text << file.rdbuf();
-    text_ = text.str();
+  explicit KeptFile(const char* name) : name_(name) {
+    if (Result<std::optional<std::string>> text = read_kept_file(name_); text) text_ = *text;
   }
   void put_back() const {
-    if (!there_) {
-      unlink(path_.c_str());
-      return;
-    }
-    if (!make_run_folder()) return;
-    std::ofstream file(path_ + ".new", std::ios::trunc);
-    file << text_;
-    file.close();
-    if (file) rename((path_ + ".new").c_str(), path_.c_str());
+    if (!text_)
+      unlink(run_file(name_).c_str());
+    else if (make_run_folder())
+      (void)replace_kept_file(name_, *text_);
   }
 
  private:
-  std::string path_, text_;
-  bool there_ = false;
+  const char* name_;
+  std::optional<std::string> text_;  // none: it was not there
 };
 
 Status keep_for_start(const Forwards& forwards) {

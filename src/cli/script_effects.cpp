@@ -14,19 +14,6 @@ std::string short_name(const std::string& name) {
   return name.starts_with(kSwitchesBegin) ? name.substr(std::string(kSwitchesBegin).size()) : name;
 }
 
-const char* policy_word(RuleTarget policy) {
-  switch (policy) {
-    case RuleTarget::accept:
-      return "ACCEPT";
-    case RuleTarget::deny:
-      return "DENY";
-    case RuleTarget::reject:
-      return "REJECT";
-    default:
-      return "MASQ";
-  }
-}
-
 std::size_t rules_twice(const Chain& chain) {
   std::size_t found = 0;
   for (std::size_t i = 1; i < chain.rules.size(); ++i)
@@ -167,7 +154,7 @@ std::vector<std::string> remarks_on(const ScriptEffects& effects, const Wanted& 
   for (const Chain& chain : wanted.kept.rules.chains()) {
     rules += chain.rules.size();
     if (chain.policy != RuleTarget::go_back)
-      policies += fmt::format(", {} {}", chain.name, policy_word(chain.policy));
+      policies += fmt::format(", {} {}", chain.name, policy_name(chain.policy));
   }
   remarks.push_back(fmt::format("{} rule{} in {} chains; policies: {}.", rules,
                                 rules == 1 ? "" : "s", wanted.kept.rules.chains().size(),

@@ -145,25 +145,6 @@ std::string title(const RuleSet& rules, const Chain& chain, bool verbose) {
 
 }  // namespace
 
-const char* policy_name(RuleTarget policy) {
-  switch (policy) {
-    case RuleTarget::accept:
-      return "ACCEPT";
-    case RuleTarget::deny:
-      return "DENY";
-    case RuleTarget::reject:
-      return "REJECT";
-    case RuleTarget::masquerade:
-      return "MASQ";
-    case RuleTarget::redirect:
-      return "REDIRECT";
-    case RuleTarget::go_back:
-      return "RETURN";
-    default:
-      return "-";
-  }
-}
-
 std::string target_name(const Rule& rule) {
   return rule.target == RuleTarget::chain ? rule.chain : policy_name(rule.target);
 }

@@ -25,7 +25,6 @@ std::string rule_in_words(const Rule& rule);
 
 // A target as rules name it; "-" for none.
 std::string target_name(const Rule& rule);
-const char* policy_name(RuleTarget policy);
 
 // A counter with K, M or G (of 1000, from 100000 up) or in full.
 std::string counter_text(u64 count, bool exact);

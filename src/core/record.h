@@ -8,8 +8,8 @@
 // A TCP flow without a mapping (mapping 0) *shares* its external port: it has it towards its remote
 // endpoint alone, and others have it towards theirs (RFC 7857 section 3; flows.h says when).
 //
-// A flow that a forward has let in (forwarded.h) has no mapping either, and keeps nothing else in
-// force: its external port is the forward's.
+// A flow that a forward has let in (forwarded.h) has no mapping either: its external port is the
+// forward's.
 #pragma once
 
 #include "core/atomic.h"

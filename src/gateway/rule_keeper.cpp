@@ -1,18 +1,13 @@
 // Locking, keeping, compiling, switching.
 #include "gateway/rule_keeper.h"
 
-#include <fcntl.h>
 #include <net/if.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "gateway/kept_file.h"
 #include "gateway/own_rules.h"
 #include "gateway/state.h"
 
@@ -20,25 +15,16 @@ namespace masq {
 namespace {
 
 constexpr u32 kGenerationMost = 0xffff;
-
-Result<Fd> take_lock() {
-  if (Status status = make_run_folder(); !status) return status.error();
-  const std::string path = run_file("rules.lock");
-  Fd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock) return error("{} cannot be made ({}).", path, strerror(errno));
-  if (flock(lock.get(), LOCK_EX) != 0)
-    return error("{} cannot be locked ({}).", path, strerror(errno));
-  return lock;
-}
+constexpr const char* kFile = "rules.json";
+constexpr const char* kLock = "rules.lock";
 
 Result<KeptRules> read_kept() {
-  const std::string path = run_file("rules.json");
-  std::ifstream file(path);
-  if (!file && access(path.c_str(), F_OK) != 0) return KeptRules{RuleSet::plain(), 0, {}, ""};
-  std::ostringstream text;
-  text << file.rdbuf();
-  const nlohmann::json json = nlohmann::json::parse(text.str(), nullptr, false);
-  if (!file || !json.is_object() || !json.contains("generation") || !json.contains("rules") ||
+  const std::string path = run_file(kFile);
+  Result<std::optional<std::string>> text = read_kept_file(kFile);
+  if (!text) return text.error();
+  if (!*text) return KeptRules{RuleSet::plain(), 0, {}, ""};
+  const nlohmann::json json = nlohmann::json::parse(**text, nullptr, false);
+  if (!json.is_object() || !json.contains("generation") || !json.contains("rules") ||
       !json["generation"].is_number_unsigned() || json["generation"].get<u64>() > kGenerationMost)
     return error("{} is damaged; `ipchains -F` and new rules replace it once it is deleted.", path);
   Result<RuleSet> rules = rules_from_json(json["rules"].dump());
@@ -54,17 +40,11 @@ Result<KeptRules> read_kept() {
 }
 
 Status write_kept(const KeptRules& kept) {
-  const std::string path = run_file("rules.json"), fresh = path + ".new";
   const nlohmann::json json = {{"generation", kept.generation},
                                {"rules", nlohmann::json::parse(rules_to_json(kept.rules))},
                                {"switches", kept.switches},
                                {"modules", kept.modules}};
-  std::ofstream file(fresh, std::ios::trunc);
-  file << json.dump(1) << '\n';
-  file.close();
-  if (!file || rename(fresh.c_str(), path.c_str()) != 0)
-    return error("{} cannot be written ({}).", path, strerror(errno));
-  return Done{};
+  return replace_kept_file(kFile, json.dump(1) + "\n");
 }
 
 std::vector<RuleInterface> interfaces_of(const AnyDatapath& datapath) {
@@ -164,7 +144,7 @@ Result<KeptRules> load_rules(const AnyDatapath* datapath) {
 }
 
 Result<RuleChange> RuleChange::begin(AnyDatapath* datapath) {
-  Result<Fd> lock = take_lock();
+  Result<Fd> lock = lock_kept_file(kLock);
   if (!lock) return lock.error();
   Result<KeptRules> kept = load_rules(datapath);
   if (!kept) return kept.error();
@@ -186,13 +166,13 @@ Status RuleChange::store(KeptRules wanted) {
 }
 
 Status keep_rules(AnyDatapath& datapath) {
-  if (access(run_file("rules.json").c_str(), F_OK) != 0) {
+  if (access(run_file(kFile).c_str(), F_OK) != 0) {
     // Of a gateway that nobody has taken down.
     if (datapath.settings().rules_generation == 0 && !datapath.sees_own_packets())
       take_off_own_rules();
     return Done{};
   }
-  Result<Fd> lock = take_lock();
+  Result<Fd> lock = lock_kept_file(kLock);
   if (!lock) return lock.error();
   Result<KeptRules> kept = read_kept();
   if (!kept) return kept.error();

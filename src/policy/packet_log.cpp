@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "policy/rules.h"
+
 namespace masq {
 namespace {
 
@@ -13,24 +15,10 @@ std::string chain_of(const RuleName& name) {
 }
 
 std::string target_of(const RuleSlot& slot, const RuleHalf& half) {
-  switch (slot.target) {
-    case RuleTarget::accept:
-      return "ACCEPT";
-    case RuleTarget::deny:
-      return "DENY";
-    case RuleTarget::reject:
-      return "REJECT";
-    case RuleTarget::masquerade:
-      return "MASQ";
-    case RuleTarget::redirect:
-      return fmt::format("REDIRECT {}", slot.to);
-    case RuleTarget::go_back:
-      return "RETURN";
-    case RuleTarget::chain:
-      return chain_of(half.names[slot.to % kRuleSlotsMax]);
-    default:
-      return "-";
-  }
+  if (slot.target == RuleTarget::chain) return chain_of(half.names[slot.to % kRuleSlotsMax]);
+  if (slot.target == RuleTarget::redirect)
+    return fmt::format("{} {}", policy_name(slot.target), slot.to);
+  return policy_name(slot.target);
 }
 
 std::string endpoint(Ipv4 address, u16 port) {

@@ -139,6 +139,25 @@ RuleSlot end_slot(const Chain& chain, bool built_in, u16 here) {
 
 }  // namespace
 
+const char* policy_name(RuleTarget policy) {
+  switch (policy) {
+    case RuleTarget::accept:
+      return "ACCEPT";
+    case RuleTarget::deny:
+      return "DENY";
+    case RuleTarget::reject:
+      return "REJECT";
+    case RuleTarget::masquerade:
+      return "MASQ";
+    case RuleTarget::redirect:
+      return "REDIRECT";
+    case RuleTarget::go_back:
+      return "RETURN";
+    default:
+      return "-";
+  }
+}
+
 bool Rule::same_rule(const Rule& other) const {
   return source == other.source && destination == other.destination &&
          source_ports == other.source_ports && destination_ports == other.destination_ports &&

@@ -155,6 +155,9 @@ struct CompiledRules {
 CompiledRules compile_rules(const RuleSet& rules, const std::vector<RuleInterface>& interfaces);
 
 // As files keep it: whole, with counters. What cannot be read is one sentence.
+// A target, or a policy, as rules name it; "-" for none, and for a chain, which has its own name.
+const char* policy_name(RuleTarget policy);
+
 std::string rules_to_json(const RuleSet& rules);
 Result<RuleSet> rules_from_json(const std::string& text);
 
