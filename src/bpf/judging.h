@@ -161,7 +161,8 @@ __attribute__((noinline)) u32 masq_judge_and_follow(u32 hook, u32 index, u32 dir
 __attribute__((noinline)) u32 masq_do_as_said(__sk_buff* skb, u32 hook) {
   Scratch* scratch = scratch_of(hook);
   if (scratch == nullptr) return 0;
-  if (scratch->rules.said.does & kRuleMarks) skb->mark = scratch->rules.said.mark;
+  u32 mark;
+  if (marks(scratch->rules.said, mark)) skb->mark = mark;
   change_service(bytes_of(skb), scratch->packet, scratch->rules.said.tos_and,
                  scratch->rules.said.tos_xor);
   return 0;

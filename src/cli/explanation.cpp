@@ -268,6 +268,11 @@ std::string left_to_kernel(const Prediction& it, const NetworkState& network) {
     return "It leaves as it is: the gateway's own packets of this kind need no mapping.";
   }
   if (it.side == DropSide::entering) return "It leaves as it is: it is the gateway's own.";
+  if (it.outcome.redirected) {
+    const u16 port = it.outcome.redirect_port;
+    return fmt::format("A rule redirects it to the gateway itself, to {} port {}.",
+                       protocol_word(p.protocol), port == 0 ? to_host(p.destination_port) : port);
+  }
   if (is_multicast(p.destination) || is_broadcast(p.destination))
     return "It goes to the gateway's own stack: multicast and broadcast are not passed on.";
   if (it.side == DropSide::inside && it.route.kind == RouteKind::forward)

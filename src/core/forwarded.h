@@ -114,7 +114,7 @@ MASQ_INLINE bool marks_arrival(World& w, const Packet& p) {
   w.rules().walk.view = view_of(p);
   if (!pass_chain(w, kChainInput, w.rule_bit(w.ifindex), true)) return false;
   take_down(w.rules().walk, w.rules().said);
-  return (w.rules().said.does & kRuleMarks) != 0;
+  return w.rules().said.mark != 0;
 }
 
 // What the rules say of a packet that a forward would lead in, before a flow is made for it, which

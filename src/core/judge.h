@@ -23,6 +23,11 @@
 // being empty, and then stores the new generation: from then on each flow is judged anew at its
 // next packet. Before a half is written again, all who could still be reading there are waited for.
 //
+// What the input chain redirects is no flow of ours: it goes to the kernel's stack with a mark that
+// says to which port, and the kernel's own translation leads it there and its answers back
+// (gateway/own_rules.h). So a program that listens there can ask it for the address that was meant.
+// Each of its packets is asked about anew.
+//
 // Limits: kRulePathsMax different paths in a half; a flow for which there is no place is judged
 // packet by packet, and Traffic::rules_unremembered counts these packets. So is one that meets a
 // rule with -l: each of its packets is to be written down (core/packet_log.h).
@@ -37,6 +42,8 @@ namespace masq {
 inline constexpr u32 kRulePathsMax = 4096;  // of a half; number 0 is never used
 inline constexpr u32 kRulePathProbes = 8;
 inline constexpr u32 kRuleHalves = 2;
+// Behind the last reason, since it is no refusal: the packet is for a port of the gateway's own.
+inline constexpr Reason kRedirected = static_cast<Reason>(kReasonCount);
 inline constexpr u32 kJudgedLogged = 0x8000;  // in Record::judged: each packet, for rules with -l
 static_assert(kRulePathsMax <= kJudgedLogged);
 
@@ -147,6 +154,17 @@ MASQ_INLINE bool is_opening_syn(const Packet& p) {
   return p.kind == Kind::tcp && (p.tcp_flags & (kTcpSyn | kTcpAck | kTcpRst)) == kTcpSyn;
 }
 
+// Have the rules said this of a packet, and no other part of the gateway?
+MASQ_INLINE bool is_of_rules(Reason reason) {
+  return (reason >= Reason::rules_deny && reason <= Reason::rules_loop) || reason == kRedirected;
+}
+
+// The mark that a packet gets which goes to the gateway's own stack, or on.
+MASQ_INLINE bool marks(const Said& said, u32& mark) {
+  mark = said.reason == kRedirected ? kRedirectMark | said.redirect_port : said.mark;
+  return said.reason == kRedirected || (said.does & kRuleMarks) != 0;
+}
+
 // The packet as it is.
 MASQ_INLINE RuleView view_of(const Packet& p) {
   RuleView v{};
@@ -199,6 +217,8 @@ MASQ_INLINE Reason rules_reason(RuleTarget target, u32 chain, bool forwarded, u8
   switch (target) {
     case RuleTarget::accept:
       return Reason::none;
+    case RuleTarget::redirect:
+      return chain == kChainInput ? kRedirected : Reason::rules_misplaced;
     case RuleTarget::masquerade:
       return chain == kChainForward ? Reason::none : Reason::rules_misplaced;
     case RuleTarget::deny:

@@ -73,6 +73,10 @@ inline constexpr u8 kRuleAddsToMark = 0x04;  // `mark` is added to it, modulo 2^
 inline constexpr u8 kRuleCopies = 0x08;      // a copy of the packet goes to a program
 inline constexpr u8 kRuleStops = 0x10;       // the end of a built-in chain
 
+// The mark of a packet that is redirected: this, and the port; 0: the port it is addressed to.
+inline constexpr u32 kRedirectMark = 0x4d510000;
+inline constexpr u32 kRedirectMarkMask = 0xffff0000;
+
 struct RuleSlot {
   Ipv4 source, source_mask;
   Ipv4 destination, destination_mask;

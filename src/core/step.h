@@ -55,9 +55,13 @@ MASQ_INLINE Verdict refuse_and_tell(World& w, const Packet& p, Reason reason, u8
   return v;
 }
 
-// What a rule refuses is told where the rule says so (REJECT).
+// What a rule refuses is told where the rule says so (REJECT). What it redirects goes to the stack.
 template <class World>
 MASQ_INLINE Verdict refuse_by_rules(World& w, const Packet& p, Reason reason) {
+  if (reason == kRedirected) {
+    w.rules().done = 1;
+    return to_stack();
+  }
   u8 tell = w.rules().said.tell;
   if (tell == 0 || reason != Reason::rules_deny) return refuse(reason);
   return refuse_and_tell(w, p, reason, kIcmpUnreachable, static_cast<u8>(tell - 1), 0);
@@ -107,9 +111,7 @@ MASQ_INLINE Verdict to_stack_and_slow(World& w, const Packet& p) {
 template <class World>
 MASQ_INLINE Verdict not_followed(World& w, const Packet& p, Reason reason) {
   if (reason == Reason::fragment_without_first) return w.hand_over(p, 0, reason);
-  if (reason >= Reason::rules_deny && reason <= Reason::rules_loop)
-    return refuse_by_rules(w, p, reason);
-  return refuse(reason);
+  return is_of_rules(reason) ? refuse_by_rules(w, p, reason) : refuse(reason);
 }
 
 // May this packet take another hop, and does it fit the next link? If not, `v` says what becomes of
@@ -327,8 +329,12 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   begin_new_flow(w.new_flow, key, external, flags);
   w.making.hash = hash;
   Reason reason = w.may_open(p);
-  if (reason == Reason::none && w.rules().generation != 0 && !(flags & kFlagLocal))
-    reason = w.judge_new(p, w.new_flow.external);
+  // What is redirected has no flow: so its later segments are asked about too.
+  bool asked = reason == Reason::none || reason == Reason::tcp_not_syn;
+  if (asked && w.rules().generation != 0 && !(flags & kFlagLocal)) {
+    Reason judged = w.judge_new(p, w.new_flow.external);
+    if (reason == Reason::none || judged == kRedirected) reason = judged;
+  }
   if (reason == Reason::none && w.making.flow == kNoRecord) reason = make_flow(w);
   if (reason != Reason::none) return reason;
   index = w.making.flow;
@@ -370,8 +376,7 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
 
 template <class World>
 MASQ_INLINE Verdict cannot_open(World& w, const Packet& p, Reason reason) {
-  if (reason >= Reason::rules_deny && reason <= Reason::rules_loop)
-    return refuse_by_rules(w, p, reason);
+  if (is_of_rules(reason)) return refuse_by_rules(w, p, reason);
   // RFC 5508 REQ-8: tell the host when no session can be made for it. These reasons stand together.
   if (reason >= Reason::flow_table_full && reason <= Reason::hosts_full)
     return refuse_and_tell(w, p, reason, kIcmpUnreachable, kIcmpCodeProhibited, 0);

@@ -427,6 +427,8 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
     change_service(bytes_of(frame), p, hop.judging.said.tos_and, hop.judging.said.tos_xor);
   switch (v.action) {
     case Action::to_stack:
+      o.redirected = hop.judging.said.reason == kRedirected;
+      o.redirect_port = hop.judging.said.redirect_port;
       if (hop.came_back) return drop(reason_of_nobodys(p), hop, p);
       count(v.translate ? Traffic::local_translated : Traffic::local, 1);
       if (v.translate && !translate(frame, p, v)) return drop(Reason::internal_error, hop, p);

@@ -55,6 +55,8 @@ struct Outcome {
   u32 ifindex;      // where to: forward and icmp_error
   Ipv4 next_hop;    //
   Verdict verdict;  // what the core said; empty where it was not asked
+  bool redirected;  // to_stack: by a rule, to this port; 0: to the one it is addressed to
+  u16 redirect_port;
 };
 
 struct EngineRoute {

@@ -435,10 +435,7 @@ Status Gateway::begin(std::vector<std::string>& remarks) {
   // Before anything is changed: what was there is known, whenever we are killed.
   if (Status status = save_state(state_); !status) return status;
   if (Status status = datapath().start_sweeper(); !status) return status;
-  if (!user_) {  // of a gateway in user space that nobody has taken down
-    take_off_own_rules();
-    take_off_own_forwards();
-  }
+  if (!user_) take_off_own_forwards();  // of a gateway in user space that nobody has taken down
   return reconcile(remarks);
 }
 

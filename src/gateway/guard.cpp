@@ -1,6 +1,8 @@
 // The rules of the guard, in the language of nft.
 #include "gateway/guard.h"
 
+#include "core/rules.h"
+
 namespace masq {
 namespace {
 
@@ -83,6 +85,9 @@ std::string guard_rules(const Guard& guard, const std::string& outer, const std:
     for (const std::string& each : any)
       rules += add(where, fmt::format("fib daddr o{} fib daddr type unicast {}", each, verdict));
   };
+  // What a rule redirects has this mark from own_rules.h.
+  rules += add("prerouting",
+               fmt::format("meta mark & {} == {} accept", kRedirectMarkMask, kRedirectMark));
   begin("prerouting", fmt::format("iifname != {} iif != {}", all, all_indexes));
   only_carried("prerouting", "");
   not_for_others("prerouting");

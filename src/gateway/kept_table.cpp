@@ -37,6 +37,10 @@ bool table_stands(const KeptTable& table, const std::string& commands) {
          noted.value("shown", json()) == json(shown(table));
 }
 
+bool table_is_there(const KeptTable& table) {
+  return !shown(table).empty();
+}
+
 void take_off_table(const KeptTable& table) {
   (void)Nftables().run(fmt::format("delete table {}", table.name));
 }

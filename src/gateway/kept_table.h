@@ -20,6 +20,8 @@ struct KeptTable {
 Status make_table(const KeptTable& table, const std::string& commands);
 // Is it as these commands have left it?
 bool table_stands(const KeptTable& table, const std::string& commands);
+// Is there one of this name, whoever has made it?
+bool table_is_there(const KeptTable& table);
 void take_off_table(const KeptTable& table);
 
 // The datapath's interfaces, as rules name them.

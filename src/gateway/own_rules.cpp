@@ -15,29 +15,34 @@ using nlohmann::json;
 constexpr KeptTable kTable{"ip masq_own", "own_rules"};
 
 Result<std::string> asked_for(const AnyDatapath& datapath, const RuleSet& rules, u32 generation) {
+  if (datapath.sees_own_packets()) return redirects_to_nftables(rules, generation);
   Result<std::vector<NftInterface>> interfaces = interfaces_for_nft(datapath);
   if (!interfaces) return interfaces.error();
   return rules_to_nftables(rules, *interfaces, generation);
 }
 
+// Machines without nftables have no part of it, unless rules ask for one.
+bool concerns_nftables(const AnyDatapath& datapath, const std::string& asked) {
+  return !datapath.sees_own_packets() || !asked.empty() || table_is_there(kTable);
+}
+
 }  // namespace
 
 Status put_own_rules(const AnyDatapath& datapath, const RuleSet& rules, u32 generation) {
-  if (datapath.sees_own_packets()) return Done{};
   Result<std::string> asked = asked_for(datapath, rules, generation);
   if (!asked) return asked.error();
+  if (!concerns_nftables(datapath, *asked)) return Done{};
   if (Status status = make_table(kTable, *asked); !status)
     return error(
-        "The rules cannot be put in force for what is for the gateway itself or comes from it: "
-        "nftables does not take them ({}).",
+        "The rules cannot be put in force for what is for the gateway itself, comes from it or is "
+        "redirected to it: nftables does not take them ({}).",
         status.error().sentence);
   return Done{};
 }
 
 bool own_rules_stand(const AnyDatapath& datapath, const RuleSet& rules, u32 generation) {
-  if (datapath.sees_own_packets()) return true;
   Result<std::string> asked = asked_for(datapath, rules, generation);
-  return asked && table_stands(kTable, *asked);
+  return asked && (!concerns_nftables(datapath, *asked) || table_stands(kTable, *asked));
 }
 
 void add_own_counts(const AnyDatapath& datapath, RuleSet& rules, u32 generation) {

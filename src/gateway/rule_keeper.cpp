@@ -126,8 +126,6 @@ Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) 
 Status check_targets(const RuleSet& rules) {
   for (const Chain& chain : rules.chains())
     for (const Rule& rule : chain.rules) {
-      if (rule.target == RuleTarget::redirect)
-        return error("REDIRECT is not there yet: a rule in chain {} asks for it.", chain.name);
       if (rule.copies)
         return error("Copies of packets (-o) are not there yet: a rule in chain {} asks for them.",
                      chain.name);
@@ -166,14 +164,14 @@ Status RuleChange::store(KeptRules wanted) {
 }
 
 Status keep_rules(AnyDatapath& datapath) {
-  if (access(run_file(kFile).c_str(), F_OK) != 0) {
-    // Of a gateway that nobody has taken down.
-    if (datapath.settings().rules_generation == 0 && !datapath.sees_own_packets())
-      take_off_own_rules();
-    return Done{};
-  }
+  // First: the table of nftables is there before the file, while somebody brings the first rules.
   Result<Fd> lock = lock_kept_file(kLock);
   if (!lock) return lock.error();
+  if (access(run_file(kFile).c_str(), F_OK) != 0) {
+    // Of a gateway that nobody has taken down.
+    if (datapath.settings().rules_generation == 0) take_off_own_rules();
+    return Done{};
+  }
   Result<KeptRules> kept = read_kept();
   if (!kept) return kept.error();
   const u32 in_force = datapath.settings().rules_generation;

@@ -184,6 +184,8 @@ class Translation {
       cost.levels = std::max<std::size_t>(cost.levels, 1);
     }
     if (rule.mark_change == MarkChange::set) deeds += fmt::format("meta mark set {} ", rule.mark);
+    if (rule.target == RuleTarget::redirect && !is_out())
+      deeds = fmt::format("meta mark set {} ", kRedirectMark | rule.redirect_port);
     if (deeds.empty() && verdict.empty()) return;
     add(to, fits + deeds + verdict + (is_out() ? " " + comment : ""));
   }
@@ -199,12 +201,14 @@ class Translation {
     return name;
   }
 
-  static std::string verdict_of(RuleTarget target) {
+  std::string verdict_of(RuleTarget target) const {
     switch (target) {
       case RuleTarget::none:
         return "";
       case RuleTarget::accept:
         return "accept";
+      case RuleTarget::redirect:
+        return is_out() ? "drop" : "accept";
       case RuleTarget::go_back:
         return "return";
       default:
@@ -308,6 +312,32 @@ bool says_nothing(const Chain& chain) {
   return chain.rules.empty() && chain.policy == RuleTarget::accept;
 }
 
+// The kernel's part in REDIRECT. It translates (just before the administrator's own rules for that,
+// -100) the first packet of each connection, and knows the others by it.
+std::string redirecting_chains(const RuleSet& rules) {
+  std::set<u16> ports;
+  for (const Chain& chain : rules.chains())
+    for (const Rule& rule : chain.rules)
+      if (rule.target == RuleTarget::redirect) ports.insert(rule.redirect_port);
+  if (ports.empty()) return "";
+  std::string text =
+      "add chain ip masq_own redirecting { type nat hook prerouting priority -101; }\n"
+      "add chain ip masq_own redirected { type filter hook prerouting priority -99; }\n";
+  for (u16 port : ports)
+    text += fmt::format(
+        "add rule ip masq_own redirecting ip protocol {{ tcp, udp }} meta mark {} redirect{}\n",
+        kRedirectMark | port, port == 0 ? "" : fmt::format(" to :{}", port));
+  return text +
+         fmt::format("add rule ip masq_own redirected meta mark & {} == {} meta mark set 0\n",
+                     kRedirectMarkMask, kRedirectMark);
+}
+
+std::string table_of(u32 generation, const std::string& chains) {
+  return fmt::format("add table ip masq_own\nadd chain ip masq_own {}\n",
+                     nft_generation(generation)) +
+         chains;
+}
+
 }  // namespace
 
 std::string nft_generation(u32 generation) {
@@ -323,6 +353,11 @@ std::optional<SlotOrigin> place_of(const std::string& comment) {
   return SlotOrigin{static_cast<u16>(chain), static_cast<u16>(rule)};
 }
 
+std::string redirects_to_nftables(const RuleSet& rules, u32 generation) {
+  const std::string chains = redirecting_chains(rules);
+  return chains.empty() ? "" : table_of(generation, chains);
+}
+
 Result<std::string> rules_to_nftables(const RuleSet& rules,
                                       const std::vector<NftInterface>& interfaces, u32 generation) {
   const auto& chains = rules.chains();
@@ -335,10 +370,14 @@ Result<std::string> rules_to_nftables(const RuleSet& rules,
   auto accept = [](const char* chain, const std::string& what) {
     return fmt::format("add rule ip masq_own {} {}accept\n", chain, what);
   };
+  const std::string redirecting = redirecting_chains(rules);
+  if (!redirecting.empty() && !bridges.empty())
+    return error("With the data path user, what comes by a bridge ({}) cannot be redirected.",
+                 bridges.front().name);
   Translation in(rules, interfaces, kChainInput), out(rules, interfaces, kChainOutput);
   std::string exceptions = accept("prerouting", by_none_of(interfaces, 'i'));
   if (!bridges.empty()) exceptions += accept_by("prerouting", bridges, 'i', "");
-  if (Status status = in.add_base("prerouting", "prerouting", -449, exceptions); !status)
+  if (Status status = in.add_base("prerouting", "prerouting", -451, exceptions); !status)
     return status.error();
   if (!bridges.empty()) {
     exceptions = accept("input", by_none_of(bridges, 'i'));
@@ -358,9 +397,7 @@ Result<std::string> rules_to_nftables(const RuleSet& rules,
                          "ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip protocol 17 ");
   if (Status status = out.add_base("postrouting", "postrouting", 200, exceptions); !status)
     return status.error();
-  return fmt::format("add table ip masq_own\nadd chain ip masq_own {}\n",
-                     nft_generation(generation)) +
-         in.text() + out.text();
+  return table_of(generation, in.text() + out.text() + redirecting);
 }
 
 }  // namespace masq

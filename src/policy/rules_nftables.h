@@ -4,7 +4,7 @@
 // for these packets, and the kernel walks them (gateway/own_rules.h puts them in force).
 //
 //   prerouting   before the kernel puts fragments together, as the programs at tc see what comes in
-//                (-449: behind the guard, which has the packets that are not for the kernel)
+//                (-451: before the guard, which lets pass what is redirected)
 //   input, forward   the same for what comes in by bridges: it must not be stopped before masqd has
 //                its copy (gateway/guard.cpp says why)
 //   postrouting  behind the kernel's own translation of sources (200)
@@ -19,6 +19,10 @@
 // and what comes by bridges after it was put together. Changes of a mark by addition (-m +N) are
 // not made. Chains can be kNftDepthMax deep, and a packet that would pass more than kRuleStepsMax
 // rules if it fitted all of them is not refused: such a rule set is, whole.
+//
+// REDIRECT is translated for every datapath, and the kernel's own translation does it: connections
+// that have the mark of core/judge.h (kRedirectMark) go to the port that it names, and then lose it.
+// The mark is the programs' at tc; in user space it is the chain prerouting's.
 //
 // Rules for output count, and carry in their comment which rule they are (`place_of`). What comes
 // in is counted by the engine, from its copy.
@@ -50,6 +54,10 @@ struct NftInterface {
 // whose name says the generation. Nothing if neither input nor output keeps or changes anything.
 Result<std::string> rules_to_nftables(const RuleSet& rules,
                                       const std::vector<NftInterface>& interfaces, u32 generation);
+
+// Likewise where programs at tc judge the gateway's own packets: what is left for nftables to do.
+// Nothing if no rule redirects.
+std::string redirects_to_nftables(const RuleSet& rules, u32 generation);
 
 // The name of that chain.
 std::string nft_generation(u32 generation);

@@ -84,10 +84,13 @@ def test_inner_hosts_reach_it_too_and_are_seen_with_the_external_address(lab):
 
 
 def test_the_gateway_outside_has_no_port_but_the_forwards(lab):
-    """Nothing answers twice: no reset and no error of the gateway's own beside the inner host's."""
+    """Nothing answers twice: no reset and no error of the gateway's own beside the inner host's;
+    at a port that mappings could have, and at one that they could not."""
+    forward(lab, "add tcp 40080 192.168.2.4:80")
     at_s1 = lab.capture("S1", filter_=f"src host {GATEWAY_OUTER} and "
                                       "(icmp or tcp[tcpflags] & tcp-rst != 0)")
-    assert fetch(lab, "S1", f"{GATEWAY_OUTER}:8000") == S1
+    for port in (8000, 40080):
+        assert fetch(lab, "S1", f"{GATEWAY_OUTER}:{port}") == S1
     assert at_s1.packets() == []
 
 

@@ -31,13 +31,16 @@
 //   socket udp 203.0.113.2:5000
 //   filter 192.168.2.4/32 eif       or apdf, adf; the first one that fits counts
 //   ipchains -A forward -j DENY     changes the rules, in force from the next packet on
-//   forward add tcp 80 192.168.2.5:8080    likewise the forwards, as `masq forward`; forward remove
-//   N ipmasqadm mfw -I -m 1 -r 192.168.2.5 80 ip_forward 0                    switches forwarding
-//   off, likewise at 300       sweep slow on      slow off           is there a slow path? beat: it
-//   has just said so expect flows N mappings N host 192.168.2.4 flows N mappings N opening N
-//   refused N|none state tcp 192.168.2.4:5000 > 198.51.100.1:80 tcp_established|none check $a
-//   even|odd|low|high      check $a == $b     check $a != $b     check $a in 40000-40003 check $a
-//   == $b plus 4           modulo 65536
+//   forward add tcp 80 192.168.2.5:8080    likewise the forwards, as `masq forward`
+//   forward remove N
+//   ipmasqadm mfw -I -m 1 -r 192.168.2.5 80
+//   ip_forward 0                    switches forwarding off, likewise
+//   at 300       sweep
+//   slow on      slow off           is there a slow path? beat: it has just said so
+//   expect flows N mappings N host 192.168.2.4 flows N mappings N opening N refused N|none
+//   state tcp 192.168.2.4:5000 > 198.51.100.1:80 tcp_established|none
+//   check $a even|odd|low|high      check $a == $b     check $a != $b
+//   check $a in 40000-40003         check $a == $b plus 4           modulo 65536
 #pragma once
 
 #include <set>

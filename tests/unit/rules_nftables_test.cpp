@@ -49,7 +49,7 @@ TEST(RulesNftables, NothingIsNeededForWhatJudgesNothingOfTheGatewaysOwn) {
   EXPECT_EQ(text_of(set), "");
   set.set_policy("output", RuleTarget::deny);
   EXPECT_TRUE(has(text_of(set), "hook postrouting priority 200; policy drop;"));
-  EXPECT_TRUE(has(text_of(set), "hook prerouting priority -449; policy accept;"));
+  EXPECT_TRUE(has(text_of(set), "hook prerouting priority -451; policy accept;"));
 }
 
 TEST(RulesNftables, TheGenerationHasItsChain) {
