@@ -28,6 +28,21 @@ std::string list(const std::set<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+bool is_of_masq(const std::string& table) {
+  return table == "masq_belt" || table == "masq_user" || table == "masq_own" ||
+         table == "masq_forwards";
+}
+
+// Of one chain or several devices ("dev" is a name or a list of names).
+std::vector<std::string> devices_of(const json& chain) {
+  if (!chain.contains("dev")) return {""};
+  if (chain["dev"].is_string()) return {chain["dev"].get<std::string>()};
+  std::vector<std::string> all;
+  for (const json& each : chain["dev"])
+    if (each.is_string()) all.push_back(each.get<std::string>());
+  return all;
+}
+
 }  // namespace
 
 std::vector<std::string> remarks_on_other_filters() {
@@ -41,9 +56,7 @@ std::vector<std::string> remarks_on_other_filters() {
     std::string table = chain.value("table", "");
     const std::string family = chain.value("family", "");
     // What bridges carry and ARP are none of masq's business.
-    if (table == "masq_belt" || table == "masq_user" || table == "masq_own" ||
-        table == "masq_forwards" || family == "ip6" || family == "bridge" || family == "arp")
-      continue;
+    if (is_of_masq(table) || family == "ip6" || family == "bridge" || family == "arp") continue;
     std::string name = family + " " + table;
     chains[name].insert(chain.value("name", ""));
     // A filter for the gateway's own sockets (input, output) is in force as before.
@@ -66,6 +79,25 @@ std::vector<std::string> remarks_on_other_filters() {
                     "do not go through them.",
                     list(names)));
   return remarks;
+}
+
+std::vector<FilterInTheWay> filters_in_the_way() {
+  std::vector<FilterInTheWay> found;
+  const json listing = json::parse(Nftables().list("chains", true), nullptr, false);
+  if (!listing.is_object() || !listing.contains("nftables")) return found;
+  for (const json& item : listing["nftables"]) {
+    if (!item.contains("chain")) continue;
+    const json& chain = item["chain"];
+    const std::string family = chain.value("family", ""), table = chain.value("table", "");
+    const std::string hook = chain.value("hook", "");
+    const bool of_neighbours = family == "netdev" || family == "arp";
+    if (is_of_masq(table) || hook.empty() || (!of_neighbours && hook != "input")) continue;
+    if (family == "ip6" || family == "bridge") continue;
+    for (const std::string& device : devices_of(chain))
+      found.push_back({fmt::format("{} {} {}", family, table, chain.value("name", "")), device,
+                       hook, chain.value("policy", "") == "drop", of_neighbours});
+  }
+  return found;
 }
 
 }  // namespace masq
