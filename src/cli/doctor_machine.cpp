@@ -36,12 +36,6 @@ std::vector<Address> Seen::addresses_of(const Link& of) const {
   return found;
 }
 
-bool Seen::is_own(Ipv4 address) const {
-  return std::any_of(network.addresses.begin(), network.addresses.end(), [&](const Address& each) {
-    return same(each.address, address) || (each.broadcast.be != 0 && same(each.broadcast, address));
-  });
-}
-
 namespace {
 
 constexpr const char* kAskRoot = "Run `masq doctor` as root.";
@@ -73,6 +67,15 @@ bool is_ethernet(const Link& link) {
 
 }  // namespace
 
+// Those to which everybody on a link of the gateway listens are its own too.
+bool Seen::is_own(Ipv4 address) const {
+  return std::any_of(network.addresses.begin(), network.addresses.end(), [&](const Address& each) {
+    const u32 last = to_host(each.address) | ~mask_of(each.prefix_length);
+    return same(each.address, address) || to_host(address) == last ||
+           (each.broadcast.be != 0 && same(each.broadcast, address));
+  });
+}
+
 const Link* Seen::inner_link_of(Ipv4 address) const {
   for (const Link* each : links(ours.internal))
     for (const Address& network_of : addresses_of(*each))
@@ -95,6 +98,17 @@ void look_at_kernel(const Seen& seen, Findings& findings) {
                "masqd carries the packets itself, which is slower.");
   say(Health::ok, fmt::format("Linux {} has what masq's programs need.", kernel.release), "");
 }
+
+namespace {
+
+// Where no gateway runs, there is nothing to be taken up by.
+bool is_taken_up(const Seen& seen, const Link& link, bool outside) {
+  if (seen.datapath == nullptr) return true;
+  const Interface* known = find_interface(seen.datapath->settings(), link.ifindex);
+  return known != nullptr && (known->zone == Zone::outside) == outside;
+}
+
+}  // namespace
 
 void look_at_interfaces(const Seen& seen, Findings& findings) {
   auto say = [&](Health health, const std::string& what, const std::string& advice) {
@@ -119,10 +133,9 @@ void look_at_interfaces(const Seen& seen, Findings& findings) {
       else if (!link->running)
         complain(fmt::format("The {} interface {} has no carrier.", zone, name),
                  "Look at the cable, and at what it leads to.");
-      else if (seen.datapath != nullptr &&
-               find_interface(seen.datapath->settings(), link->ifindex) == nullptr)
-        complain(fmt::format("masq has not taken up the {} interface {}.", zone, name),
-                 "`masq down` and `masq up` with the interfaces that are meant.");
+      else if (!is_taken_up(seen, *link, names == &seen.ours.external))
+        complain(fmt::format("masq has not taken up {} as an {} interface.", name, zone),
+                 "`masq down`, and `masq up` with the interfaces that are meant.");
     }
   for (const std::string& name : seen.ours.closed)
     complain(fmt::format("{} was found to be internal and is closed: a default route leads there.",

@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "gateway/nftables.h"
 
@@ -33,14 +36,33 @@ bool is_of_masq(const std::string& table) {
          table == "masq_forwards";
 }
 
-// Of one chain or several devices ("dev" is a name or a list of names).
-std::vector<std::string> devices_of(const json& chain) {
-  if (!chain.contains("dev")) return {""};
-  if (chain["dev"].is_string()) return {chain["dev"].get<std::string>()};
-  std::vector<std::string> all;
-  for (const json& each : chain["dev"])
-    if (each.is_string()) all.push_back(each.get<std::string>());
-  return all;
+// The devices of each chain of the family netdev, by "netdev table chain". nft before 1.0.7 leaves
+// them out of its JSON, so they are read off its text:
+//
+//   table netdev t {
+//     chain c {
+//       type filter hook egress devices = { "eth0", eth1 } priority filter; policy drop;
+std::map<std::string, std::set<std::string>> netdev_devices() {
+  std::map<std::string, std::set<std::string>> devices;
+  std::istringstream text(Nftables().list("chains netdev"));
+  std::string line, table, chain;
+  while (std::getline(text, line)) {
+    std::istringstream words(line);
+    std::string word, name;
+    if (!(words >> word)) continue;
+    if (word == "table" && words >> word >> name) table = name;
+    if (word == "chain" && words >> name) chain = name;
+    if (word != "type") continue;
+    auto& of_chain = devices[fmt::format("netdev {} {}", table, chain)];
+    while (words >> word && !word.starts_with("device")) continue;
+    while (words >> word && word != "priority") {
+      word.erase(std::remove_if(word.begin(), word.end(),
+                                [](char c) { return strchr("={},\"", c) != nullptr; }),
+                 word.end());
+      if (!word.empty()) of_chain.insert(word);
+    }
+  }
+  return devices;
 }
 
 }  // namespace
@@ -85,6 +107,7 @@ std::vector<FilterInTheWay> filters_in_the_way() {
   std::vector<FilterInTheWay> found;
   const json listing = json::parse(Nftables().list("chains", true), nullptr, false);
   if (!listing.is_object() || !listing.contains("nftables")) return found;
+  std::map<std::string, std::set<std::string>> devices = netdev_devices();
   for (const json& item : listing["nftables"]) {
     if (!item.contains("chain")) continue;
     const json& chain = item["chain"];
@@ -93,9 +116,11 @@ std::vector<FilterInTheWay> filters_in_the_way() {
     const bool of_neighbours = family == "netdev" || family == "arp";
     if (is_of_masq(table) || hook.empty() || (!of_neighbours && hook != "input")) continue;
     if (family == "ip6" || family == "bridge") continue;
-    for (const std::string& device : devices_of(chain))
-      found.push_back({fmt::format("{} {} {}", family, table, chain.value("name", "")), device,
-                       hook, chain.value("policy", "") == "drop", of_neighbours});
+    const std::string name = fmt::format("{} {} {}", family, table, chain.value("name", ""));
+    std::set<std::string> on = {""};
+    if (family == "netdev") on = devices[name];
+    for (const std::string& device : on)
+      found.push_back({name, device, hook, chain.value("policy", "") == "drop", of_neighbours});
   }
   return found;
 }

@@ -121,7 +121,7 @@ std::array<u8, 17> dns_question(u16 number) {
 
 }  // namespace
 
-Result<ArpAnswers> ask_arp(const Link& link, const std::vector<Ipv4>& targets, bool wait_for_more) {
+Result<ArpAnswers> ask_arp(const Link& link, const std::vector<Ipv4>& targets, bool for_twins) {
   Fd fd(socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   // Before any program on the link has seen it: what masq itself makes of ARP is another question.
   // The kind of frame is looked at in the kernel, or all that passes would come here.
@@ -142,12 +142,12 @@ Result<ArpAnswers> ask_arp(const Link& link, const std::vector<Ipv4>& targets, b
   ArpAnswers answers;
   for (const Ipv4 target : targets)
     if (answers.size() < kArpTargetsMost) answers[target.be];
-  for (int i = 0; i < kProbeTries && (wait_for_more || !all_have_answered(answers)); ++i) {
+  for (int i = 0; i < kProbeTries && (for_twins || !all_have_answered(answers)); ++i) {
     for (const auto& [target, heard] : answers)
-      if (wait_for_more || heard.empty())
+      if (for_twins || heard.empty())
         if (Status status = send_question(fd, link, Ipv4{target}); !status) return status.error();
-    const u64 until_ms = now_ms() + kArpPatience_ms;
-    while ((wait_for_more || !all_have_answered(answers)) && has_come(fd, until_ms))
+    const u64 until_ms = now_ms() + (for_twins ? kTwinPatience_ms : kArpPatience_ms);
+    while ((for_twins || !all_have_answered(answers)) && has_come(fd, until_ms))
       take_answer(fd, answers);
   }
   return answers;
