@@ -387,11 +387,10 @@ int up_with(const UpOptions& o) {
   return up(config, from_file);
 }
 
-void add_doctor_options(CLI::App& command, UpOptions& o, bool& as_json) {
+void add_doctor_options(CLI::App& command, UpOptions& o) {
   command.add_option("--external", o.external, "As `masq up` would be told")->type_name("IF");
   command.add_option("--internal", o.internal, "Likewise")->type_name("IF");
   command.add_option("--config", o.config_path, "Likewise")->type_name("FILE");
-  command.add_flag("--json", as_json, "For programs");
 }
 
 int doctor_with(const UpOptions& o, bool as_json) {
@@ -513,16 +512,16 @@ int run(int argc, char** argv) {
   CLI::App* replay_command =
       app.add_subcommand("replay", "What a gateway would have made of a capture");
   add_replay_options(*replay_command, replay_options, replay_config);
-  for (CLI::App* each :
-       {status_command, flows_command, mappings_command, hosts_command, replay_command})
+  CLI::App* doctor_command =
+      app.add_subcommand("doctor", "What is wrong with this gateway, its machine and its network");
+  add_doctor_options(*doctor_command, up_options);
+  for (CLI::App* each : {status_command, flows_command, mappings_command, hosts_command,
+                         replay_command, doctor_command})
     each->add_flag("--json", as_json, "For programs");
   CLI::App* explain_command = app.add_subcommand(
       "explain", "What the gateway would do with a packet, and why; changes nothing");
   ExplainOptions explain_options;
   add_explain_options(*explain_command, explain_options);
-  CLI::App* doctor_command =
-      app.add_subcommand("doctor", "What is wrong with this gateway, its machine and its network");
-  add_doctor_options(*doctor_command, up_options, as_json);
   CLI::App* forward_command =
       app.add_subcommand("forward", "External ports that lead to inner hosts");
   ForwardCommands forward;
