@@ -96,6 +96,12 @@ void look_at_kernel(const Seen& seen, Findings& findings) {
   if (Status status = check_kernel(kernel); !status)
     return say(Health::note, status.error().sentence,
                "masqd carries the packets itself, which is slower.");
+  if (seen.datapath != nullptr && seen.config.datapath == "auto")
+    return say(Health::note,
+               "The kernel took no programs when the gateway began, so masqd carries the packets "
+               "itself, which is slower.",
+               "The log in masq's folder below /run/masq says why; mostly a right is missing "
+               "(CAP_BPF).");
   say(Health::ok, fmt::format("Linux {} has what masq's programs need.", kernel.release), "");
 }
 
@@ -150,6 +156,13 @@ void look_at_interfaces(const Seen& seen, Findings& findings) {
 
 namespace {
 
+// The kernel answers for all its addresses on every link that is on the same net.
+bool is_of_this_machine(const Seen& seen, const std::string& hardware_address) {
+  const auto& links = seen.network.links;
+  return std::any_of(links.begin(), links.end(),
+                     [&](const Link& each) { return each.hardware_address == hardware_address; });
+}
+
 // Does another machine answer for one of our addresses?
 bool look_for_twins(const Seen& seen, const Link& link, Findings& findings) {
   std::vector<Ipv4> own;
@@ -166,7 +179,7 @@ bool look_for_twins(const Seen& seen, const Link& link, Findings& findings) {
   bool found = false;
   for (const auto& [address, others] : *answers)
     for (const std::string& other : others) {
-      if (other == link.hardware_address) continue;
+      if (is_of_this_machine(seen, other)) continue;
       found = true;
       findings.push_back({"addresses", Health::wrong,
                           fmt::format("{} of {} is also the address of {} there.",

@@ -16,7 +16,8 @@ import time
 
 import pytest
 
-from lab import ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, mac_of, wait_until
+from lab import (ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, WITHOUT_BPF, mac_of,
+                 wait_until)
 from maps import Maps, TablesFile
 from scripts import Script
 from traffic import pings
@@ -542,6 +543,22 @@ def test_a_full_table(lab, patient):
             patient.has("tables", "wrong", "16 of 16 flows are in use")
             found = patient.has("refused", "note", "flow_table_full")
             assert all(each["advice"] for each in found if each["rung"] == "refused")
+
+
+@ONLY_IN_KERNEL
+def test_the_kernel_takes_no_programs(lab, patient):
+    with ended(lab):
+        lab.run("B", [WITHOUT_BPF, BINARIES / "masq", "up"], check=True)
+        patient.has("kernel", "note", "took no programs")
+
+
+def test_two_of_our_interfaces_are_on_the_same_net(lab, patient):
+    """Then the kernel answers itself, which is no other machine."""
+    lab.plug_in("B", "out5", "192.168.1.199/32", "outnet", "b5")
+    try:
+        patient.is_well()
+    finally:
+        lab.unplug_gateway("out5")
 
 
 def test_without_a_gateway(lab, patient):
