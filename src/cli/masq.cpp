@@ -16,6 +16,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "cli/doctor.h"
 #include "cli/explain.h"
 #include "cli/forward_command.h"
 #include "cli/replay.h"
@@ -386,6 +387,19 @@ int up_with(const UpOptions& o) {
   return up(config, from_file);
 }
 
+void add_doctor_options(CLI::App& command, UpOptions& o) {
+  command.add_option("--external", o.external, "As `masq up` would be told")->type_name("IF");
+  command.add_option("--internal", o.internal, "Likewise")->type_name("IF");
+  command.add_option("--config", o.config_path, "Likewise")->type_name("FILE");
+}
+
+int doctor_with(const UpOptions& o, bool as_json) {
+  Config config;
+  bool from_file = false;
+  if (int code = make_config(o, config, from_file); code != 0) return code;
+  return doctor(config, as_json);
+}
+
 // `words` are what stands behind the options.
 int run_script_with(const UpOptions& o, RunScriptOptions script,
                     const std::vector<std::string>& words) {
@@ -498,8 +512,11 @@ int run(int argc, char** argv) {
   CLI::App* replay_command =
       app.add_subcommand("replay", "What a gateway would have made of a capture");
   add_replay_options(*replay_command, replay_options, replay_config);
-  for (CLI::App* each :
-       {status_command, flows_command, mappings_command, hosts_command, replay_command})
+  CLI::App* doctor_command =
+      app.add_subcommand("doctor", "What is wrong with this gateway, its machine and its network");
+  add_doctor_options(*doctor_command, up_options);
+  for (CLI::App* each : {status_command, flows_command, mappings_command, hosts_command,
+                         replay_command, doctor_command})
     each->add_flag("--json", as_json, "For programs");
   CLI::App* explain_command = app.add_subcommand(
       "explain", "What the gateway would do with a packet, and why; changes nothing");
@@ -525,6 +542,7 @@ int run(int argc, char** argv) {
   if (*script_command)
     return run_script_with(up_options, script_options, script_command->remaining());
   if (*explain_command) return explain(explain_options);
+  if (*doctor_command) return doctor_with(up_options, as_json);
   if (*check_command) return check(checked);
   if (*forward_command) return forward.run();
   if (*replay_command) return replay(replay_options, replay_config, as_json);

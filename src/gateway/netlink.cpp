@@ -120,6 +120,23 @@ void on_way_out(const nlmsghdr* header, NetworkState& state) {
   if (by_next_hop && way.ifindex != 0) state.ways_out.push_back(way);
 }
 
+// Each way of a route with several.
+void on_multipath(const nlattr* attribute, const DefaultRoute& route, NetworkState& state) {
+  const auto* hop = static_cast<const rtnexthop*>(mnl_attr_get_payload(attribute));
+  int left = mnl_attr_get_payload_len(attribute);
+  for (; RTNH_OK(hop, left);
+       left -= static_cast<int>(RTNH_ALIGN(hop->rtnh_len)), hop = RTNH_NEXT(hop)) {
+    DefaultRoute way{static_cast<u32>(hop->rtnh_ifindex), route.metric, {}};
+    auto call = [](const nlattr* each, void* data) {
+      if (mnl_attr_get_type(each) == RTA_GATEWAY && mnl_attr_get_payload_len(each) == 4)
+        static_cast<DefaultRoute*>(data)->next_hop = Ipv4{mnl_attr_get_u32(each)};
+      return static_cast<int>(MNL_CB_OK);
+    };
+    mnl_attr_parse_payload(RTNH_DATA(hop), hop->rtnh_len - sizeof *hop, call, &way);
+    state.default_routes.push_back(way);
+  }
+}
+
 int on_route(const nlmsghdr* header, void* out) {
   const auto* message = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(header));
   if (message->rtm_family != AF_INET || message->rtm_table != RT_TABLE_MAIN ||
@@ -135,12 +152,8 @@ int on_route(const nlmsghdr* header, void* out) {
     u16 type = mnl_attr_get_type(attribute);
     if (type == RTA_OIF) route.ifindex = mnl_attr_get_u32(attribute);
     if (type == RTA_PRIORITY) route.metric = mnl_attr_get_u32(attribute);
-    if (type != RTA_MULTIPATH) return;
-    const auto* hop = static_cast<const rtnexthop*>(mnl_attr_get_payload(attribute));
-    int left = mnl_attr_get_payload_len(attribute);
-    for (; RTNH_OK(hop, left);
-         left -= static_cast<int>(RTNH_ALIGN(hop->rtnh_len)), hop = RTNH_NEXT(hop))
-      state->default_routes.push_back({static_cast<u32>(hop->rtnh_ifindex), route.metric});
+    if (type == RTA_GATEWAY) route.next_hop = Ipv4{mnl_attr_get_u32(attribute)};
+    if (type == RTA_MULTIPATH) on_multipath(attribute, route, *state);
   });
   if (route.ifindex != 0) state->default_routes.push_back(route);
   return MNL_CB_OK;

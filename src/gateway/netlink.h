@@ -34,6 +34,7 @@ struct Address {
 struct DefaultRoute {
   u32 ifindex = 0;
   u32 metric = 0;
+  Ipv4 next_hop{};  // 0: the link itself, or a next hop of IPv6
 };
 
 // A route by a next hop to somewhere else than everywhere.

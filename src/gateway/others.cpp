@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "gateway/nftables.h"
 
@@ -28,6 +31,40 @@ std::string list(const std::set<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+bool is_of_masq(const std::string& table) {
+  return table == "masq_belt" || table == "masq_user" || table == "masq_own" ||
+         table == "masq_forwards";
+}
+
+// The devices of each chain of the family netdev, by "netdev table chain". nft before 1.0.7 leaves
+// them out of its JSON, so they are read off its text:
+//
+//   table netdev t {
+//     chain c {
+//       type filter hook egress devices = { "eth0", eth1 } priority filter; policy drop;
+std::map<std::string, std::set<std::string>> netdev_devices() {
+  std::map<std::string, std::set<std::string>> devices;
+  std::istringstream text(Nftables().list("chains netdev"));
+  std::string line, table, chain;
+  while (std::getline(text, line)) {
+    std::istringstream words(line);
+    std::string word, name;
+    if (!(words >> word)) continue;
+    if (word == "table" && words >> word >> name) table = name;
+    if (word == "chain" && words >> name) chain = name;
+    if (word != "type") continue;
+    auto& of_chain = devices[fmt::format("netdev {} {}", table, chain)];
+    while (words >> word && !word.starts_with("device")) continue;
+    while (words >> word && word != "priority") {
+      word.erase(std::remove_if(word.begin(), word.end(),
+                                [](char c) { return strchr("={},\"", c) != nullptr; }),
+                 word.end());
+      if (!word.empty()) of_chain.insert(word);
+    }
+  }
+  return devices;
+}
+
 }  // namespace
 
 std::vector<std::string> remarks_on_other_filters() {
@@ -41,9 +78,7 @@ std::vector<std::string> remarks_on_other_filters() {
     std::string table = chain.value("table", "");
     const std::string family = chain.value("family", "");
     // What bridges carry and ARP are none of masq's business.
-    if (table == "masq_belt" || table == "masq_user" || table == "masq_own" ||
-        table == "masq_forwards" || family == "ip6" || family == "bridge" || family == "arp")
-      continue;
+    if (is_of_masq(table) || family == "ip6" || family == "bridge" || family == "arp") continue;
     std::string name = family + " " + table;
     chains[name].insert(chain.value("name", ""));
     // A filter for the gateway's own sockets (input, output) is in force as before.
@@ -66,6 +101,28 @@ std::vector<std::string> remarks_on_other_filters() {
                     "do not go through them.",
                     list(names)));
   return remarks;
+}
+
+std::vector<FilterInTheWay> filters_in_the_way() {
+  std::vector<FilterInTheWay> found;
+  const json listing = json::parse(Nftables().list("chains", true), nullptr, false);
+  if (!listing.is_object() || !listing.contains("nftables")) return found;
+  std::map<std::string, std::set<std::string>> devices = netdev_devices();
+  for (const json& item : listing["nftables"]) {
+    if (!item.contains("chain")) continue;
+    const json& chain = item["chain"];
+    const std::string family = chain.value("family", ""), table = chain.value("table", "");
+    const std::string hook = chain.value("hook", "");
+    const bool of_neighbours = family == "netdev" || family == "arp";
+    if (is_of_masq(table) || hook.empty() || (!of_neighbours && hook != "input")) continue;
+    if (family == "ip6" || family == "bridge") continue;
+    const std::string name = fmt::format("{} {} {}", family, table, chain.value("name", ""));
+    std::set<std::string> on = {""};
+    if (family == "netdev") on = devices[name];
+    for (const std::string& device : on)
+      found.push_back({name, device, hook, chain.value("policy", "") == "drop", of_neighbours});
+  }
+  return found;
 }
 
 }  // namespace masq

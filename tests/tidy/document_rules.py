@@ -57,6 +57,7 @@ JSON_MAKERS = {
     "explain": ("src/cli/explanation.cpp",
                 ("explanation_json", "flow_of", "mapping_of", "host_json", "block_json",
                  "limit_json")),
+    "doctor": ("src/cli/doctor.cpp", ("doctor_json",)),
     "explain --last": ("src/cli/explanation.cpp", ("last_json",)),
 }
 
