@@ -545,11 +545,11 @@ ParsedConfig parse_config(const std::string& text) {
   };
   try {
     toml::table table = toml::parse(text);
-    for (const auto& [key, value] : table) {
-      if (key.str() != "rules") {
-        read_key(std::string(key.str()), value, parsed.config, lines, wrong);
-        continue;
-      }
+    for (const auto& [name, value] : table) {
+      const std::string key(name.str());
+      const bool has_rules = key == "rules";
+      if (!has_rules) read_key(key, value, parsed.config, lines, wrong);
+      if (!has_rules) continue;
       ReadRules read = read_rules(value, [&](u32 line, std::string sentence) {
         parsed.mistakes.push_back({line, std::move(sentence)});
       });
