@@ -16,6 +16,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "cli/apply_command.h"
 #include "cli/doctor.h"
 #include "cli/explain.h"
 #include "cli/forward_command.h"
@@ -25,6 +26,7 @@
 #include "gateway/daemon.h"
 #include "gateway/gateway.h"
 #include "gateway/rights.h"
+#include "gateway/rule_keeper.h"
 #include "gateway/state.h"
 #include "policy/config.h"
 
@@ -136,6 +138,7 @@ std::vector<std::string> differences(const Config& config, bool from_file,
   const Config then = kept.empty() ? Config{} : load_config(kept).config;
   differs(differ_in_addresses(config, then), "external_addresses");
   differs(from_file && config.forwards != then.forwards, "forwards");
+  differs(from_file && rules_text(config) != rules_text(then), "rules");
   differs(config.filtering != then.filtering, "filtering");
   differs(differ_in_filtering_for(config, then), "filtering_for");
   differs(config.datapath != "auto" && config.datapath != datapath.name(), "datapath");
@@ -234,15 +237,6 @@ int down() {
   return 0;
 }
 
-int check(const std::string& path) {
-  ParsedConfig parsed = load_config(path);
-  for (const ConfigMistake& mistake : parsed.mistakes)
-    fmt::print(stderr, "{}\n", to_text(path, mistake));
-  if (!parsed.mistakes.empty()) return kFailed;
-  fmt::print("{} is in order.\n", path);
-  return 0;
-}
-
 template <class MakeJson, class MakeText>
 int show(bool as_json, MakeJson make_json, MakeText make_text) {
   Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
@@ -338,7 +332,8 @@ int make_config(UpOptions o, Config& config, bool& from_file) {
   if (!from_file) o.config_path = kept_config();
   if (!o.config_path.empty()) {
     ParsedConfig parsed = load_config(o.config_path);
-    if (!parsed.mistakes.empty()) return check(o.config_path);
+    add_target_mistakes(parsed);
+    if (!parsed.mistakes.empty()) return check_command(o.config_path);
     config = parsed.config;
   }
   if (!o.filtering.empty()) config.filtering = *filtering_named(o.filtering);
@@ -411,6 +406,8 @@ int run_script_with(const UpOptions& o, RunScriptOptions script,
   Config config;
   bool from_file = false;
   if (int code = make_config(o, config, from_file); code != 0) return code;
+  if (from_file && config.rules)
+    return misuse("The configuration has rules, and so has the script: one of them is enough.");
   if (const int daemon = daemon_process(); daemon > 0) {
     Result<std::unique_ptr<AnyDatapath>> datapath = running_gateway();
     if (!datapath) return fail(datapath.error().sentence);
@@ -448,7 +445,7 @@ int replay(const ReplayOptions& options, const std::string& config_path, bool as
   Config config;
   if (!config_path.empty()) {
     ParsedConfig parsed = load_config(config_path);
-    if (!parsed.mistakes.empty()) return check(config_path);
+    if (!parsed.mistakes.empty()) return check_command(config_path);
     config = parsed.config;
   }
   Result<Replay> checked = check_replay(options);
@@ -493,7 +490,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "masq " MASQ_VERSION);
   UpOptions up_options;
   ReplayOptions replay_options;
-  std::string checked, replay_config;
+  std::string replay_config;
   bool as_json = false;
   CLI::App* up_command = app.add_subcommand("up", "Start the gateway in this network namespace");
   add_options(*up_command, up_options);
@@ -526,8 +523,8 @@ int run(int argc, char** argv) {
       app.add_subcommand("forward", "External ports that lead to inner hosts");
   ForwardCommands forward;
   forward.add_to(*forward_command);
-  CLI::App* check_command = app.add_subcommand("check", "Find every mistake in a configuration");
-  check_command->add_option("file", checked, "The configuration")->required()->type_name("FILE");
+  ApplyCommands apply_commands;
+  apply_commands.add_to(app);
 
   auto is_asked_for = [&](const CLI::App* each) { return each->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_asked_for).empty())
@@ -542,8 +539,12 @@ int run(int argc, char** argv) {
   if (*script_command)
     return run_script_with(up_options, script_options, script_command->remaining());
   if (*explain_command) return explain(explain_options);
+<<<<<<< HEAD
   if (*doctor_command) return doctor_with(up_options, as_json);
   if (*check_command) return check(checked);
+=======
+  if (apply_commands.asked()) return apply_commands.run();
+>>>>>>> config
   if (*forward_command) return forward.run();
   if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);

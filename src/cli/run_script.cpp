@@ -94,6 +94,7 @@ Result<Before> look(const RunScriptOptions& options) {
   if (!options.as_at_boot) before.forwards = forwards->forwards;
   before.in_force = *kept;
   before.begins = before.datapath == nullptr || options.as_at_boot ? as_after_a_boot() : *kept;
+  before.begins.configured = kept->configured;
   return before;
 }
 

@@ -13,6 +13,7 @@
 #include "gateway/holder.h"
 #include "gateway/others.h"
 #include "gateway/own_rules.h"
+#include "gateway/plan.h"
 #include "gateway/requirements.h"
 #include "gateway/rule_keeper.h"
 
@@ -43,19 +44,9 @@ std::optional<Address> first_address(const NetworkState& network, u32 ifindex) {
 
 // What may change while the table stays.
 void take_over_settings(const Settings& from, Settings& to) {
-  to.tcp_established = from.tcp_established;
-  to.tcp_opening = from.tcp_opening;
-  to.tcp_closing = from.tcp_closing;
-  to.udp = from.udp;
-  to.dns = from.dns;
-  to.icmp = from.icmp;
-  to.udp_refresh_inbound = from.udp_refresh_inbound;
-  to.mss_clamp = from.mss_clamp;
+  copy_live_settings(from, to);
   to.takes_streams = from.takes_streams;
   to.block_ipv6 = from.block_ipv6;
-  to.filtering = from.filtering;
-  for (u32 i = 0; i < kFilterRulesMax; ++i) to.filters[i] = from.filters[i];
-  to.filters_open = from.filters_open;
 }
 
 // What a take-over cannot change, if it is asked to.
@@ -290,6 +281,8 @@ Result<Gateway> Gateway::start(const Config& config, std::vector<std::string>& r
   Result<Forwards> forwards = configured_forwards(config);
   Status status =
       forwards ? replace_configured(gateway.datapath(), *forwards) : Status(forwards.error());
+  // Put in force by the first reconciling, before the first packet.
+  if (status) status = replace_configured_rules(config);
   if (status) status = gateway.begin(remarks);
   if (!status) {
     gateway.user_.reset();  // carries nothing any more

@@ -33,6 +33,7 @@ Result<KeptRules> read_kept() {
   try {
     kept.switches = json.value("switches", kept.switches);
     kept.modules = json.value("modules", kept.modules);
+    kept.configured = json.value("configured", kept.configured);
   } catch (const nlohmann::json::exception&) {
     return error("{} is damaged: its switches cannot be read.", path);
   }
@@ -43,18 +44,9 @@ Status write_kept(const KeptRules& kept) {
   const nlohmann::json json = {{"generation", kept.generation},
                                {"rules", nlohmann::json::parse(rules_to_json(kept.rules))},
                                {"switches", kept.switches},
-                               {"modules", kept.modules}};
+                               {"modules", kept.modules},
+                               {"configured", kept.configured}};
   return replace_kept_file(kFile, json.dump(1) + "\n");
-}
-
-std::vector<RuleInterface> interfaces_of(const AnyDatapath& datapath) {
-  std::vector<RuleInterface> found;
-  for (const Interface& each : datapath.interfaces()) {
-    char name[IF_NAMESIZE] = {};
-    if (each.rule_bit != 0 && if_indextoname(each.ifindex, name) != nullptr)
-      found.push_back({name, each.rule_bit - 1u});
-  }
-  return found;
 }
 
 // What was counted under `generation`, whose rules these are. The layout of the slots does not
@@ -95,7 +87,7 @@ u32 next_generation(AnyDatapath& datapath, u32 last) {
 // refused without an ICMP error for a moment, and nothing passes that neither lets in. `before`:
 // what was in force, to go back to.
 Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) {
-  const CompiledRules compiled = compile_rules(kept.rules, interfaces_of(datapath));
+  const CompiledRules compiled = compile_rules(kept.rules, rule_interfaces(datapath));
   const u32 in_force = datapath.settings().rules_generation;
   kept.generation = next_generation(datapath, std::max(kept.generation, in_force));
   // The half must not be the one in force.
@@ -103,10 +95,7 @@ Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) 
   datapath.wait_for_readers();
   RuleHalf& half = datapath.tables().rules->halves[kept.generation & 1];
   std::memset(&half, 0, sizeof half);
-  for (u32 i = 0; i < kBuiltInChains; ++i) half.starts[i] = compiled.starts[i];
-  half.asks_for_syn = compiled.asks_for_syn;
-  half.closed = !kept.forwards();
-  std::copy(compiled.slots.begin(), compiled.slots.end(), half.slots);
+  fill_half(compiled, kept.forwards(), half);
   name_rules(kept.rules, compiled, half);
   std::memset(&datapath.tables().paths->halves[kept.generation & 1], 0,
               sizeof datapath.tables().paths->halves[0]);
@@ -131,6 +120,36 @@ Status check_targets(const RuleSet& rules) {
                      chain.name);
     }
   return Done{};
+}
+
+void add_target_mistakes(ParsedConfig& parsed) {
+  if (!parsed.config.rules || !parsed.mistakes.empty()) return;
+  const std::vector<Chain>& chains = parsed.config.rules->chains();
+  for (std::size_t place = 0; place < chains.size() && place < parsed.rule_lines.size(); ++place)
+    for (std::size_t i = 0; i < parsed.rule_lines[place].size(); ++i) {
+      RuleSet alone = RuleSet::plain();
+      if (place >= kBuiltInChains) (void)alone.create(chains[place].name);
+      (void)alone.append(chains[place].name, chains[place].rules[i]);
+      if (Status status = check_targets(alone); !status)
+        parsed.mistakes.push_back({parsed.rule_lines[place][i], status.error().sentence});
+    }
+}
+
+std::vector<RuleInterface> rule_interfaces(const AnyDatapath& datapath) {
+  std::vector<RuleInterface> found;
+  for (const Interface& each : datapath.interfaces()) {
+    char name[IF_NAMESIZE] = {};
+    if (each.rule_bit != 0 && if_indextoname(each.ifindex, name) != nullptr)
+      found.push_back({name, each.rule_bit - 1u});
+  }
+  return found;
+}
+
+void fill_half(const CompiledRules& compiled, bool forwards, RuleHalf& half) {
+  for (u32 i = 0; i < kBuiltInChains; ++i) half.starts[i] = compiled.starts[i];
+  half.asks_for_syn = compiled.asks_for_syn;
+  half.closed = !forwards;
+  std::copy(compiled.slots.begin(), compiled.slots.end(), half.slots);
 }
 
 Result<KeptRules> load_rules(const AnyDatapath* datapath) {
@@ -163,6 +182,18 @@ Status RuleChange::store(KeptRules wanted) {
   return status;
 }
 
+Status replace_configured_rules(const Config& config) {
+  const std::string text = rules_text(config);
+  if (text.empty() && access(run_file(kFile).c_str(), F_OK) != 0) return Done{};
+  Result<RuleChange> change = RuleChange::begin(nullptr);
+  if (!change) return change.error();
+  if (change->kept().configured == text) return Done{};
+  KeptRules wanted = change->kept();
+  wanted.rules = config.rules ? *config.rules : RuleSet::plain();
+  wanted.configured = text;
+  return change->store(std::move(wanted));
+}
+
 Status keep_rules(AnyDatapath& datapath) {
   // First: the table of nftables is there before the file, while somebody brings the first rules.
   Result<Fd> lock = lock_kept_file(kLock);
@@ -176,7 +207,7 @@ Status keep_rules(AnyDatapath& datapath) {
   if (!kept) return kept.error();
   const u32 in_force = datapath.settings().rules_generation;
   if (in_force != 0 && in_force == kept->generation) {
-    const CompiledRules compiled = compile_rules(kept->rules, interfaces_of(datapath));
+    const CompiledRules compiled = compile_rules(kept->rules, rule_interfaces(datapath));
     const RuleHalf& half = datapath.tables().rules->halves[in_force & 1];
     if (std::memcmp(half.slots, compiled.slots.data(), compiled.slots.size() * sizeof(RuleSlot)) ==
             0 &&

@@ -22,6 +22,7 @@
 
 #include "gateway/any_datapath.h"
 #include "gateway/fd.h"
+#include "policy/config.h"
 #include "policy/rules.h"
 
 namespace masq {
@@ -34,6 +35,9 @@ struct KeptRules {
   // By their paths below /proc/sys. What nobody has set is not there, and forwarding is on.
   std::map<std::string, std::string> switches;
   std::string modules;  // what scripts have loaded, as compat/old_modules.h has it
+  // The rules of the configuration that were put in force last (rules_text); what has been changed
+  // by hand since then stays until the configuration has others.
+  std::string configured = "";
 
   bool forwards() const {
     const auto at = switches.find(kForwardingSwitch);
@@ -43,6 +47,14 @@ struct KeptRules {
 
 // Do these ask for something that is not there yet? Then a sentence says what.
 Status check_targets(const RuleSet& rules);
+
+// The same of a configuration, rule by rule: what is wrong becomes a mistake with its line.
+void add_target_mistakes(ParsedConfig& parsed);
+
+// The gateway's interfaces, as rules name them.
+std::vector<RuleInterface> rule_interfaces(const AnyDatapath& datapath);
+// What the core walks, but the names of the rules; `half` is all zero before.
+void fill_half(const CompiledRules& compiled, bool forwards, RuleHalf& half);
 
 // Rules as they are kept, with what the datapath has counted meanwhile; without a datapath as they
 // are kept. None kept: RuleSet::plain().
@@ -69,6 +81,10 @@ class RuleChange {
   KeptRules kept_;
   AnyDatapath* datapath_;
 };
+
+// For a masqd that begins, before keep_rules: keeps the rules of the configuration for it, if they
+// are not those that the configuration had before; without any, the plain ones.
+Status replace_configured_rules(const Config& config);
 
 // For masqd: installs what is kept if other rules are in force, or if an interface has come or gone
 // that they name. Nothing kept changes nothing.

@@ -14,11 +14,11 @@
 #include <map>
 #include <sstream>
 #include <tuple>
-#define TOML_EXCEPTIONS 1
-#include <toml++/toml.h>
 
 #include "core/blocks.h"
+#include "policy/config_rules.h"
 #include "policy/forward_words.h"
+#include "policy/rule_words.h"
 
 namespace masq {
 namespace {
@@ -545,8 +545,17 @@ ParsedConfig parse_config(const std::string& text) {
   };
   try {
     toml::table table = toml::parse(text);
-    for (const auto& [key, value] : table)
-      read_key(std::string(key.str()), value, parsed.config, lines, wrong);
+    for (const auto& [name, value] : table) {
+      const std::string key(name.str());
+      const bool has_rules = key == "rules";
+      if (!has_rules) read_key(key, value, parsed.config, lines, wrong);
+      if (!has_rules) continue;
+      ReadRules read = read_rules(value, [&](u32 line, std::string sentence) {
+        parsed.mistakes.push_back({line, std::move(sentence)});
+      });
+      parsed.config.rules = std::move(read.rules);
+      parsed.rule_lines = std::move(read.lines);
+    }
   } catch (const toml::parse_error& mistake) {
     parsed.mistakes.push_back({static_cast<u32>(mistake.source().begin.line),
                                fmt::format("This is not TOML: {}.", mistake.description())});
@@ -563,8 +572,8 @@ ParsedConfig parse_config(const std::string& text) {
 ParsedConfig load_config(const std::string& path) {
   constexpr std::uintmax_t kBytesMax = 1 << 20;
   auto unreadable = [&](const std::string& why) {
-    return ParsedConfig{Config{},
-                        {{0, fmt::format("This cannot be read as a configuration: {}.", why)}}};
+    return ParsedConfig{
+        Config{}, {{0, fmt::format("This cannot be read as a configuration: {}.", why)}}, {}};
   };
   std::error_code failure;
   if (!std::filesystem::exists(path, failure)) return unreadable("there is no such file");
@@ -648,7 +657,11 @@ std::string to_toml(const Config& config) {
   table.insert("timeouts", timeouts);
   std::ostringstream text;
   text << table << "\n";
-  return text.str();
+  return text.str() + (config.rules ? "\n" + rules_to_toml(*config.rules) : "");
+}
+
+std::string rules_text(const Config& config) {
+  return config.rules ? rules_to_toml(*config.rules) : "";
 }
 
 void set_host_limits(Settings& s, const Config& config) {

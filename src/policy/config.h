@@ -10,6 +10,7 @@
 #include "core/table.h"
 #include "policy/forwards.h"
 #include "policy/result.h"
+#include "policy/rules.h"
 
 namespace masq {
 
@@ -38,6 +39,7 @@ struct Config {
   std::vector<FilteringFor> filtering_for;  // at most kFilterRulesMax
   std::vector<PortBlocksFor> port_blocks;   // at most kPortBlocksMax, without common hosts
   std::vector<std::string> forwards;        // in the words of forward_words.h
+  std::optional<RuleSet> rules;             // none: whatever commands have made, or the plain ones
   Ipv6Mode ipv6 = Ipv6Mode::automatic;
   u32 flows_max = 0;                        // 0: by the machine's memory
   std::optional<PortRange> external_ports;  // none: all that the gateway's sockets are not given
@@ -66,6 +68,8 @@ std::string to_text(const std::string& path, const ConfigMistake& mistake);
 struct ParsedConfig {
   Config config;
   std::vector<ConfigMistake> mistakes;
+  // Where each rule stands: of each chain of the rules, of each rule in it.
+  std::vector<std::vector<u32>> rule_lines;
 };
 
 // Reads a configuration; `name` is for messages. Finds every mistake, not only the first.
@@ -101,6 +105,8 @@ Status add_external_address(Config& config, const std::string& address);
 Status add_forward(Config& config, const std::string& words);
 // All of them, as ForwardMaker::config; or what is wrong between them.
 Result<Forwards> configured_forwards(const Config& config);
+// Its rules as text, which is the same for the same rules; empty without any.
+std::string rules_text(const Config& config);
 // Do two configurations name other external addresses, or other filterings for some hosts?
 bool differ_in_addresses(const Config& a, const Config& b);
 bool differ_in_filtering_for(const Config& a, const Config& b);
