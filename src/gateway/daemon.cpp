@@ -13,6 +13,7 @@
 
 #include "gateway/gateway.h"
 #include "gateway/nftables.h"
+#include "gateway/supervisor.h"
 #include "gateway/user_tables.h"
 
 namespace masq {
@@ -57,7 +58,7 @@ void tell(const std::string& line) {
 Result<Fd> open_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, number);
   if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return error("Signals cannot be blocked.");
   Fd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd) return error("Signals cannot be received ({}).", strerror(errno));
@@ -151,7 +152,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
     if (fds[0].revents & POLLIN) {
       signalfd_siginfo info{};
       if (read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP)
-        return 0;
+        return info.ssi_signo == SIGUSR1 ? kStartAgain : 0;
     }
     if (fds[2].revents) drain_network_monitor(filters);
     if (fds[1].revents) {
@@ -197,6 +198,7 @@ int run_daemon(const Config& config, int ready_fd) {
     say(ready_fd, kReady);
     close(ready_fd);
   }
+  tell_supervisor_ready();
   Fd filters;
   // Without it, what somebody takes away is put back once a minute.
   if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);

@@ -15,7 +15,11 @@ inline constexpr const char* kErrorPrefix = "error: ";
 // Likewise when a daemon is running here already.
 inline constexpr const char* kAlready = "already";
 
-// Runs until SIGTERM or SIGINT. Remarks, one a line, go to `ready_fd`, and later ones to standard
+// The exit code after SIGUSR1: whoever supervises masqd shall start it again, with its configuration
+// as that is then. Until it is there the gateway goes on as after any end of masqd. (EX_TEMPFAIL)
+inline constexpr int kStartAgain = 75;
+
+// Runs until SIGTERM, SIGINT or SIGUSR1. Remarks, one a line, go to `ready_fd`, and later ones to standard
 // error. Returns the exit code. Once the gateway is up, `config` is kept for whoever takes over.
 int run_daemon(const Config& config, int ready_fd);
 
