@@ -42,7 +42,8 @@ std::vector<std::string> remarks_on_other_filters() {
     const std::string family = chain.value("family", "");
     // What bridges carry and ARP are none of masq's business.
     if (table == "masq_belt" || table == "masq_user" || table == "masq_own" ||
-        table == "masq_forwards" || family == "ip6" || family == "bridge" || family == "arp")
+        table == "masq_forwards" || table == "masq_closed" || family == "ip6" ||
+        family == "bridge" || family == "arp")
       continue;
     std::string name = family + " " + table;
     chains[name].insert(chain.value("name", ""));

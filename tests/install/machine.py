@@ -1,10 +1,11 @@
-"""A machine that boots with systemd: processes, mounts and network of its own, the files of this one.
+"""A machine that boots with systemd: its own processes, mounts and network, and the files of this.
 
 Its root is this machine's, read-only, under a layer in memory that outlives a reboot; of what is
 enabled here nothing is. It has two cables, to a host outside and one inside, each a network
 namespace. Nothing of this machine is changed but these: a folder in /dev/shm, three network
 namespaces, and a control group, all with this process's number in their names, and all gone after
-`close`, also after a failure. It takes root, cgroup2 and overlayfs; CannotBoot says what is missing.
+`close`, also after a failure. It takes root, cgroup2 and overlayfs; CannotBoot says what is
+missing.
 """
 
 import os
@@ -78,7 +79,7 @@ class Machine:
         self.group = self.make_group()
 
     def make_network(self, external):
-        """As a network manager would, so that the kernel of a new life knows nothing of the last."""
+        """As a network manager would; anew, so that nothing in it is of the machine's last life."""
         for name in (self.net, self.outside, self.inside):
             must(["ip", "netns", "add", name])
         for here, there, space in ((external, "out1", self.outside), ("in0", "in1", self.inside)):

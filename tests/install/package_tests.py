@@ -1,5 +1,5 @@
-"""The Debian package, on a machine that boots with systemd (machine.py): installed, started, rebooted,
-upgraded in place, removed and purged, with traffic through it. One test builds on the other, as one
+"""The Debian package on a machine that boots with systemd (machine.py): installed, started,
+rebooted, upgraded in place, removed and purged, with traffic through it. One test builds on the other, as one
 day of that machine. The kernel of the machine forwards, so that whatever is not held back shows.
 """
 
@@ -21,7 +21,8 @@ Wants=network-pre.target
 Before=network.target
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'nft list table inet masq_closed >/var/lib/witness 2>&1; systemctl is-active masq.service >>/var/lib/witness; true'
+ExecStart=/bin/sh -c 'nft list table inet masq_closed; systemctl is-active masq.service; true'
+StandardOutput=file:/var/lib/witness
 [Install]
 WantedBy=multi-user.target
 """
@@ -117,8 +118,8 @@ def test_the_machine_boots_and_forwards_untranslated_without_masq(it):
     (m.upper / "etc" / "sysctl.d").mkdir()
     (m.upper / "etc" / "sysctl.d" / "forward.conf").write_text("net.ipv4.ip_forward = 1\n")
     (m.upper / "etc" / "systemd" / "system" / "witness.service").write_text(WITNESS)
-    (m.upper / "root").mkdir(mode=0o700)
-    (m.upper / "root" / "masq.deb").write_bytes(open(it.package, "rb").read())
+    (m.upper / "srv").mkdir()
+    (m.upper / "srv" / "masq.deb").write_bytes(open(it.package, "rb").read())
     m.boot()
     m.must("systemctl enable --quiet witness")
     assert comes_from(m) == "192.168.2.4"
@@ -126,7 +127,7 @@ def test_the_machine_boots_and_forwards_untranslated_without_masq(it):
 
 def test_installed_it_is_enabled_and_starts_nothing_by_itself(it):
     m = it.machine
-    m.must("dpkg --install /root/masq.deb")
+    m.must("dpkg --install /srv/masq.deb")
     assert m.must("systemctl is-enabled masq masq-closed").split() == ["enabled", "enabled"]
     m.must("systemctl start masq")  # with the configuration as it was installed
     assert [is_active(m, unit) for unit in ("masq", "masq-closed")] == ["inactive"] * 2
@@ -149,7 +150,6 @@ def test_the_old_commands_and_the_pages_are_where_they_are_looked_for(it):
 
 def test_started_it_translates(it):
     m = it.machine
-    (m.upper / "etc" / "masq").mkdir(exist_ok=True)
     m.must(f"printf '%s' '{CONFIGURATION}' >> {FILE}")
     m.must("systemctl start masq")
     assert comes_from(m) == "203.0.113.2"
@@ -184,9 +184,9 @@ def test_reload_takes_the_new_configuration_and_keeps_flows(it):
 def test_a_wrong_configuration_is_not_taken(it):
     m = it.machine
     was = main_process(m)
-    m.must(f"cp {FILE} /root/good.toml && echo 'udp_x = 1' >> {FILE}")
+    m.must(f"cp {FILE} /srv/good.toml && echo 'udp_x = 1' >> {FILE}")
     assert m.sh("systemctl reload masq").returncode != 0
-    m.must(f"cp /root/good.toml {FILE}")
+    m.must(f"cp /srv/good.toml {FILE}")
     assert main_process(m) == was and comes_from(m) == "203.0.113.2"
     assert "udp_x" in m.must("journalctl -u masq")
 
@@ -195,9 +195,10 @@ def test_an_upgrade_takes_the_gateway_over(it):
     m = it.machine
     with connection(m) as passes:
         assert passes("before")
-        m.must("dpkg --install /root/masq.deb")
-        within(10, lambda: m.sh("readlink /proc/$(systemctl show -p MainPID --value masq)/exe")
-               .stdout.strip() == "/usr/sbin/masqd")  # and not that which has been deleted
+        m.must("dpkg --install /srv/masq.deb")
+        # And not the program that has been deleted.
+        within(10, lambda: m.sh("test /proc/$(systemctl show -p MainPID --value masq)/exe -ef "
+                                "/usr/sbin/masqd").returncode == 0)
         assert passes("after")
     assert "udp_s = 77" in m.must(f"cat {FILE}")
 
@@ -273,7 +274,7 @@ def test_removed_it_leaves_nothing_that_runs(it):
 def test_purged_it_leaves_no_state(it):
     m = it.machine
     m.must("test -e /var/lib/masq/secret && dpkg --purge masq")
-    left = m.must("find / -xdev ( -name 'masq*' -o -name ipchains* ) -not -path '/root/*' "
+    left = m.must("find / -xdev ( -name 'masq*' -o -name ipchains* ) -not -path '/srv/*' "
                   "-newer /var/lib/witness 2>/dev/null".replace("(", r"\(").replace(")", r"\)"))
     assert left == "", left
     for gone in ("/etc/masq", "/var/lib/masq"):

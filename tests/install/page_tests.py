@@ -1,6 +1,6 @@
 """Manual pages and completion against what the installed programs say of themselves: each option of
-each command is on the page and is completed, and no other. The help is read here by a pattern of its
-own, and not as packaging/make_pages.py does.
+each command is on the page and is completed, and no other. The help is read here by a pattern of
+its own, and not as packaging/make_pages.py does.
 """
 
 import re
@@ -57,7 +57,8 @@ def completed(it, line):
 
 def test_pages_have_the_options_of_the_help_and_no_others(it):
     masq = page(it, "masq.8").replace("\\-", "-")
-    sections = dict(re.findall(r"^\.Ss ([^\n]*)\n(.*?)(?=^\.S[sh] )", masq, re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^\.Ss ([^\n]*)\n(.*?)(?=^\.S[sh] )", masq,
+                               re.MULTILINE | re.DOTALL))
     commands = every_command(it)
     up = options_of(commands[("masq", "up")])
     for words, text in commands.items():
