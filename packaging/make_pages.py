@@ -120,7 +120,8 @@ def word(text):
 
 def sentences(text):
     """A new line after each sentence, as mdoc wants it."""
-    return "\n".join(escaped(line) for line in re.sub(r"([.;:]) +(?=\S)", r"\1\n", text).split("\n"))
+    lines = re.sub(r"([.;:]) +(?=\S)", r"\1\n", text).split("\n")
+    return "\n".join(escaped(line) for line in lines)
 
 
 def sentence(text):

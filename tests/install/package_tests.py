@@ -1,6 +1,7 @@
 """The Debian package on a machine that boots with systemd (machine.py): installed, started,
-rebooted, upgraded in place, removed and purged, with traffic through it. One test builds on the other, as one
-day of that machine. The kernel of the machine forwards, so that whatever is not held back shows.
+rebooted, upgraded in place, removed and purged, with traffic through it. One test builds on the
+other, as one day of that machine. The kernel of the machine forwards, so that whatever is not held
+back shows.
 """
 
 import contextlib
