@@ -1,5 +1,5 @@
-# What the Debian package has beside programs, manual pages and completion, and the package itself by
-# CPack: it finds Depends by dpkg-shlibdeps. Its maintainer scripts are in packaging/debian.
+# What the Debian package has beside programs, manual pages and completion, and the package itself
+# by CPack: it finds Depends by dpkg-shlibdeps. Its maintainer scripts are in packaging/debian.
 set(MASQ_SBIN ${CMAKE_INSTALL_FULL_SBINDIR})
 set(MASQ_SHARE ${CMAKE_INSTALL_FULL_DATADIR}/masq)
 set(made ${CMAKE_BINARY_DIR}/package)

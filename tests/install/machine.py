@@ -8,6 +8,7 @@ namespaces, and a control group, all with this process's number in their names, 
 missing.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -155,7 +156,10 @@ class Machine:
         self.init = 0
         for name in (self.net, self.outside, self.inside):
             self.remove_network(name)
-        # The last processes take a moment; a group with one in it cannot go.
+        self.remove_groups()
+
+    def remove_groups(self):
+        """Those that systemd has made. The last processes take a moment; until then one stays."""
         for _ in range(100):
             groups = sorted(self.group.rglob("*"), reverse=True) if self.group else []
             left = [each for each in groups if each.is_dir() and not self.remove(each)]
@@ -167,7 +171,8 @@ class Machine:
     def remove_network(name):
         if pathlib.Path(f"/run/netns/{name}").exists():
             for process in run(["ip", "netns", "pids", name]).stdout.split():
-                os.kill(int(process), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it ends by itself
+                    os.kill(int(process), signal.SIGKILL)
             run(["ip", "netns", "del", name])
 
     @staticmethod
@@ -180,6 +185,7 @@ class Machine:
 
     def close(self):
         self.off()
+        self.remove_groups()
         if self.group is not None:
             self.remove(self.group)
         for name in (self.net, self.outside, self.inside):  # of half a boot
