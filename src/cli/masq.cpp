@@ -539,12 +539,8 @@ int run(int argc, char** argv) {
   if (*script_command)
     return run_script_with(up_options, script_options, script_command->remaining());
   if (*explain_command) return explain(explain_options);
-<<<<<<< HEAD
   if (*doctor_command) return doctor_with(up_options, as_json);
-  if (*check_command) return check(checked);
-=======
   if (apply_commands.asked()) return apply_commands.run();
->>>>>>> config
   if (*forward_command) return forward.run();
   if (*replay_command) return replay(replay_options, replay_config, as_json);
   if (*status_command) return show(as_json, status_json, status_text);

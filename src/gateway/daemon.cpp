@@ -1,6 +1,7 @@
 // The loop round the gateway: news from the kernel, signals, and once a minute anyway.
 #include "gateway/daemon.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -10,9 +11,11 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "gateway/gateway.h"
 #include "gateway/nftables.h"
+#include "gateway/supervisor.h"
 #include "gateway/user_tables.h"
 
 namespace masq {
@@ -57,7 +60,7 @@ void tell(const std::string& line) {
 Result<Fd> open_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, number);
   if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return error("Signals cannot be blocked.");
   Fd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd) return error("Signals cannot be received ({}).", strerror(errno));
@@ -151,7 +154,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
     if (fds[0].revents & POLLIN) {
       signalfd_siginfo info{};
       if (read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP)
-        return 0;
+        return info.ssi_signo == SIGUSR1 ? kBeginAnew : 0;
     }
     if (fds[2].revents) drain_network_monitor(filters);
     if (fds[1].revents) {
@@ -165,21 +168,8 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
   }
 }
 
-}  // namespace
-
-int run_daemon(const Config& config, int ready_fd) {
-  signal(SIGPIPE, SIG_IGN);
-  if (Status status = make_run_folder(); !status) return give_up(ready_fd, status.error());
-  Result<DaemonLock> lock = take_daemon_lock();
-  if (!lock) return give_up(ready_fd, lock.error());
-  if (lock->owner != 0 && ready_fd == STDERR_FILENO)
-    return give_up(ready_fd, error("masq is running here already (masqd is process {}); nothing is "
-                                   "changed.",
-                                   lock->owner));
-  if (lock->owner != 0) {
-    say(ready_fd, kAlready);
-    return 0;
-  }
+// With the lock, which stays held.
+int serve(const Config& config, int ready_fd, DaemonLock& lock) {
   Result<Fd> signals = open_signals();
   if (!signals) return give_up(ready_fd, signals.error());
   Result<Fd> monitor = open_network_monitor();
@@ -192,15 +182,36 @@ int run_daemon(const Config& config, int ready_fd) {
   for (const std::string& remark : remarks) say(ready_fd, remark);
   if (!gateway) return give_up(ready_fd, gateway.error());
   if (Status status = keep_config(config); !status) tell("masqd: " + status.error().sentence);
-  if (Status status = note_ready(*lock); !status) tell("masqd: " + status.error().sentence);
+  if (Status status = note_ready(lock); !status) tell("masqd: " + status.error().sentence);
   if (ready_fd != STDERR_FILENO) {
     say(ready_fd, kReady);
     close(ready_fd);
   }
+  tell_supervisor_ready();
   Fd filters;
   // Without it, what somebody takes away is put back once a minute.
   if (Result<Fd> opened = open_filter_monitor()) filters = std::move(*opened);
-  return follow(*gateway, config, *lock, *signals, *monitor, *routes, filters);
+  return follow(*gateway, config, lock, *signals, *monitor, *routes, filters);
+}
+
+}  // namespace
+
+int run_daemon(const Config& config, int ready_fd, int& lock_fd) {
+  signal(SIGPIPE, SIG_IGN);
+  if (Status status = make_run_folder(); !status) return give_up(ready_fd, status.error());
+  Result<DaemonLock> lock = take_daemon_lock(std::exchange(lock_fd, -1));
+  if (!lock) return give_up(ready_fd, lock.error());
+  if (lock->owner != 0 && ready_fd == STDERR_FILENO)
+    return give_up(ready_fd, error("masq is running here already (masqd is process {}); nothing is "
+                                   "changed.",
+                                   lock->owner));
+  if (lock->owner != 0) {
+    say(ready_fd, kAlready);
+    return 0;
+  }
+  const int code = serve(config, ready_fd, *lock);
+  if (code == kBeginAnew) lock_fd = fcntl(lock->fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  return code;
 }
 
 }  // namespace masq

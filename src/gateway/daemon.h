@@ -15,8 +15,14 @@ inline constexpr const char* kErrorPrefix = "error: ";
 // Likewise when a daemon is running here already.
 inline constexpr const char* kAlready = "already";
 
-// Runs until SIGTERM or SIGINT. Remarks, one a line, go to `ready_fd`, and later ones to standard
-// error. Returns the exit code. Once the gateway is up, `config` is kept for whoever takes over.
-int run_daemon(const Config& config, int ready_fd);
+// What run_daemon returns after SIGUSR1: the same process shall begin anew as the program that lies
+// there now, with its configuration as that is now.
+inline constexpr int kBeginAnew = 75;
+
+// Runs until SIGTERM, SIGINT or SIGUSR1. Remarks, one a line, go to `ready_fd`, and later ones to
+// standard error. Returns the exit code. Once the gateway is up, `config` is kept for whoever takes
+// over. `lock_fd` is the daemon's lock if this process has begun anew, else -1; with kBeginAnew it
+// is the lock, which is still held, so that no `masq down` comes between.
+int run_daemon(const Config& config, int ready_fd, int& lock_fd);
 
 }  // namespace masq

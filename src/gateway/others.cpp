@@ -33,7 +33,7 @@ std::string list(const std::set<std::string>& names) {
 
 bool is_of_masq(const std::string& table) {
   return table == "masq_belt" || table == "masq_user" || table == "masq_own" ||
-         table == "masq_forwards";
+         table == "masq_forwards" || table == "masq_closed";
 }
 
 // The devices of each chain of the family netdev, by "netdev table chain". nft before 1.0.7 leaves

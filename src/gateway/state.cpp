@@ -207,9 +207,14 @@ Error held_by_another() {
                run_file("lock"), kWaitForOthers_ms / 1000);
 }
 
-Result<DaemonLock> take_daemon_lock() {
+Result<DaemonLock> take_daemon_lock(int held) {
   DaemonLock lock;
-  for (int tries = 0;; ++tries) {
+  lock.fd = Fd(held);
+  if (held >= 0) fcntl(held, F_SETFD, FD_CLOEXEC);
+  // Locking what one has locked does no harm, and fails if it is another's after all.
+  const bool kept =
+      held >= 0 && flock(held, LOCK_EX | LOCK_NB) == 0 && is_file_at(lock.fd, run_file("lock"));
+  for (int tries = 0; !kept; ++tries) {
     // Whoever had the lock may have taken the folder away, also between these two.
     if (Status status = make_run_folder(); !status) return status.error();
     lock.fd = Fd(open(run_file("lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -228,7 +233,7 @@ Result<DaemonLock> take_daemon_lock() {
   }
   lock.owner = 0;
   std::string number = fmt::format("{}\n", getpid());
-  if (ftruncate(lock.fd.get(), 0) != 0 ||
+  if (ftruncate(lock.fd.get(), 0) != 0 || lseek(lock.fd.get(), 0, SEEK_SET) != 0 ||
       write(lock.fd.get(), number.data(), number.size()) != static_cast<ssize_t>(number.size()))
     return error("{} cannot be written ({}).", run_file("lock"), strerror(errno));
   return lock;

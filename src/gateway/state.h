@@ -70,8 +70,9 @@ struct DaemonLock {
   Fd fd;
   int owner = 0;  // who holds it, if not we
 };
-// Waits for whoever has it without being masqd, such as a `masq down`: 10 seconds at most.
-Result<DaemonLock> take_daemon_lock();
+// Waits for whoever has it without being masqd, such as a `masq down`: 10 seconds at most. `held`
+// is a descriptor by which this process has had it before it began anew, or -1.
+Result<DaemonLock> take_daemon_lock(int held = -1);
 Error held_by_another();
 // False if somebody has removed it: then it keeps nobody out.
 bool is_in_place(const DaemonLock& lock);

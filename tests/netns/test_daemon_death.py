@@ -1,6 +1,9 @@
 """The daemon may die: what it made goes on in the kernel."""
 
+import fcntl
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -69,6 +72,25 @@ def test_a_transfer_of_20_mb_goes_on_while_the_daemon_dies_and_is_replaced(lab):
     assert transfer.communicate(timeout=25)[0] == ""
     assert transfer.returncode == 0
     assert sha256(path) == lab.services.sha256_of("20m")
+
+
+def test_masqd_begins_anew_and_never_lets_its_lock_go(lab, anew):
+    [daemon] = lab.processes("B", "masqd")
+    log = lab.run_folder() / "log"
+    before = log.read_text().count("Took over")
+    with open(lab.run_folder() / "lock", encoding="utf-8") as lock:
+        os.kill(daemon, signal.SIGUSR1)
+        ends = time.monotonic() + 20
+        while log.read_text().count("Took over") == before:
+            with pytest.raises(BlockingIOError):  # a `masq down` would undo what it then sets up
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            assert time.monotonic() < ends
+    assert lab.processes("B", "masqd") == [daemon]
+    # It still has its configuration, and hears when it is told to end.
+    assert f"udp_s = {UDP_TIMEOUT_S}\n" in (lab.run_folder() / "config.toml").read_text()
+    assert pings(lab, "S4", S2, 1)
+    assert lab.masq("down").returncode == 0
+    assert lab.processes("B", "masqd") == []
 
 
 def test_new_flows_are_made(lab, killed):
