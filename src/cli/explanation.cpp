@@ -282,7 +282,7 @@ std::string left_to_kernel(const Prediction& it, const NetworkState& network) {
 
 std::string verdict_sentence(const Prediction& it, const NetworkState& network) {
   const Outcome& o = it.outcome;
-  if (o.action == Action::drop || o.action == Action::icmp_error) return refusal(o);
+  if (o.action == Action::drop || is_answer(o.action)) return refusal(o);
   if (o.action == Action::forward) {
     std::string way =
         fmt::format("by {} to {}", interface_name(network, o.ifindex), to_text(o.next_hop));
@@ -371,7 +371,7 @@ json explanation_json(const Prediction& it, const Place& place, const Engine& en
   out["because"] = nullptr;
   out["advice"] = nullptr;
   out["icmp_error"] = nullptr;
-  if (o.action == Action::drop || o.action == Action::icmp_error) {
+  if (o.action == Action::drop || is_answer(o.action)) {
     out["reason"] = reason_name(o.reason);
     out["because"] = reason_sentence(o.reason);
     out["advice"] = advice_for(reason_name(o.reason));
