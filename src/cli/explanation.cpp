@@ -245,6 +245,8 @@ const char* icmp_error_words(const Verdict& v) {
 std::string refusal(const Outcome& o) {
   std::string text =
       fmt::format("It is refused ({}): {}.", reason_name(o.reason), reason_sentence(o.reason));
+  if (o.verdict.action == Action::reset)
+    return text + " The sender gets a RST, so that it begins anew at once.";
   if (o.verdict.action != Action::icmp_error) return text + " The sender is told nothing.";
   text += fmt::format(" The sender gets the ICMP error \"{}\"", icmp_error_words(o.verdict));
   if (o.verdict.icmp_mtu != 0) text += fmt::format(" with MTU {}", o.verdict.icmp_mtu);

@@ -455,8 +455,9 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
 
 // May everybody send to the UDP mapping of this internal endpoint?
 MASQ_INLINE bool is_loose(const Settings& s, const Key& inner) {
-  if (s.udp_loose == kUdpStrict || inner.protocol != kProtocolUdp) return false;
-  return s.udp_loose == kUdpLoose || to_host(inner.near_port) >= 1024;
+  u32 loose = s.udp_loose > s.udp_loose_asked ? s.udp_loose : s.udp_loose_asked;
+  if (loose == kUdpStrict || inner.protocol != kProtocolUdp) return false;
+  return loose == kUdpLoose || to_host(inner.near_port) >= 1024;
 }
 
 // An external port into w.making.port, if the host may have one more.

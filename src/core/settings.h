@@ -77,6 +77,9 @@ enum UdpLoose : u32 {
   kUdpLoose,
 };
 
+// Who says that some mappings are open to others than those that were asked.
+enum FiltersOpen : u8 { kOpenAsConfigured = 1, kOpenAsAsked = 2 };
+
 // What the MSS option of a SYN may say at most: by the MTUs of the interfaces on its way, whatever
 // it likes, or a fixed number.
 inline constexpr u16 kMssByMtu = 0;
@@ -140,7 +143,8 @@ struct Settings {
   u8 udp_refresh_inbound;          // RFC 4787 REQ-6: inbound packets keep a UDP mapping alive
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
   u8 filtering;                    // Filtering where no rule says otherwise
-  u8 filters_open;                 // is there a filtering that lets in who was not asked?
+  u8 filters_open;                 // is there a filtering that lets in who was not asked? Bits of
+                                   // FiltersOpen
   u8 takes_streams;                // make flows for open TCP connections of inner hosts
   u8 resets_replaced;              // end connections of an address that others have replaced
   u16 mss_clamp;                   // kMssByMtu, kMssLeft, or bytes
@@ -155,8 +159,8 @@ struct Settings {
   u32 rules_generation;     // of the rule set in force, 1..65535 (judge.h); 0: there are no rules
   u32 forwards_generation;  // of the forwards in force (forwarded.h); 0: there never were any
   u32 forwards_control;     // do inner hosts open forwards by what they send?
-  u32 udp_loose;            // UdpLoose
-  u32 reserved;
+  u32 udp_loose;            // UdpLoose, as configured
+  u32 udp_loose_asked;      // and as a script has asked for; the larger one counts
   PortBlocks port_blocks[kPortBlocksMax];
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
