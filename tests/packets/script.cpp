@@ -289,8 +289,7 @@ class Player {
         {"filtering", &Settings::filtering}};
     if (name == "udp_loose")
       return for_all([&](Gateway& g) {
-        g.settings().udp_loose = value;
-        g.settings().filters_open = value != kUdpStrict;
+        g.settings().udp_loose = g.settings().filters_open = static_cast<u8>(value);
       });
     if (name == "mss_clamp")
       return for_all([&](Gateway& g) { g.settings().mss_clamp = static_cast<u16>(value); });
@@ -378,8 +377,7 @@ class Player {
 
   Ticks now() const { return ticks_from_ns((base_ticks_ << kTickShift) + time_ns_); }
 
-  // "leaves": the address goes at this moment; "gone": long ago. "replaced": another has taken its
-  // place at this moment.
+  // "leaves", "replaced": at this moment; "gone": long ago.
   // Another address takes slot 2, in place of the interface's first, which comes back in its own.
   // With a sign, one more takes slot 3: "+" serves inner hosts, "-" serves none that is new.
   void play_external(const PortPlan& port, Interface& interface, const std::string& value) {
@@ -586,17 +584,11 @@ class Player {
       }
     } else if (verb == "drop") {
       e.counts[word(line.below[0], at++)] = 1;
-    } else if (verb == "error") {
+    } else if (verb == "error" || verb == "reset") {
       e.fate = Fate::forward;
       e.compare = true;
       e.counts[word(line.below[0], at++)] = 1;
-      e.counts["icmp_errors_sent"] = 1;
-      e.spec = parse_packet(words, at);
-    } else if (verb == "reset") {
-      e.fate = Fate::forward;
-      e.compare = true;
-      e.counts[word(line.below[0], at++)] = 1;
-      e.counts["resets_sent"] = 1;
+      e.counts[verb == "error" ? "icmp_errors_sent" : "resets_sent"] = 1;
       e.spec = parse_packet(words, at);
     } else {
       throw TextError{"unknown expectation: " + verb};
@@ -659,8 +651,7 @@ class Player {
     for_all([&](Gateway& g) {
       const u32 index = find_inner(g.tables(), key, key_hash(g.settings(), key, kOut));
       std::string is = "none";
-      const Ticks now = ticks_from_ns((base_ticks_ << kTickShift) + time_ns_);
-      if (index != kNoRecord && in_force(g.settings(), g.tables().records[index], now))
+      if (index != kNoRecord && in_force(g.settings(), g.tables().records[index], now()))
         is = kStateNames[static_cast<u32>(g.tables().records[index].state)];
       if (is != wanted) throw Failure{"is in state " + is};
     });
@@ -708,10 +699,9 @@ class Player {
   }
 
   void audit() {
-    const Ticks now = ticks_from_ns((base_ticks_ << kTickShift) + time_ns_);
     for_all([&](Gateway& g) {
       // Expired flows may stand until the next sweep; everything else must hold at any time.
-      const auto violations = verify(g.tables(), g.settings(), now, ticks_from_s(kTimeoutMax_s));
+      const auto violations = verify(g.tables(), g.settings(), now(), ticks_from_s(kTimeoutMax_s));
       if (!violations.empty()) throw Failure{"the table is broken\n" + describe(violations)};
     });
   }
