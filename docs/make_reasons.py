@@ -29,9 +29,9 @@ gateway was started; a take-over by a new daemon does not reset it, `masq down` 
 that masq itself refuses are counted: what the kernel loses later, or another program's filter
 drops, is not.
 
-A refused packet is dropped in silence unless its entry says that the sender gets an ICMP error. At
-most 200 such errors a second are sent per processor, 50 at once (RFC 1812 section 4.3.2.8); the
-rest are counted as `traffic.icmp_errors_limited`.
+A refused packet is dropped in silence unless its entry says that the sender gets an ICMP error, or
+a RST. At most 200 such answers a second are sent per processor, 50 at once (RFC 1812 section
+4.3.2.8); the rest are counted as `traffic.icmp_errors_limited`.
 """
 
 # What it means for the administrator, and what to do. Paragraphs of plain sentences.
@@ -123,7 +123,13 @@ interface has changed while flows were open. They will expire. Look at `ip route
 address; an interface that should be internal can be named with `--internal`.""",
     "no_external_address": """\
 The external interface has no IPv4 address, so nothing can be sent from it. masq waits; as soon as
-DHCP or somebody else sets one, packets are translated.""",
+DHCP or somebody else sets one, packets are translated. The sender gets an ICMP error, unless the
+address went less than 10 seconds ago and may be back at once.""",
+    "address_replaced": """\
+The external address has changed, and the packet belongs to a TCP connection by the old one, which
+cannot go on. The inner host is told by a RST, so that its program connects again. Nothing needs to
+be done. If it happens often, look at the uplink: its address comes and goes. `dead_address` in
+[configuration.md](configuration.md) says how such connections end.""",
     "forwarding_off": """\
 The switch `ip_forward` of the gateway is 0, as it is when a script of rules begins that runs before
 `masq up`: nothing passes between interfaces, in no direction, and open flows stand still. What the

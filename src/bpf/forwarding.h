@@ -66,13 +66,21 @@ __attribute__((noinline)) u32 masq_note_control(u32 hook) {
   return 0;
 }
 
-// Takes an expired flow off.
-__attribute__((noinline)) u32 masq_sweep_flow(u32 hook, u32 index) {
+__attribute__((noinline)) u32 masq_take_off_flow(u32 hook, u32 index) {
   Scratch* scratch = scratch_of(hook);
   const Settings* settings = first_of<Settings>(mq_settings);
   if (scratch == nullptr || settings == nullptr) return 0;
   KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
-  if (open_tables(w.tables)) sweep_record(w, index);
+  if (open_tables(w.tables)) take_off_flow(w, index);
+  return 0;
+}
+
+__attribute__((noinline)) u32 masq_take_off_waiting(u32 hook, u32 index) {
+  Scratch* scratch = scratch_of(hook);
+  const Settings* settings = first_of<Settings>(mq_settings);
+  if (scratch == nullptr || settings == nullptr) return 0;
+  KernelWorld w = world_of(nullptr, *settings, *scratch, hook);
+  if (open_tables(w.tables)) take_off_waiting(w, index);
   return 0;
 }
 

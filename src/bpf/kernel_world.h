@@ -54,7 +54,9 @@ u32 masq_marks_arrival(__sk_buff* skb, u32 hook);
 u32 masq_judge_forwarded(__sk_buff* skb, u32 hook, u32 inner_ifindex);
 u32 masq_make_forwarded(__sk_buff* skb, u32 hook, u32 external);
 u32 masq_note_control(u32 hook);
-u32 masq_sweep_flow(u32 hook, u32 index);
+u32 masq_take_off_flow(u32 hook, u32 index);
+u32 masq_take_off_waiting(u32 hook, u32 index);
+u32 masq_awaits_address();
 }
 
 // What an address is for the gateway: an OwnAddress, or 0 if it is none of its own.
@@ -169,6 +171,7 @@ struct KernelWorld {
     return masq_hairpin_external(skb, hook);
   }
   MASQ_INLINE Reason no_way() { return static_cast<Reason>(masq_no_way()); }
+  MASQ_INLINE bool awaits_address() const { return masq_awaits_address() != 0; }
   MASQ_INLINE bool has_own_flow([[maybe_unused]] const Packet& p) {
     return masq_has_own_flow(hook) != 0;
   }
@@ -245,7 +248,8 @@ struct KernelWorld {
     return static_cast<Reason>(masq_make_forwarded(skb, hook, external));
   }
   MASQ_INLINE void note_control([[maybe_unused]] const Packet& p) { masq_note_control(hook); }
-  MASQ_INLINE void sweep(u32 index) { masq_sweep_flow(hook, index); }
+  MASQ_INLINE void take_off_flow(u32 index) { masq_take_off_flow(hook, index); }
+  MASQ_INLINE void take_off_waiting(u32 index) { masq_take_off_waiting(hook, index); }
 
   MASQ_INLINE u32 largest_datagram(const Packet& p) {
     return skb->gso_size == 0 ? p.total_length : p.headers + skb->gso_size;

@@ -37,7 +37,7 @@ inline constexpr const char* kHomeMap = "mq_home";
 enum OwnAddress : u32 { kOwnOther = 1, kOwnOuter };
 
 // Changes with every change of what a map holds.
-inline constexpr u32 kLayoutVersion = 16;
+inline constexpr u32 kLayoutVersion = 17;
 
 // Which program goes on with a packet.
 enum Again : u32 { kAgainOutside = 0, kAgainInside, kAgainForwarded, kAgainPlaces };

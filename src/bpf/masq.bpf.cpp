@@ -13,15 +13,14 @@
 #include "bpf/checksum_state.h"
 #include "bpf/forwarding.h"
 #include "bpf/judging.h"
+#include "bpf/resetting.h"
 #include "bpf/sending.h"
 #include "core/rewrite.h"
 
 namespace masq::bpf {
 
-inline constexpr u32 kHeadersUsual = 40;    // IPv4 and TCP without options
-inline constexpr u32 kHeadersMost = 168;    // IPv4, ICMP, quoted IPv4 with options, quoted TCP
-inline constexpr u32 kIcmpBurst = 50;       // ICMP errors at once, per processor
-inline constexpr u32 kIcmpPerSecond = 200;  // and on average (RFC 1812 section 4.3.2.8)
+inline constexpr u32 kHeadersUsual = 40;  // IPv4 and TCP without options
+inline constexpr u32 kHeadersMost = 168;  // IPv4, ICMP, quoted IPv4 with options, quoted TCP
 inline constexpr u32 kSweepTurn_ms = 4000;
 inline constexpr u32 kSweepTick_ms = 16;
 
@@ -75,27 +74,10 @@ MASQ_INLINE bool translate(__sk_buff* skb, u32 hook, const Packet& p, const Verd
   return !v.translate || translate_transport(skb, p, v);
 }
 
-MASQ_INLINE bool icmp_allowed(Ticks now) {
-  Counters* c = counters();
-  if (c == nullptr) return false;
-  u32 passed = now - c->icmp_refilled;
-  u32 earned = passed > 1000 ? kIcmpBurst : passed * kIcmpPerSecond / 1000;
-  if (earned != 0) {
-    c->icmp_tokens = c->icmp_tokens + earned > kIcmpBurst ? kIcmpBurst : c->icmp_tokens + earned;
-    c->icmp_refilled = now;
-  }
-  if (c->icmp_tokens == 0) {
-    count(Traffic::icmp_errors_limited, 1);
-    return false;
-  }
-  c->icmp_tokens -= 1;
-  return true;
-}
-
 // Turns the packet into the ICMP error about itself and sends it back where it came from.
 MASQ_INLINE u32 send_icmp_error(__sk_buff* skb, KernelWorld& w, const Packet& p, const Verdict& v) {
   drop(skb, w.hook, v.reason);
-  if (!icmp_allowed(read_clock(w.settings))) return kTcShot;
+  if (!answer_allowed(read_clock(w.settings))) return kTcShot;
   u32 l3 = p.l3;
   u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
   bool partial = checksum_state(skb) == Checksum::partial;
@@ -167,6 +149,9 @@ MASQ_INLINE u32 carry_out(__sk_buff* skb, KernelWorld& w, const Packet& p, const
       break;
     case Action::icmp_error:
       return send_icmp_error(skb, w, p, v);
+    case Action::reset:
+      drop(skb, w.hook, v.reason);
+      return masq_find_way_back(skb, w.hook) ? masq_send_reset(skb, w.hook) : kTcShot;
     case Action::slow:
     case Action::stack_and_slow:
       return masq_to_slow(skb, w.hook);
@@ -391,6 +376,11 @@ __attribute__((noinline)) u32 masq_hairpin_external(__sk_buff* skb, u32 hook) {
 __attribute__((noinline)) u32 masq_no_way() {
   const Settings* settings = first_of<Settings>(mq_settings);
   return static_cast<u32>(settings == nullptr ? Reason::internal_error : no_way(*settings));
+}
+
+__attribute__((noinline)) u32 masq_awaits_address() {
+  const Settings* settings = first_of<Settings>(mq_settings);
+  return settings != nullptr && awaits_address(*settings, read_clock(*settings));
 }
 
 __attribute__((noinline)) u32 masq_is_forged(__sk_buff* skb, u32 hook, u32 wrong) {

@@ -33,6 +33,28 @@ MASQ_INLINE void count(Traffic what, u64 n) {
   if (c != nullptr) c->traffic[static_cast<u32>(what)] += n;
 }
 
+// Answers to what is refused: ICMP errors, and RSTs.
+inline constexpr u32 kAnswerBurst = 50;        // at once, per processor
+inline constexpr u32 kAnswersPerSecond = 200;  // and on average (RFC 1812 section 4.3.2.8)
+
+MASQ_INLINE bool answer_allowed(Ticks now) {
+  Counters* c = counters();
+  if (c == nullptr) return false;
+  u32 passed = now - c->icmp_refilled;
+  u32 earned = passed > 1000 ? kAnswerBurst : passed * kAnswersPerSecond / 1000;
+  if (earned != 0) {
+    c->icmp_tokens =
+        c->icmp_tokens + earned > kAnswerBurst ? kAnswerBurst : c->icmp_tokens + earned;
+    c->icmp_refilled = now;
+  }
+  if (c->icmp_tokens == 0) {
+    count(Traffic::icmp_errors_limited, 1);
+    return false;
+  }
+  c->icmp_tokens -= 1;
+  return true;
+}
+
 extern "C" {
 u32 masq_drop(__sk_buff* skb, u32 hook, u32 reason);
 u32 masq_drop_unread(__sk_buff* skb, u32 hook, u32 reason);

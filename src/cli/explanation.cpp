@@ -245,6 +245,8 @@ const char* icmp_error_words(const Verdict& v) {
 std::string refusal(const Outcome& o) {
   std::string text =
       fmt::format("It is refused ({}): {}.", reason_name(o.reason), reason_sentence(o.reason));
+  if (o.verdict.action == Action::reset)
+    return text + " The sender gets a RST, so that it begins anew at once.";
   if (o.verdict.action != Action::icmp_error) return text + " The sender is told nothing.";
   text += fmt::format(" The sender gets the ICMP error \"{}\"", icmp_error_words(o.verdict));
   if (o.verdict.icmp_mtu != 0) text += fmt::format(" with MTU {}", o.verdict.icmp_mtu);
@@ -287,7 +289,7 @@ std::string left_to_kernel(const Prediction& it, const NetworkState& network) {
 
 std::string verdict_sentence(const Prediction& it, const NetworkState& network) {
   const Outcome& o = it.outcome;
-  if (o.action == Action::drop || o.action == Action::icmp_error) return refusal(o);
+  if (o.action == Action::drop || is_answer(o.action)) return refusal(o);
   if (o.action == Action::forward) {
     std::string way =
         fmt::format("by {} to {}", interface_name(network, o.ifindex), to_text(o.next_hop));
@@ -376,7 +378,7 @@ json explanation_json(const Prediction& it, const Place& place, const Engine& en
   out["because"] = nullptr;
   out["advice"] = nullptr;
   out["icmp_error"] = nullptr;
-  if (o.action == Action::drop || o.action == Action::icmp_error) {
+  if (o.action == Action::drop || is_answer(o.action)) {
     out["reason"] = reason_name(o.reason);
     out["because"] = reason_sentence(o.reason);
     out["advice"] = advice_for(reason_name(o.reason));

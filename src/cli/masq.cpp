@@ -151,6 +151,10 @@ std::vector<std::string> differences(const Config& config, bool from_file,
           "ipv6");
   differs((from_file || config.mss_clamp != kMssByMtu) && config.mss_clamp != s.mss_clamp,
           "mss_clamp");
+  differs((from_file || !config.reset_replaced) && config.reset_replaced != s.resets_replaced,
+          "dead_address");
+  differs((from_file || config.udp_loose != kUdpStrict) && config.udp_loose != s.udp_loose,
+          "udp_loose");
   differs((from_file || config.take_over_streams) && config.take_over_streams != s.takes_streams,
           "take_over_streams");
   if (!from_file) return found;
@@ -261,7 +265,8 @@ struct UpOptions {
   std::vector<std::string> external, external_addresses, internal, filtering_for, port_blocks;
   u32 flows_max = 0;
   std::optional<u32> host_limits[std::size(kHostLimits)];
-  std::string mss_clamp;
+  std::string mss_clamp, dead_address;
+  std::optional<u32> udp_loose;
   bool take_over_streams = false;
 };
 
@@ -318,6 +323,17 @@ void add_options(CLI::App& command, UpOptions& o) {
       ->type_name("auto|off|N");
   command.add_flag("--take-over-streams", o.take_over_streams,
                    "Go on with TCP connections that inner hosts opened before the gateway began");
+  command
+      .add_option("--dead-address", o.dead_address,
+                  "When another address replaces the external one: end open TCP connections by a "
+                  "RST to their inner hosts (reset), or tell nobody (silent)")
+      ->check(CLI::IsMember({"reset", "silent"}));
+  command
+      .add_option("--udp-loose", o.udp_loose,
+                  "Everybody outside may send to UDP mappings: 0 of none, 1 of inner ports from "
+                  "1024 on, 2 of all")
+      ->check(CLI::Range(u32{kUdpStrict}, u32{kUdpLoose}))
+      ->type_name("N");
   command.add_option("--ipv6", o.ipv6, "IPv6 between inside and outside: auto, block or leave")
       ->check(CLI::IsMember({"auto", "block", "leave"}));
   command.add_option("--config", o.config_path, "Configuration in TOML; options given here win")
@@ -366,6 +382,8 @@ int make_config(UpOptions o, Config& config, bool& from_file) {
                                 kMssMax));
     config.mss_clamp = *clamp;
   }
+  if (!o.dead_address.empty()) config.reset_replaced = o.dead_address == "reset";
+  if (o.udp_loose) config.udp_loose = static_cast<UdpLoose>(*o.udp_loose);
   if (o.take_over_streams) config.take_over_streams = true;
   if (!o.external_ports.empty())
     if (Status status = set_external_ports(config, o.external_ports); !status)

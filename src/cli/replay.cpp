@@ -107,8 +107,8 @@ class Run {
     Frame frame{room_.data(), length, kRoom};
     Outcome outcome =
         from != nullptr ? engine_.inside(frame, kInside) : engine_.outside(frame, kOutside);
-    if (outcome.action != Action::forward && outcome.action != Action::icmp_error) return;
-    u32 shown = outcome.action == Action::icmp_error ? frame.length : captured;
+    if (outcome.action != Action::forward && !is_answer(outcome.action)) return;
+    u32 shown = is_answer(outcome.action) ? frame.length : captured;
     writer_.write(packet.time_ns, room_.data(), shown, frame.length);
     ++counts_.written;
   }

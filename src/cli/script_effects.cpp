@@ -40,18 +40,17 @@ std::string gateway_sentence(const SwitchChange& change) {
   const std::string name = short_name(change.name);
   if (change.name == kForwardingSwitch) return "";  // said for the whole
   if (name == "ip_dynaddr")
-    return change.value == "0"
-               ? ""
-               : fmt::format(
-                     "ip_dynaddr {} is kept, and not there yet: when the external address "
-                     "changes, the flows of the old one end.",
-                     change.value);
+    return fmt::format(
+        "ip_dynaddr {}: masq always follows its external address: what nobody has answered goes on "
+        "by the new one, and open TCP connections of the old one are ended (dead_address).",
+        change.value);
   if (name == "ip_masq_udp_dloose")
-    return change.value == "0" ? "ip_masq_udp_dloose 0: always so, only who was asked may answer."
-                               : fmt::format(
-                                     "ip_masq_udp_dloose {} is kept, and not there yet; `masq up "
-                                     "--filtering eif` lets everybody answer.",
-                                     change.value);
+    return change.value == "0"
+               ? "ip_masq_udp_dloose 0: only who was asked may answer to UDP."
+               : fmt::format(
+                     "ip_masq_udp_dloose {}: everybody may send to the UDP mappings of inner "
+                     "{}.",
+                     change.value, change.value == "1" ? "ports from 1024 on" : "hosts");
   return fmt::format(
       "{} {} is kept, and changes nothing: `masq status` and `masq explain` say what happens.",
       name, change.value);

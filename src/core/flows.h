@@ -27,7 +27,9 @@
 // Taking one away. A flow that has expired, or whose external address has gone, is unlinked under
 // the same lock by the sweeper (or by the maker that wants its place in the index), and with the
 // last flow its mapping and the external port. The sweeper gives the record back at least kPause
-// later.
+// later. A flow whose address has gone is out of force at once, but the sweeper leaves it a while:
+// if the address comes back it goes on (settings.h: kAbsence). If its host sends again by another
+// address before, it is taken off first, so that it does not count for the host's limits twice.
 //
 // `World` is the shell: kernel or user space. What it must offer stands in core/world.h.
 // RFC 4787 REQ-1, REQ-3, REQ-5; RFC 6888 REQ-11d: nothing in force is ever evicted; RFC 7857
@@ -72,6 +74,7 @@ inline constexpr u32 kPortTries = 8;
 struct Making {
   u64 hash;          // of the flow's key in the inner index
   u64 mapping_hash;  // likewise of its mapping's
+  u32 before;        // a flow that has the same key and is not in force, or kNoRecord
   u32 flow;          // a place for the flow; at the end the flow itself, or kNoRecord
   u32 mapping;       // a place for a mapping, or kNoRecord
   u32 permission;    // a place for a permission, or kNoRecord
@@ -450,6 +453,13 @@ MASQ_INLINE Reason link_locked(World& w, u32& flow) {
   return reason;
 }
 
+// May everybody send to the UDP mapping of this internal endpoint?
+MASQ_INLINE bool is_loose(const Settings& s, const Key& inner) {
+  u32 loose = s.udp_loose > s.udp_loose_asked ? s.udp_loose : s.udp_loose_asked;
+  if (loose == kUdpStrict || inner.protocol != kProtocolUdp) return false;
+  return loose == kUdpLoose || to_host(inner.near_port) >= 1024;
+}
+
 // An external port into w.making.port, if the host may have one more.
 template <class World>
 MASQ_INLINE Reason take_port_for_host(World& w) {
@@ -487,7 +497,9 @@ MASQ_INLINE Reason prepare_flow(World& w) {
   bool filters = !(n.flags & kFlagLocal) && n.inner.protocol != kProtocolIcmp;
   m.mapping_flags = n.flags;
   if (filters)
-    m.mapping_flags |= flags_of_filtering(filtering_of(w.settings, n.inner.near_address));
+    m.mapping_flags |= is_loose(w.settings, n.inner)
+                           ? kFlagOpenToAll
+                           : flags_of_filtering(filtering_of(w.settings, n.inner.near_address));
   u32 mapping = find_mapping(w.tables, key, m.mapping_hash, n.external);
   const Record* of = mapping == kNoRecord ? nullptr : record_at(w.tables, mapping);
   u8 flags = of != nullptr ? of->flags : m.mapping_flags;
@@ -592,6 +604,33 @@ MASQ_INLINE void settle_host(World& w, Reason reason) {
   if (reason != Reason::none || !w.making.flow_used) host_release(w.tables, w.making.host);
 }
 
+// Unlinks a flow that is not in force.
+template <class World>
+MASQ_INLINE void take_off(World& w, u32 index, Record& r) {
+  if (!w.lock(stripe_of(w.settings, inner_key(r)))) return;
+  u32 host = kNoHost;
+  if (r.state >= State::udp && !in_force(w.settings, r, w.now)) host = unlink_flow(w, index, r);
+  w.unlock();
+  host_release(w.tables, host);
+}
+
+// Likewise, without waiting for the sweeper.
+template <class World>
+MASQ_INLINE void take_off_flow(World& w, u32 index) {
+  Record* r = record_at(w.tables, index);
+  if (index != kNoRecord && r != nullptr && r->state >= State::udp) take_off(w, index, *r);
+}
+
+// Likewise if it waits for its external address. One that has only expired gives its mapping to the
+// flow that takes its place.
+template <class World>
+MASQ_INLINE void take_off_waiting(World& w, u32 index) {
+  Record* r = record_at(w.tables, index);
+  if (r != nullptr &&
+      w.settings.externals[r->external & (kExternalsMax - 1)].state != kExternalLive)
+    take_off_flow(w, index);
+}
+
 // The sweeper's work on one place.
 template <class World>
 MASQ_INLINE void sweep_record(World& w, u32 index) {
@@ -607,12 +646,7 @@ MASQ_INLINE void sweep_record(World& w, u32 index) {
     return;
   }
   if (state < State::udp) return;
-  if (in_force(w.settings, *r, w.now)) return;
-  if (!w.lock(stripe_of(w.settings, inner_key(*r)))) return;
-  u32 host = kNoHost;
-  if (r->state >= State::udp && !in_force(w.settings, *r, w.now)) host = unlink_flow(w, index, *r);
-  w.unlock();
-  host_release(w.tables, host);
+  if (!is_kept(w.settings, *r, w.now)) take_off(w, index, *r);
 }
 
 }  // namespace masq

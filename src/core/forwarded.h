@@ -152,7 +152,7 @@ MASQ_INLINE Reason make_forwarded(World& w, const Packet& p, u32 external) {
   // A flow that has expired may still have the same remote endpoint.
   Key outer{p.destination, p.source, n.forward_port, n.inner.remote_port, p.protocol};
   u32 before = find_outer(w.tables, w.settings, outer, key_hash(w.settings, outer, kIn));
-  if (before != kNoRecord) w.sweep(before);
+  if (before != kNoRecord) w.take_off_flow(before);
   w.making.hash = key_hash(w.settings, n.inner, kOut);
   return make_flow(w);
 }

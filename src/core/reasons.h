@@ -35,6 +35,7 @@ namespace masq {
       "forward there")                                                                            \
   X(wrong_zone, "its mapping leads to an address that is not reached through an inner interface") \
   X(no_external_address, "the external interface has no address")                                 \
+  X(address_replaced, "its connection had an external address that the gateway has no longer")    \
   X(forwarding_off, "forwarding is switched off: the switch ip_forward is 0")                      \
   X(rules_deny, "a rule or the policy of a chain refuses it")                                      \
   X(rules_not_masqueraded, "the forward chain lets it pass without MASQ, and nothing leaves "     \

@@ -210,6 +210,42 @@ MASQ_INLINE void fill_icmp_error(Ipv4Header& ip, IcmpHeader& icmp, const Packet&
   icmp.checksum = static_cast<u16>(~checksum_fold(icmp_sum));
 }
 
+// --- The RST that ends a connection towards its inner host ---------------------------------------
+
+inline constexpr u32 kResetLength = sizeof(Ipv4Header) + sizeof(TcpHeader);
+
+// Makes the first two headers of a segment the RST that answers it (RFC 9293 section 3.10.7.1: its
+// number is the one that the segment acknowledges). `whole`: with its checksum; else with that of
+// the pseudo header alone, to be completed later.
+MASQ_INLINE void fill_reset(Ipv4Header& ip, TcpHeader& tcp, const Packet& p, bool whole) {
+  ip.version_ihl = 0x45;
+  ip.tos = p.tos & 0xfc;
+  ip.total_length = swap16(static_cast<u16>(kResetLength));
+  ip.id = 0;  // atomic, as above
+  ip.fragment = kFragmentDont;
+  ip.ttl = 64;
+  ip.protocol = kProtocolTcp;
+  ip.checksum = 0;
+  ip.source = p.destination;
+  ip.destination = p.source;
+  u64 addresses = static_cast<u64>(ip.source.be) + ip.destination.be;
+  u64 sum = static_cast<u64>(0x45 | ip.tos << 8) + ip.total_length + ip.fragment +
+            static_cast<u64>(64 | kProtocolTcp << 8) + addresses;
+  ip.checksum = static_cast<u16>(~checksum_fold(sum));
+  tcp.source = p.destination_port;
+  tcp.destination = p.source_port;
+  tcp.sequence = swap32(p.acknowledgment);
+  tcp.acknowledgment = 0;
+  tcp.data_offset = sizeof(TcpHeader) / 4 << 4;
+  tcp.flags = kTcpRst;
+  tcp.window = 0;
+  tcp.urgent = 0;
+  u64 pseudo = addresses + swap16(kProtocolTcp) + swap16(sizeof(TcpHeader));
+  u64 header = static_cast<u64>(tcp.source.be) + tcp.destination.be + tcp.sequence +
+               static_cast<u64>(tcp.data_offset | tcp.flags << 8);
+  tcp.checksum = whole ? static_cast<u16>(~checksum_fold(pseudo + header)) : checksum_fold(pseudo);
+}
+
 // Changes the type of service as rules want it. The two lowest bits are congestion notification by
 // now (RFC 3168 section 5) and stay.
 MASQ_INLINE void change_service(Bytes bytes, const Packet& p, u8 tos_and, u8 tos_xor) {

@@ -14,8 +14,20 @@ inline constexpr u32 kExternalsMax = 16;  // external addresses that can have li
 enum ExternalState : u32 {
   kExternalFree = 0,  // may be given to a new address
   kExternalLive,      // its mappings are in force
-  kExternalGone,      // the address has left the interface: its mappings count as expired
+  kExternalGone,      // the address has left the interface and may come back: its mappings are not
+                      // in force, and wait for it
+  kExternalReplaced,  // likewise, but others serve in its place: its connections are ended
 };
+
+// How long flows wait for an external address that has gone, before they are taken off. TCP itself
+// does not give up a connection sooner than after 100 s (RFC 1122 section 4.2.3.5).
+inline constexpr Ticks kAbsence = ticks_from_s(120);
+// And where another has taken its place: long enough that inner hosts ask again who have missed
+// that their connections were ended, and short since what waits counts for the limits of its host.
+inline constexpr Ticks kReplacedStay = ticks_from_s(10);
+// An address that has gone for less than this may be under renewal (DHCP). Nobody is told yet that
+// there is no way out: a connection that is opening would give up, where its next SYN gets through.
+inline constexpr Ticks kAwaited = ticks_from_s(10);
 
 struct External {
   Ipv4 address;
@@ -56,6 +68,17 @@ enum Filtering : u8 {
   kFilterAddress,
   kFilterNone,  // endpoint-independent
 };
+
+// Which UDP mappings everybody may send to, whatever the filtering says: what the switch
+// ip_masq_udp_dloose of Linux 2.2 chose.
+enum UdpLoose : u32 {
+  kUdpStrict = 0,
+  kUdpLooseHighPorts,  // those of internal ports from 1024 on
+  kUdpLoose,
+};
+
+// Who says that some mappings are open to others than those that were asked.
+enum FiltersOpen : u8 { kOpenAsConfigured = 1, kOpenAsAsked = 2 };
 
 // What the MSS option of a SYN may say at most: by the MTUs of the interfaces on its way, whatever
 // it likes, or a fixed number.
@@ -120,10 +143,11 @@ struct Settings {
   u8 udp_refresh_inbound;          // RFC 4787 REQ-6: inbound packets keep a UDP mapping alive
   u8 block_ipv6;                   // refuse IPv6 between inside and outside
   u8 filtering;                    // Filtering where no rule says otherwise
-  u8 filters_open;                 // is there a filtering that lets in who was not asked?
+  u8 filters_open;                 // is there a filtering that lets in who was not asked? Bits of
+                                   // FiltersOpen
   u8 takes_streams;                // make flows for open TCP connections of inner hosts
-  u8 reserved;
-  u16 mss_clamp;  // kMssByMtu, kMssLeft, or bytes
+  u8 resets_replaced;              // end connections of an address that others have replaced
+  u16 mss_clamp;                   // kMssByMtu, kMssLeft, or bytes
   // Per inner host (hosts.h); 0: no limit.
   u32 host_flows;           // flows
   u32 host_ports;           // mappings, and so external ports (RFC 6888 REQ-4)
@@ -135,15 +159,19 @@ struct Settings {
   u32 rules_generation;     // of the rule set in force, 1..65535 (judge.h); 0: there are no rules
   u32 forwards_generation;  // of the forwards in force (forwarded.h); 0: there never were any
   u32 forwards_control;     // do inner hosts open forwards by what they send?
+  u32 udp_loose;            // UdpLoose, as configured
+  u32 udp_loose_asked;      // and as a script has asked for; the larger one counts
   PortBlocks port_blocks[kPortBlocksMax];
   FilterRule filters[kFilterRulesMax];
   External externals[kExternalsMax];
+  Ticks gone_at[kExternalsMax];  // since when each is gone, or replaced
   Interface interfaces[kInterfacePlaces];
 };
 
-static_assert(sizeof(Settings) ==
-              144 + sizeof(PortBlocks) * kPortBlocksMax + sizeof(FilterRule) * kFilterRulesMax +
-                  sizeof(External) * kExternalsMax + sizeof(Interface) * kInterfacePlaces);
+static_assert(sizeof(Settings) == 152 + sizeof(PortBlocks) * kPortBlocksMax +
+                                      sizeof(FilterRule) * kFilterRulesMax +
+                                      (sizeof(External) + sizeof(Ticks)) * kExternalsMax +
+                                      sizeof(Interface) * kInterfacePlaces);
 
 // Who may send to the mappings of this inner host?
 MASQ_INLINE u8 filtering_of(const Settings& s, Ipv4 internal) {
@@ -153,6 +181,15 @@ MASQ_INLINE u8 filtering_of(const Settings& s, Ipv4 internal) {
     if (rule.used && (internal.be & rule.mask.be) == rule.network.be) return rule.filtering;
   }
   return s.filtering;
+}
+
+// Has an external address gone a moment ago, so that it may be back at once?
+MASQ_INLINE bool awaits_address(const Settings& s, Ticks now) {
+  bool awaits = false;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < kExternalsMax; ++i)
+    awaits |= s.externals[i].state == kExternalGone && !elapsed(now, s.gone_at[i], kAwaited);
+  return awaits;
 }
 
 // May mappings have this port (host order)? Without branches, of which the verifier would walk

@@ -252,6 +252,17 @@ MASQ_INLINE u32 open_mapping_of(World& w, const Key& flow, u32 external) {
   return m != nullptr && (m->flags & (kFlagOpenToAddress | kFlagOpenToAll)) ? index : kNoRecord;
 }
 
+// Does the connection that this segment belongs to end, because others have replaced its external
+// address? A SYN begins it anew, by another address; a RST has ended it already.
+template <class World>
+MASQ_INLINE bool is_of_replaced(World& w, const Packet& p) {
+  u32 before = w.making.before;
+  const Record* r = before == kNoRecord ? nullptr : record_at(w.tables, before);
+  if (r == nullptr || w.settings.resets_replaced == 0 || p.kind != Kind::tcp) return false;
+  return (p.tcp_flags & (kTcpAck | kTcpRst)) == kTcpAck && r->state >= State::tcp_opening &&
+         w.settings.externals[r->external & (kExternalsMax - 1)].state == kExternalReplaced;
+}
+
 // May the packet begin the flow w.new_flow, whose state and external address this sets? Strictly
 // (RFC 3704 section 2.2): only if an answer would go back to where it came from. An error about
 // what came in by a mapping alone begins none: w.making.flow is then that mapping.
@@ -259,6 +270,7 @@ template <class World>
 MASQ_INLINE Reason may_open(World& w, const Packet& p) {
   NewFlow& n = w.new_flow;
   w.making.flow = kNoRecord;
+  if (!(n.flags & kFlagLocal) && is_of_replaced(w, p)) return Reason::address_replaced;
   if (!(n.flags & kFlagLocal)) {
     n.external = w.external_for(n.inner.near_address, n.external);
     n.keep_port = keeps_port(w);
@@ -325,6 +337,7 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
   bool fits = r != nullptr && (p.kind != Kind::icmp_reply || r->forward != 0);
   if (fits && in_force(w.settings, *r, w.now) && leaves_by(w.settings, *r, external, flags))
     return Reason::none;
+  w.making.before = index;
   index = kNoRecord;
   begin_new_flow(w.new_flow, key, external, flags);
   w.making.hash = hash;
@@ -335,7 +348,10 @@ MASQ_INLINE Reason outgoing_flow(World& w, const Packet& p, u32 external, u8 fla
     Reason judged = w.judge_new(p, w.new_flow.external);
     if (reason == Reason::none || judged == kRedirected) reason = judged;
   }
-  if (reason == Reason::none && w.making.flow == kNoRecord) reason = make_flow(w);
+  if (reason == Reason::none && w.making.flow == kNoRecord) {
+    if (w.making.before != kNoRecord) w.take_off_waiting(w.making.before);
+    reason = make_flow(w);
+  }
   if (reason != Reason::none) return reason;
   index = w.making.flow;
   r = record_at(w.tables, index);
@@ -374,8 +390,17 @@ MASQ_INLINE Reason follow(World& w, const Packet& p, u32 index, u8 direction, Ve
   return fragment_remember(w, p, direction, index, r->version, v.new_id);
 }
 
+// The RST that ends the connection has the number that its sender expects next (RFC 9293 section
+// 3.10.7.1), so it takes effect at once (RFC 5961 section 3.2).
+MASQ_INLINE Verdict refuse_and_reset(const Packet& p, Reason reason) {
+  Verdict v = refuse(reason);
+  if (!p.options && is_plain_unicast(p.source)) v.action = Action::reset;
+  return v;
+}
+
 template <class World>
 MASQ_INLINE Verdict cannot_open(World& w, const Packet& p, Reason reason) {
+  if (reason == Reason::address_replaced) return refuse_and_reset(p, reason);
   if (is_of_rules(reason)) return refuse_by_rules(w, p, reason);
   // RFC 5508 REQ-8: tell the host when no session can be made for it. These reasons stand together.
   if (reason >= Reason::flow_table_full && reason <= Reason::hosts_full)
@@ -474,6 +499,7 @@ MASQ_INLINE Verdict step_inside(World& w, const Packet& p, Reason parsed) {
   }
   bool other = route.kind == RouteKind::forward && route.zone == Zone::other;
   if (other && w.interface.kernel.forwards) return to_stack();
+  if (!other && route.kind == RouteKind::none && w.awaits_address()) return refuse(w.no_way());
   if (other || route.kind == RouteKind::none)
     return refuse_and_tell(w, p, other ? Reason::other_interface : w.no_way(), kIcmpUnreachable,
                            kIcmpCodeNetUnreachable, 0);

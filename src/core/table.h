@@ -138,6 +138,16 @@ MASQ_INLINE bool in_force(const Settings& s, const Record& r, Ticks now) {
   return r.state < State::udp || !elapsed(now, r.last_seen, timeout_of(s, r));
 }
 
+// Is this flow in force, or does it wait for its external address? (It is never in force where its
+// address is not, whatever it waits for.)
+MASQ_INLINE bool is_kept(const Settings& s, const Record& r, Ticks now) {
+  u32 i = r.external & (kExternalsMax - 1);
+  u32 state = s.externals[i].state;
+  if (state == kExternalLive || state == kExternalFree) return in_force(s, r, now);
+  Ticks stay = state == kExternalGone ? kAbsence : kReplacedStay;
+  return !elapsed(now, s.gone_at[i], stay) && !elapsed(now, r.last_seen, timeout_of(s, r));
+}
+
 MASQ_INLINE bool matches_inner(const Record& r, const Key& k) {
   return same(r.internal_address, k.near_address) && same(r.remote_address, k.remote_address) &&
          same(r.internal_port, k.near_port) && same(r.remote_port, k.remote_port) &&

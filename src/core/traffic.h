@@ -16,6 +16,7 @@ namespace masq {
   X(local_translated, "packets of the gateway itself that use a mapping")       \
   X(flows_sharing_port, "TCP flows made that share their external port")        \
   X(icmp_errors_sent, "ICMP errors sent by the gateway for refused packets")    \
+  X(resets_sent, "TCP connections ended towards inner hosts by a RST")          \
   X(slow_path, "packets that took the slow path")                               \
   X(fragments_ordered, "of these, fragments that waited for their first one")   \
   X(cut, "of these, datagrams cut to the size of the next link")                \

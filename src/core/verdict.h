@@ -18,7 +18,13 @@ enum class Action : u8 {
   slow,            // to the slow path, as it came
   stack_and_slow,  // a copy there, and to the gateway's own stack: nobody knows yet whose it is
   forwards,        // step_forwarded is to be asked
+  reset,           // drop with `reason`, and answer the sender with a RST
 };
+
+// Is the sender answered in place of the packet's going on?
+MASQ_INLINE bool is_answer(Action action) {
+  return action == Action::icmp_error || action == Action::reset;
+}
 
 struct Verdict {
   Action action;

@@ -19,7 +19,8 @@
 //       The flow being made. They may be references.
 //   u64 rank_external(u32 place, Ipv4 host, u32 external, u32 i);
 //   Reason hold_host(); void settle_host(Reason reason);
-//   Reason prepare_flow(); Reason link_flow(); void sweep(u32 index); (calls sweep_record)
+//   Reason prepare_flow(); Reason link_flow();
+//   void take_off_flow(u32 index); void take_off_waiting(u32 index);
 //   void find_port_words();
 //   u32 choose_port(u32 i); u32 take_chosen(u32 i, u32 chosen); u32 choose_shared_port(u32 i);
 //   bool is_taken_outside(u32 port);
@@ -29,7 +30,8 @@
 //   Reason follow(const Packet& p, u32 index, u8 direction, u32 inner_ifindex, Verdict& v);
 //       If there are rules, judge_flow comes first.
 //   bool is_forged(const Packet& p, Zone wrong); bool is_second_half();
-//   u32 hairpin_external(const Packet& p); Reason no_way(); bool has_own_flow(const Packet& p);
+//   u32 hairpin_external(const Packet& p); bool has_own_flow(const Packet& p);
+//   Reason no_way(); bool awaits_address();
 //   u32 find_fragment(const Packet& p, u32 direction); (calls fragment_find)
 //   Verdict hand_over(const Packet& p, u16 mtu, Reason otherwise);
 //       Call the functions of these names with the world: the kernel's shell has each of them

@@ -39,8 +39,8 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p) {
 
 namespace {
 
-constexpr u32 kIcmpBurst = 50;
-constexpr u32 kIcmpPerSecond = 200;
+constexpr u32 kAnswerBurst = 50;
+constexpr u32 kAnswersPerSecond = 200;
 
 // The field of TCP or UDP that is to be completed later, or null if this packet has a whole one.
 u16* partial_checksum(Frame& frame, const Packet& p) {
@@ -149,7 +149,8 @@ struct Engine::Hop {
     return masq::make_forwarded(*this, p, external);
   }
   void note_control(const Packet& p) { masq::note_control(*this, p); }
-  void sweep(u32 index) { sweep_record(*this, index); }
+  void take_off_flow(u32 index) { masq::take_off_flow(*this, index); }
+  void take_off_waiting(u32 index) { masq::take_off_waiting(*this, index); }
   Reason hold_host() { return masq::hold_host(*this); }
   void settle_host(Reason reason) { masq::settle_host(*this, reason); }
   Reason prepare_flow() { return masq::prepare_flow(*this); }
@@ -166,6 +167,7 @@ struct Engine::Hop {
   }
   u32 hairpin_external(const Packet& p) { return masq::hairpin_external(*this, p); }
   Reason no_way() { return masq::no_way(settings); }
+  bool awaits_address() const { return masq::awaits_address(settings, now); }
   bool is_forged(const Packet& p, Zone wrong) { return masq::is_forged(*this, p, wrong); }
   bool is_second_half() const { return seen_on != 0 && seen_on != ifindex; }
   bool has_own_flow(const Packet& p) { return masq::has_own_flow(*this, p); }
@@ -363,12 +365,12 @@ Outcome Engine::drop_unread(Reason reason, const Hop& hop, Frame& frame) {
   return drop(reason, hop, p);
 }
 
-bool Engine::icmp_allowed() {
+bool Engine::answer_allowed() {
   while (icmp_lock_.test_and_set(std::memory_order_acquire)) sched_yield();
   const u32 passed = now() - icmp_refilled_;
-  const u32 earned = passed > 1000 ? kIcmpBurst : passed * kIcmpPerSecond / 1000;
+  const u32 earned = passed > 1000 ? kAnswerBurst : passed * kAnswersPerSecond / 1000;
   if (earned != 0) {
-    icmp_tokens_ = icmp_tokens_ + earned > kIcmpBurst ? kIcmpBurst : icmp_tokens_ + earned;
+    icmp_tokens_ = icmp_tokens_ + earned > kAnswerBurst ? kAnswerBurst : icmp_tokens_ + earned;
     icmp_refilled_ = now();
   }
   const bool allowed = icmp_tokens_ != 0;
@@ -385,7 +387,7 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   o.action = Action::drop;
   o.reason = v.reason;
   o.verdict = v;
-  if (!icmp_allowed()) return o;
+  if (!answer_allowed()) return o;
   complete_checksum(frame, p);
   const u32 quoted = p.total_length > kQuoteMax ? kQuoteMax : p.total_length;
   const u32 length = p.l3 + kIcmpErrorHeaders + quoted;
@@ -415,6 +417,30 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
   return o;
 }
 
+// Turns the frame into the RST that answers it, to go back where it came from.
+Outcome Engine::send_reset(Frame& frame, Hop& hop, const Packet& p, const Verdict& v) {
+  count(v.reason, hop, p);
+  Outcome o{};
+  o.action = Action::drop;
+  o.reason = v.reason;
+  o.verdict = v;
+  Route back;
+  hop.route(p.source, p.destination, back);
+  if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex || back.zone != Zone::inside)
+    return o;
+  if (!answer_allowed()) return o;
+  frame.length = p.l3 + kResetLength;
+  Ipv4Header* ip = header_at<Ipv4Header>(bytes_of(frame), p.l3);
+  TcpHeader* tcp = header_at<TcpHeader>(bytes_of(frame), p.l3 + sizeof(Ipv4Header));
+  if (ip == nullptr || tcp == nullptr) return o;
+  fill_reset(*ip, *tcp, p, true);
+  count(Traffic::resets_sent, 1);
+  o.action = Action::reset;
+  o.ifindex = back.ifindex;
+  o.next_hop = back.next_hop;
+  return o;
+}
+
 Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& said) {
   const Verdict v = unless_refused(hop, p, hop.egress ? kChainOutput : kChainInput, said);
   Outcome o{};
@@ -438,6 +464,8 @@ Outcome Engine::carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict
       break;
     case Action::icmp_error:
       return send_icmp_error(frame, hop, p, v);
+    case Action::reset:
+      return send_reset(frame, hop, p, v);
     case Action::slow:
     case Action::stack_and_slow:
       return to_slow(frame, hop, p, v);

@@ -49,10 +49,10 @@ Reason read_packet(Frame& frame, u32 l3, Packet& p);
 
 // What became of a frame; its bytes are changed accordingly unless it was dropped.
 struct Outcome {
-  Action action;    // icmp_error: the frame is now the error, to be sent to `ifindex`
-  Reason reason;    // of drop and icmp_error
+  Action action;    // icmp_error, reset: the frame is now the answer, to be sent to `ifindex`
+  Reason reason;    // of drop and of those
   bool translated;  //
-  u32 ifindex;      // where to: forward and icmp_error
+  u32 ifindex;      // where to: forward and answers
   Ipv4 next_hop;    //
   Verdict verdict;  // what the core said; empty where it was not asked
   bool redirected;  // to_stack: by a rule, to this port; 0: to the one it is addressed to
@@ -156,11 +156,12 @@ class Engine {
   Outcome carry_out(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome judge_own(Frame& frame, Hop& hop);
   Outcome send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
+  Outcome send_reset(Frame& frame, Hop& hop, const Packet& p, const Verdict& v);
   Outcome drop(Reason reason, const Hop& hop, const Packet& p);
   Outcome drop_unread(Reason reason, const Hop& hop, Frame& frame);
   void count(Reason reason, const Hop& hop, const Packet& p);
   void count(Traffic what, u64 n);
-  bool icmp_allowed();
+  bool answer_allowed();
   bool is_arp_for_others(const Frame& frame, u32 l3, bool leaving) const;
 
   Engine(std::unique_ptr<TableMemory> memory, EngineAnswers answers);

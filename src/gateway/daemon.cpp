@@ -87,6 +87,10 @@ void write_packet_log(Gateway& gateway) {
   for (const std::string& line : gateway.take_packet_log()) tell(line);
 }
 
+void end_connections_and_say(Gateway& gateway) {
+  if (std::string said = gateway.end_connections(); !said.empty()) tell(said);
+}
+
 u64 monotonic_ms() {
   return monotonic_ns() / 1000000;
 }
@@ -115,7 +119,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
   // Once a minute without any event too: somebody may have taken a qdisc or a sysctl away.
   constexpr u64 kAnyway_ms = 60000;
   constexpr int kSettle_ms = 20;   // changes come in bursts
-  constexpr u64 kLook_ms = 1000;   // at the slow path
+  constexpr u64 kLook_ms = 1000;   // at the slow path, and at addresses that have gone
   constexpr u64 kRoutes_ms = 100;  // routes may change all the time
   constexpr u64 kLogged_ms = 200;  // at packets for the log, where rules log any
   u64 all_at_ms = monotonic_ms() + kAnyway_ms, look_at_ms = monotonic_ms() + kLook_ms,
@@ -126,6 +130,8 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
     const bool routes_rest = now_ms < routes_at_ms;
     u64 until_ms = std::max(look_at_ms, now_ms);
     if (routes_rest) until_ms = std::min(until_ms, routes_at_ms);
+    if (gateway.has_connections_to_end())
+      until_ms = std::min(until_ms, now_ms + LostAddresses::kTurn_ms);
     if (gateway.logs_packets()) until_ms = std::min(until_ms, now_ms + kLogged_ms);
     // A descriptor below zero is passed over.
     pollfd fds[] = {{signals.get(), POLLIN, 0},
@@ -137,6 +143,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
       return 1;
     }
     write_packet_log(gateway);
+    end_connections_and_say(gateway);
     if (!keep_lock(gateway, config, lock, said)) return 1;
     now_ms = monotonic_ms();
     if (fds[3].revents) {
@@ -146,6 +153,7 @@ int follow(Gateway& gateway, const Config& config, DaemonLock& lock, const Fd& s
     }
     if (now_ms >= look_at_ms) {
       look_after_slow_path_and_say(gateway);
+      if (gateway.look_after_addresses()) all_at_ms = now_ms;
       look_at_ms = now_ms + kLook_ms;
     }
     const bool news = fds[0].revents || fds[1].revents || fds[2].revents;

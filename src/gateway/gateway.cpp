@@ -449,32 +449,12 @@ void Gateway::take_out_uplinks(const NetworkState& network, std::vector<std::str
         name));
 }
 
-bool Gateway::external_is_in_use(u32 external) const {
-  const Tables& t = datapath().tables();
-  for (u32 i = 1; i < t.records_max; ++i)
-    if (t.records[i].state != State::free && t.records[i].external == external) return true;
+bool Gateway::look_after_addresses() {
+  lost_addresses_.note_replaced(datapath(), [](u32) { return true; });
+  const Settings& s = datapath().settings();
+  for (u32 i = 0; lacks_place_ && i < kExternalsMax; ++i)
+    if (s.externals[i].state != kExternalLive && !external_is_in_use(datapath(), i)) return true;
   return false;
-}
-
-// The place of an external address: its old one if it had one, else one without records.
-u32 Gateway::take_external(Ipv4 address, u32 ifindex) {
-  Settings& s = datapath().settings();
-  for (u32 i = 0; i < kExternalsMax; ++i)
-    if (s.externals[i].state != kExternalFree && same(s.externals[i].address, address)) {
-      s.externals[i].ifindex = ifindex;
-      s.externals[i].state = kExternalLive;
-      return i;
-    }
-  for (u32 i = 0; i < kExternalsMax; ++i) {
-    if (s.externals[i].state == kExternalLive || external_is_in_use(i)) continue;
-    s.externals[i].address = address;
-    s.externals[i].ifindex = ifindex;
-    s.externals[i].serves = 0;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    s.externals[i].state = kExternalLive;
-    return i;
-  }
-  return kExternalsMax;
 }
 
 bool Gateway::is_to_be_shared(Ipv4 address) const {
@@ -532,6 +512,7 @@ const Link* Gateway::link_with(const NetworkState& network, const std::vector<bo
 void Gateway::update_addresses(const NetworkState& network, std::vector<std::string>& remarks) {
   std::map<u32, bpf::OwnAddress> own;
   std::vector<bool> wanted(kExternalsMax, false);
+  lacks_place_ = false;
   for (const Address& address : by_importance(network)) {
     const Link* link = network.link_at(address.ifindex);
     bool outer = link != nullptr && zone_of(network, *link) == Zone::outside;
@@ -547,9 +528,11 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
                       to_text(address.address), other->name, link->name, other->name));
       continue;
     }
-    u32 place = take_external(address.address, address.ifindex);
+    u32 place = take_external(datapath(), address.address, address.ifindex);
     if (place < kExternalsMax)
       wanted[place] = true;
+    else if (LostAddresses::give_up_oldest(datapath()))
+      lacks_place_ = true;  // for some seconds
     else
       remarks.push_back(
           fmt::format("{} is one external address too many; {} can be in use at once.",
@@ -557,8 +540,11 @@ void Gateway::update_addresses(const NetworkState& network, std::vector<std::str
   }
   Settings& s = datapath().settings();
   for (u32 i = 0; i < kExternalsMax; ++i)
-    if (s.externals[i].state == kExternalLive && !wanted[i]) s.externals[i].state = kExternalGone;
+    if (s.externals[i].state == kExternalLive && !wanted[i])
+      LostAddresses::note_gone(datapath(), i);
   choose_serving(network, remarks);
+  lost_addresses_.note_replaced(datapath(),
+                                [&](u32 ifindex) { return network.link_at(ifindex) != nullptr; });
   // Should not all fit: without an external one the gateway would be off the net.
   OwnAddresses in_order;
   for (bpf::OwnAddress kind : {bpf::kOwnOuter, bpf::kOwnOther})

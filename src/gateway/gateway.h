@@ -19,6 +19,7 @@
 #include "gateway/datapath.h"
 #include "gateway/guard.h"
 #include "gateway/interfaces.h"
+#include "gateway/lost_addresses.h"
 #include "gateway/netlink.h"
 #include "gateway/packet_logger.h"
 #include "gateway/slow_process.h"
@@ -50,6 +51,12 @@ class Gateway {
   // To be called every second: the slow path's process is started anew if it has gone or hangs.
   // Says so.
   void look_after_slow_path(std::vector<std::string>& remarks);
+
+  // Likewise: external addresses that have gone. Should all be looked at anew?
+  bool look_after_addresses();
+  // Connections of external addresses that were replaced; see lost_addresses.h.
+  bool has_connections_to_end() const { return lost_addresses_.has_work(); }
+  std::string end_connections() { return lost_addresses_.end_some(datapath()); }
 
  private:
   Status begin(std::vector<std::string>& remarks);
@@ -83,13 +90,11 @@ class Gateway {
                          std::vector<std::string>& remarks);
   Status attach(const Link& link, TcHook hook, Program program);
   void update_addresses(const NetworkState& network, std::vector<std::string>& remarks);
-  u32 take_external(Ipv4 address, u32 ifindex);
   bool is_to_be_shared(Ipv4 address) const;
   std::vector<Address> by_importance(const NetworkState& network) const;
   const Link* link_with(const NetworkState& network, const std::vector<bool>& wanted,
                         const Address& address) const;
   void choose_serving(const NetworkState& network, std::vector<std::string>& remarks);
-  bool external_is_in_use(u32 external) const;
   void remove_others(const NetworkState& network, std::vector<std::string>& remarks);
 
   // One of the two.
@@ -103,7 +108,9 @@ class Gateway {
   std::vector<std::string> contested_;  // links that have the name of one of ours, and were another
   std::vector<Ipv4> external_addresses_;  // as configured
   SavedState state_;
-  std::set<u32> looked_at_;  // links that are not ours, and have no programs of ours
+  LostAddresses lost_addresses_;
+  bool lacks_place_ = false;  // for an external address
+  std::set<u32> looked_at_;   // links that are not ours, and have no programs of ours
   u64 looked_ms_ = 0;
   Belt belt_;                      // as it was put on
   std::string shown_belt_;         // and how nftables showed it then

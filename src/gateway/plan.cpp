@@ -138,6 +138,10 @@ class Comparison {
       if (limited.*limit.used != s.*limit.used)
         keys_.push_back({limit.key, std::to_string(s.*limit.used),
                          std::to_string(limited.*limit.used), KeyNeeds::live});
+    differs(wanted_.reset_replaced != (s.resets_replaced != 0), "dead_address", KeyNeeds::live,
+            [](const Config& c) { return c.reset_replaced ? "reset" : "silent"; });
+    differs(wanted_.udp_loose != s.udp_loose, "udp_loose", KeyNeeds::live,
+            [](const Config& c) { return std::to_string(c.udp_loose); });
     differs(wanted_.mss_clamp != s.mss_clamp, "mss_clamp", KeyNeeds::live,
             [](const Config& c) { return mss_text(c.mss_clamp); });
     differs(wanted_.udp_refresh_inbound != (s.udp_refresh_inbound != 0), "udp_refresh_inbound",
@@ -315,7 +319,11 @@ void copy_live_settings(const Settings& from, Settings& to) {
   to.mss_clamp = from.mss_clamp;
   to.filtering = from.filtering;
   for (u32 i = 0; i < kFilterRulesMax; ++i) to.filters[i] = from.filters[i];
-  to.filters_open = from.filters_open;
+  to.udp_loose = from.udp_loose;
+  // What a script has asked for stays.
+  to.filters_open = static_cast<u8>((from.filters_open & kOpenAsConfigured) |
+                                    (to.filters_open & ~kOpenAsConfigured));
+  to.resets_replaced = from.resets_replaced;
 }
 
 Result<Plan> make_plan(const Config& wanted, const Config& then, const AnyDatapath& datapath,

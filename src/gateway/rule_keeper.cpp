@@ -73,6 +73,19 @@ void name_rules(const RuleSet& rules, const CompiledRules& compiled, RuleHalf& h
   }
 }
 
+// What the switch of UDP mappings asks for. They are open only where both agree.
+void set_udp_loose(AnyDatapath& datapath, const KeptRules& kept) {
+  const auto at = kept.switches.find(kUdpLooseSwitch);
+  const u32 asked = at == kept.switches.end() || at->second.size() != 1 ? kUdpStrict
+                    : at->second == "1"                                 ? kUdpLooseHighPorts
+                    : at->second == "2"                                 ? kUdpLoose
+                                                                        : kUdpStrict;
+  Settings& s = datapath.settings();
+  s.udp_loose_asked = asked;
+  s.filters_open = static_cast<u8>((s.filters_open & kOpenAsConfigured) |
+                                   (asked != kUdpStrict ? kOpenAsAsked : 0));
+}
+
 // After 65535 changes the numbers begin again; no record may still have one of them.
 u32 next_generation(AnyDatapath& datapath, u32 last) {
   if (last < kGenerationMost) return last + 1;
@@ -106,6 +119,7 @@ Status install(AnyDatapath& datapath, KeptRules& kept, const KeptRules& before) 
     (void)put_own_rules(datapath, before.rules, before.generation);
     return status;
   }
+  set_udp_loose(datapath, kept);
   __atomic_store_n(&datapath.settings().rules_generation, kept.generation, __ATOMIC_SEQ_CST);
   return Done{};
 }
@@ -205,6 +219,7 @@ Status keep_rules(AnyDatapath& datapath) {
   }
   Result<KeptRules> kept = read_kept();
   if (!kept) return kept.error();
+  set_udp_loose(datapath, *kept);
   const u32 in_force = datapath.settings().rules_generation;
   if (in_force != 0 && in_force == kept->generation) {
     const CompiledRules compiled = compile_rules(kept->rules, rule_interfaces(datapath));

@@ -28,6 +28,7 @@
 namespace masq {
 
 inline constexpr const char* kForwardingSwitch = "net/ipv4/ip_forward";
+inline constexpr const char* kUdpLooseSwitch = "net/ipv4/ip_masq_udp_dloose";
 
 struct KeptRules {
   RuleSet rules;

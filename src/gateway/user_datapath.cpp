@@ -215,9 +215,9 @@ void UserDatapath::pass(PacketPort& port, PortFrame& frame) {
     return;
   }
   // What is for the gateway's own stack is there already, or has been refused by own_rules.h.
-  if (outcome.action != Action::forward && outcome.action != Action::icmp_error) return;
+  if (outcome.action != Action::forward && !is_answer(outcome.action)) return;
   frame.length = packet.length;
-  if (outcome.action == Action::icmp_error) frame.offload = {};
+  if (is_answer(outcome.action)) frame.offload = {};
   send(port.header_length(), frame, outcome);
 }
 
@@ -227,7 +227,7 @@ void UserDatapath::take_back(const u8* bytes, u32 length) {
   memcpy(frame.data, bytes, length);
   Frame packet{frame.data, length, kFrameRoom - kHeadroom};
   Outcome outcome = engine_.from_slow(packet);
-  if (outcome.action != Action::forward && outcome.action != Action::icmp_error) return;
+  if (outcome.action != Action::forward && !is_answer(outcome.action)) return;
   frame.length = packet.length;
   send(sizeof(SlowHeader), frame, outcome);
   flush();  // the buffer is for one

@@ -31,6 +31,10 @@ using NameLines = std::map<std::string, u32>;
 constexpr const char* kPortBlocksLine = "/port_blocks";
 constexpr const char* kForwardsLine = "/forwards";
 
+// The words of dead_address.
+constexpr const char* kDeadReset = "reset";
+constexpr const char* kDeadSilent = "silent";
+
 // As the kernel has it (dev_valid_name).
 bool may_be_a_name(const std::string& name) {
   return !name.empty() && name.size() <= 15 && name != "." && name != ".." &&
@@ -202,6 +206,15 @@ void read_key(const std::string& key, const toml::node& node, Config& config, Na
     read_switch(node, key, config.udp_refresh_inbound, wrong);
   } else if (key == "take_over_streams") {
     read_switch(node, key, config.take_over_streams, wrong);
+  } else if (key == "dead_address") {
+    if (word == kDeadReset || word == kDeadSilent)
+      config.reset_replaced = word == kDeadReset;
+    else
+      wrong(node, "`dead_address` must be \"reset\" or \"silent\".");
+  } else if (key == "udp_loose") {
+    u32 loose = config.udp_loose;
+    read_number(node, key, kUdpStrict, kUdpLoose, loose, wrong);
+    config.udp_loose = static_cast<UdpLoose>(loose);
   } else if (key == "mss_clamp") {
     const auto* number = node.as_integer();
     auto clamp = mss_clamp_named(number != nullptr ? std::to_string(number->get()) : word);
@@ -273,11 +286,13 @@ void set_filtering(Settings& s, const Config& config) {
     return a.length > b.length;  // two of one length have no host in common
   });
   s.filtering = config.filtering;
-  s.filters_open = config.filtering != kFilterAddressAndPort;
+  s.udp_loose = config.udp_loose;
+  bool open = config.filtering != kFilterAddressAndPort || config.udp_loose != kUdpStrict;
   for (std::size_t i = 0; i < rules.size() && i < kFilterRulesMax; ++i) {
     s.filters[i] = {rules[i].network, mask_of(rules[i].length), 1, rules[i].filtering, {}};
-    if (rules[i].filtering != kFilterAddressAndPort) s.filters_open = 1;
+    open |= rules[i].filtering != kFilterAddressAndPort;
   }
+  s.filters_open = open ? kOpenAsConfigured : 0;
 }
 
 // As connection tracking in the kernel does: by memory, in steps. So many that they, the gateway's
@@ -648,6 +663,8 @@ std::string to_toml(const Config& config) {
                  fmt::format("{}-{}", config.external_ports->first, config.external_ports->last));
   table.insert("udp_refresh_inbound", config.udp_refresh_inbound);
   table.insert("take_over_streams", config.take_over_streams);
+  table.insert("dead_address", config.reset_replaced ? kDeadReset : kDeadSilent);
+  table.insert("udp_loose", static_cast<i32>(config.udp_loose));
   if (config.mss_clamp == kMssByMtu || config.mss_clamp == kMssLeft)
     table.insert("mss_clamp", config.mss_clamp == kMssLeft ? "off" : "auto");
   else
@@ -693,6 +710,7 @@ Result<Settings> settings_for(const Config& config) {
   s.udp_refresh_inbound = config.udp_refresh_inbound;
   s.mss_clamp = config.mss_clamp;
   s.takes_streams = config.take_over_streams;
+  s.resets_replaced = config.reset_replaced;
   s.block_ipv6 = config.ipv6 != Ipv6Mode::leave;
   set_filtering(s, config);
   if (Status status = set_pool(s, config); !status) return status.error();

@@ -53,6 +53,8 @@ struct Config {
   u32 icmp_s = 60;
   bool udp_refresh_inbound = false;
   bool take_over_streams = false;
+  bool reset_replaced = true;  // dead_address: end connections of an address that is replaced
+  UdpLoose udp_loose = kUdpStrict;
   u16 mss_clamp = kMssByMtu;  // or kMssLeft, or bytes from kMssMin to kMssMax
 };
 

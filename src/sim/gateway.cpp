@@ -50,6 +50,7 @@ Settings settings_of(const GatewayPlan& plan) {
   s.mss_clamp = plan.mss_clamp;
   s.slow_ifindex = plan.slow ? kSlowWithin : 0;
   s.block_ipv6 = 1;
+  s.resets_replaced = 1;
   s.udp_refresh_inbound = plan.udp_refresh_inbound;
   for (const LinkPlan& link : kLinks)
     if (link.zone == Zone::outside)
@@ -164,7 +165,7 @@ Passage GatewayNode::pass(Data buffer, u32 l3, const Data& packet,
   if (slow) slow_frame_.assign(buffer.begin(), buffer.begin() + frame.length);
   Passage p{o.action, o.reason, o.ifindex,
             slow ? packet : Data(buffer.begin() + l3, buffer.begin() + frame.length), false};
-  const bool refused = o.action == masq::Action::drop || o.action == masq::Action::icmp_error;
+  const bool refused = o.action == masq::Action::drop || masq::is_answer(o.action);
   require(!refused || o.reason != Reason::none, Invariant::refused_has_reason,
           [&] { return std::string("none is given"); });
   require(counted == (refused ? 1 : 0), Invariant::refused_has_reason,
@@ -288,7 +289,8 @@ void GatewayNode::sweep() {
   for (u32 i = 1; i < t.records_max; ++i) {
     const Record& r = t.records[i];
     if (r.state < State::udp) continue;
-    const bool gone = settings().externals[r.external].state != kExternalLive;
+    const bool gone = settings().externals[r.external].state != kExternalLive &&
+                      !is_kept(settings(), r, now - overdue);
     require(!gone, Invariant::expired_is_gone,
             [&] { return std::string("a flow of an address that is gone"); });
     require(!elapsed(now, r.last_seen, timeout_of(settings(), r) + overdue),
@@ -324,8 +326,9 @@ void GatewayNode::change_external(u32 ifindex, u32 to) {
   Settings& s = engine_->settings();
   Place& place = ledger_.places.at(ifindex);
   if (place.external != 0) {
-    s.externals[masq::external_of(s, ipv4_from_host(place.external), ifindex)].state =
-        kExternalGone;
+    const u32 gone = masq::external_of(s, ipv4_from_host(place.external), ifindex);
+    s.externals[gone].state = to == 0 ? kExternalGone : kExternalReplaced;
+    s.gone_at[gone] = engine_->now();
     ledger_.outer[place.external] = false;
     ledger_.external_gone(place.external);
   }
@@ -350,6 +353,7 @@ u32 GatewayNode::more_of_wan(u32 which) {
 void GatewayNode::change_more(u32 which, bool live, bool serves) {
   const u32 address = more_of_wan(which), slot = place_for(address);
   if (slot == kExternalsMax) return;
+  if (!live) engine_->settings().gone_at[slot] = engine_->now();
   Place& place = ledger_.places.at(kWan);
   std::erase(place.more, address);
   if (live) place.more.push_back(address);

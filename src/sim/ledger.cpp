@@ -467,7 +467,7 @@ void Ledger::judge_outward(Nanos now, u32 from, const Data& in, const Note& note
   if (p.action == Action::slow) return;
   if (p.action == Action::icmp_error) check_error(from, in, p);
   if (sound && is_inner(d.source)) check_limits(now, d, p);
-  if (p.action == Action::drop || p.action == Action::icmp_error) {
+  if (p.action == Action::drop || is_answer(p.action)) {
     Key key{d.protocol, source_of(d), destination_of(d)};
     if (is_icmp_error(d)) quoted_ends(d, true, key.protocol, key.near, key.remote);
     const bool turned_back = p.turned && p.action == Action::drop && decode(p.packet, out, ignored);

@@ -270,7 +270,7 @@ void World::at_gateway_from_inner(u32 link, const Data& packet, const Note& note
 void World::deliver(bool from_inside, const Passage& p) {
   if (!from_inside) {
     if (p.action == Action::forward) inner_link_.carry([this, out = p.packet] { at_inner(out); });
-  } else if (p.action == Action::icmp_error) {
+  } else if (is_answer(p.action)) {
     at_inner(p.packet);
   } else if (p.action == Action::forward && (p.ifindex == kWan || p.ifindex == kWan2)) {
     outer_link_.carry([this, out = p.packet] { over_path(out); });

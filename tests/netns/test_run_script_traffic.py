@@ -11,7 +11,7 @@ import pytest
 from lab import ADDRESS, BINARIES, GATEWAY_INNER, GATEWAY_OUTER, wait_until
 from scripts import Script, is_running, text_of
 from services import curl_argv
-from traffic import knocks, pings, receive, wait_until_it_flows
+from traffic import external_of, knocks, pings, receive, receive_all, wait_until_it_flows
 
 S1, S2, S4, S5, S7 = (ADDRESS[name] for name in ("S1", "S2", "S4", "S5", "S7"))
 INNER_NET = "192.168.2.0/24"
@@ -63,7 +63,7 @@ def test_the_script_of_the_description(lab, script):
     assert done.stderr == "", done.stderr
     assert "masq is translating." in done.stdout and "is applied." in done.stdout
     assert "Modules ip_masq_ftp, ip_masq_irc, ip_masq_quake: noted." in done.stdout
-    assert "ip_dynaddr 1 is kept, and not there yet" in done.stdout
+    assert "ip_dynaddr 1: masq always follows its external address" in done.stdout
     for host in ("S4", "S5", "S6"):
         assert pings(lab, host, S2, 3)
         assert fetch(lab, host).stdout.split()[0] == GATEWAY_OUTER
@@ -237,6 +237,28 @@ def test_open_flows_stand_still_while_it_is_0_and_go_on_afterwards(lab, script):
     for receiver in (client, taken):
         receiver.settimeout(10)
         assert receiver.recv(10) == b"two"  # the retransmission
+
+
+@pytest.mark.parametrize("mode, inner_port, gets_in", [(1, 1024, True), (1, 1023, False),
+                                                       (2, 1023, True), (0, 5000, False)])
+def test_a_script_chooses_who_may_send_to_udp_mappings(lab, script, mode, inner_port, gets_in):
+    script.good(OPEN + "echo 1 > /proc/sys/net/ipv4/ip_forward\n"
+                f"echo {mode} > /proc/sys/net/ipv4/ip_masq_udp_dloose\n")
+    with (lab.udp("S4", inner_port) as client, lab.udp("S2", 9130) as asked,
+          lab.udp("S3", 9130) as stranger):
+        external = external_of(client, asked, (S2, 9130))
+        stranger.sendto(b"from a stranger", external)
+        stranger.sendto(b"and again", external)
+        assert [word for word, _ in receive_all(client)] == (
+            [b"from a stranger", b"and again"] if gets_in else [])
+        asked.sendto(b"from the one that was asked", external)
+        client.settimeout(2)
+        assert receive(client)[0] == b"from the one that was asked"
+    lab.kill_daemon()
+    assert lab.masq("up").returncode == 0  # the next daemon knows it too
+    with lab.udp("S5", inner_port) as client, lab.udp("S2", 9131) as asked, lab.udp("S3") as other:
+        other.sendto(b"knock", external_of(client, asked, (S2, 9131)))
+        assert (receive_all(client) != []) == gets_in
 
 
 def test_the_switch_outlives_the_daemon(lab, script):

@@ -77,8 +77,7 @@ class EngineGateway : public Gateway {
       std::memcpy(&passed.slow, buffer.data(), sizeof(passed.slow));
     }
     if (outcome.action == Action::stack_and_slow) passed.fate = Fate::stack;
-    if (outcome.action == Action::forward || outcome.action == Action::icmp_error)
-      passed.fate = Fate::forward;
+    if (outcome.action == Action::forward || is_answer(outcome.action)) passed.fate = Fate::forward;
     if (outcome.action == Action::to_stack) passed.fate = Fate::stack;
     return passed;
   }

@@ -88,6 +88,7 @@ Settings default_settings(const Plan& plan) {
   s.pool[1] = {30000, 65535};
   s.pool[2] = s.pool[3] = {1, 0};
   s.block_ipv6 = 1;
+  s.resets_replaced = 1;
   s.externals[0] = {address_of(plan[2].address), plan[2].ifindex, kExternalLive, 1};
   s.externals[1] = {address_of(plan[3].address), plan[3].ifindex, kExternalLive, 1};
   return s;
@@ -284,7 +285,12 @@ class Player {
         {"udp_refresh_inbound", &Settings::udp_refresh_inbound},
         {"block_ipv6", &Settings::block_ipv6},
         {"takes_streams", &Settings::takes_streams},
+        {"resets_replaced", &Settings::resets_replaced},
         {"filtering", &Settings::filtering}};
+    if (name == "udp_loose")
+      return for_all([&](Gateway& g) {
+        g.settings().udp_loose = g.settings().filters_open = static_cast<u8>(value);
+      });
     if (name == "mss_clamp")
       return for_all([&](Gateway& g) { g.settings().mss_clamp = static_cast<u16>(value); });
     for_all([&](Gateway& g) {
@@ -369,15 +375,21 @@ class Player {
     for_all([&](Gateway& g) { g.set_interface(interface); });
   }
 
+  Ticks now() const { return ticks_from_ns((base_ticks_ << kTickShift) + time_ns_); }
+
+  // "leaves", "replaced": at this moment; "gone": long ago.
   // Another address takes slot 2, in place of the interface's first, which comes back in its own.
   // With a sign, one more takes slot 3: "+" serves inner hosts, "-" serves none that is new.
   void play_external(const PortPlan& port, Interface& interface, const std::string& value) {
     if (value == "none") {
       interface.external = kExternalsMax;
-    } else if (value == "gone" || value == "live") {
+    } else if (value == "gone" || value == "live" || value == "leaves" || value == "replaced") {
       for_all([&](Gateway& g) {
-        g.settings().externals[port.external].state =
-            value == "gone" ? kExternalGone : kExternalLive;
+        Settings& s = g.settings();
+        s.externals[port.external].state = value == "live"       ? kExternalLive
+                                           : value == "replaced" ? kExternalReplaced
+                                                                 : kExternalGone;
+        s.gone_at[port.external] = value == "gone" ? 0 : now();
       });
     } else if (value == port.address) {
       interface.external = port.external;
@@ -572,11 +584,11 @@ class Player {
       }
     } else if (verb == "drop") {
       e.counts[word(line.below[0], at++)] = 1;
-    } else if (verb == "error") {
+    } else if (verb == "error" || verb == "reset") {
       e.fate = Fate::forward;
       e.compare = true;
       e.counts[word(line.below[0], at++)] = 1;
-      e.counts["icmp_errors_sent"] = 1;
+      e.counts[verb == "error" ? "icmp_errors_sent" : "resets_sent"] = 1;
       e.spec = parse_packet(words, at);
     } else {
       throw TextError{"unknown expectation: " + verb};
@@ -639,8 +651,7 @@ class Player {
     for_all([&](Gateway& g) {
       const u32 index = find_inner(g.tables(), key, key_hash(g.settings(), key, kOut));
       std::string is = "none";
-      const Ticks now = ticks_from_ns((base_ticks_ << kTickShift) + time_ns_);
-      if (index != kNoRecord && in_force(g.settings(), g.tables().records[index], now))
+      if (index != kNoRecord && in_force(g.settings(), g.tables().records[index], now()))
         is = kStateNames[static_cast<u32>(g.tables().records[index].state)];
       if (is != wanted) throw Failure{"is in state " + is};
     });
@@ -688,10 +699,9 @@ class Player {
   }
 
   void audit() {
-    const Ticks now = ticks_from_ns((base_ticks_ << kTickShift) + time_ns_);
     for_all([&](Gateway& g) {
       // Expired flows may stand until the next sweep; everything else must hold at any time.
-      const auto violations = verify(g.tables(), g.settings(), now, ticks_from_s(kTimeoutMax_s));
+      const auto violations = verify(g.tables(), g.settings(), now(), ticks_from_s(kTimeoutMax_s));
       if (!violations.empty()) throw Failure{"the table is broken\n" + describe(violations)};
     });
   }
@@ -780,7 +790,8 @@ std::set<std::string> reasons_of(const std::string& path) {
   std::set<std::string> reasons;
   for (const Line& line : read_script(path))
     for (const Line& below : line.below)
-      if (below.words.size() > 1 && (below.words[0] == "drop" || below.words[0] == "error"))
+      if (below.words.size() > 1 &&
+          (below.words[0] == "drop" || below.words[0] == "error" || below.words[0] == "reset"))
         reasons.insert(below.words[1]);
   return reasons;
 }
