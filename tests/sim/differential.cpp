@@ -132,6 +132,7 @@ class Run {
     model_.pool[0] = settings_.pool[0];
     model_.pool[1] = settings_.pool[1];
     model_.sessions_max = settings_.flows_max;
+    model_.absence = kAbsence;
     model_.own_sessions = kFlowsOwn;
     model_.limits = {settings_.host_flows, settings_.host_ports, settings_.host_opening,
                      settings_.host_new_per_s, settings_.host_new_burst};
@@ -243,6 +244,13 @@ class Run {
     model_.sockets.push_back(port);
   }
 
+  // Where a link has several addresses nothing waits for one: its hosts would have two of them.
+  void gone(Settings& s, u32 place) {
+    s.externals[place].state = kExternalGone;
+    s.gone_at[place] = static_cast<Ticks>(now_) - (several_ ? kAbsence : 0);
+    if (!several_) model_.gone_since[to_host(s.externals[place].address)] = now_;
+  }
+
   // The first address of wan and one other take turns, in places of their own.
   void change_address() {
     RfcLink& link = model_.links[2];
@@ -253,7 +261,7 @@ class Run {
       model_.outer.push_back(other);
     for (auto& gateway : gateways_) {
       Settings& s = gateway->settings();
-      s.externals[back ? 2 : 0].state = kExternalGone;
+      gone(s, back ? 2 : 0);
       if (back) {
         s.externals[0].state = kExternalLive;
       } else {
@@ -274,7 +282,10 @@ class Run {
     const bool goes = std::erase(more, address) != 0;
     if (!goes) more.push_back(address);
     for (auto& gateway : gateways_)
-      gateway->settings().externals[place].state = goes ? kExternalGone : kExternalLive;
+      if (goes)
+        gone(gateway->settings(), place);
+      else
+        gateway->settings().externals[place].state = kExternalLive;
   }
 
   // --- one packet --------------------------------------------------------------------------------

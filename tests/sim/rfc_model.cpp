@@ -113,6 +113,12 @@ bool RfcModel::in_force(u64 now, const Key& key, const Session& s) const {
   return is_live(s.external.address) && now - s.last_seen < timer_of(key, s);
 }
 
+bool RfcModel::waits(u64 now, const Key& key, const Session& s) const {
+  const auto gone = gone_since.find(s.external.address);
+  return gone != gone_since.end() && !is_live(s.external.address) && now - gone->second < absence &&
+         now - s.last_seen < timer_of(key, s);
+}
+
 RfcModel::Session* RfcModel::find(u64 now, const Key& key) {
   const auto at = sessions_.find(key);
   return at != sessions_.end() && in_force(now, key, at->second) ? &at->second : nullptr;
@@ -158,7 +164,9 @@ const RfcModel::Fragment* RfcModel::fragment(u64 now, u32 outward, const Datagra
 }
 
 void RfcModel::sweep(u64 now) {
-  std::erase_if(sessions_, [&](const auto& s) { return !in_force(now, s.first, s.second); });
+  std::erase_if(sessions_, [&](const auto& s) {
+    return !in_force(now, s.first, s.second) && !waits(now, s.first, s.second);
+  });
 }
 
 const RfcLink* RfcModel::link_to(u32 address) const {
@@ -345,6 +353,10 @@ Answer RfcModel::make(u64 now, u32 link, const RfcLink& to, const Datagram& d, c
   if (d.destination == 0 || (key.protocol != kIcmp && key.remote.port == 0))
     return refuse("it goes nowhere");
   if (!local && !belongs(link, d)) return refuse("its source is forged");
+  // What waits for another address gives way.
+  if (const auto at = sessions_.find(key);
+      at != sessions_.end() && !is_live(at->second.external.address))
+    sessions_.erase(at);
   if (!local && !may_begin(now, key)) return refuse("its host has its share");
   if (sessions_.size() >= sessions_max + (local ? own_sessions : 0))
     return refuse("there are too many sessions");

@@ -104,6 +104,9 @@ class RfcModel {
   PortRange pool[2] = {};
   RfcTimers timers{};
   u32 sessions_max = 0;
+  // External addresses that are not there: since when. Their sessions wait for them.
+  std::map<u32, u64> gone_since;
+  u64 absence = 0;       // how long
   u32 own_sessions = 0;  // beyond, for the gateway itself
   RfcLimits limits;
   bool udp_refresh_inbound = false;
@@ -119,6 +122,7 @@ class RfcModel {
 
   const std::map<Key, Session>& sessions() const { return sessions_; }
   bool in_force(u64 now, const Key& key, const Session& s) const;
+  bool waits(u64 now, const Key& key, const Session& s) const;
 
  private:
   // The way of a datagram: that of a session, or of a mapping alone (then `session` is 0).

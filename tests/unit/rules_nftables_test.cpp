@@ -2,6 +2,7 @@
 // kernel makes of it is in own_rules_twin.cpp.
 #include "policy/rules_nftables.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace masq {
@@ -50,6 +51,26 @@ TEST(RulesNftables, NothingIsNeededForWhatJudgesNothingOfTheGatewaysOwn) {
   set.set_policy("output", RuleTarget::deny);
   EXPECT_TRUE(has(text_of(set), "hook postrouting priority 200; policy drop;"));
   EXPECT_TRUE(has(text_of(set), "hook prerouting priority -451; policy accept;"));
+}
+
+TEST(RulesNftables, RedirectsByTheKernelsOwnTranslation) {
+  RuleSet set = RuleSet::plain();
+  EXPECT_EQ(redirects_to_nftables(set, 7), "");
+  Rule rule = with(RuleTarget::redirect);
+  rule.protocol = kProtocolTcp;
+  rule.redirect_port = 3128;
+  set.append("input", rule);
+  const std::string marked = fmt::format("{}", kRedirectMark | 3128);
+  for (const std::string& text : {redirects_to_nftables(set, 7), text_of(set)})
+    EXPECT_TRUE(has(text, "meta mark " + marked + " redirect to :3128\n"));
+  EXPECT_TRUE(has(text_of(set), "meta mark set " + marked + " accept"));
+  EXPECT_FALSE(has(redirects_to_nftables(set, 7), "hook postrouting"));
+  rule.redirect_port = 0;
+  set.append("input", rule);
+  EXPECT_TRUE(has(text_of(set), fmt::format("meta mark {} redirect\n", kRedirectMark)));
+  std::vector<NftInterface> bridged = kTwo;
+  bridged[0].bridge = true;
+  EXPECT_TRUE(has(text_of(set, bridged), "what comes by a bridge (in0) cannot be redirected"));
 }
 
 TEST(RulesNftables, TheGenerationHasItsChain) {
