@@ -410,6 +410,9 @@ Outcome Engine::send_icmp_error(Frame& frame, Hop& hop, const Packet& p, const V
     return back_inside;
   }
   if (back.kind != RouteKind::forward || back.ifindex != hop.ifindex) return o;
+  if (back.zone != Zone::inside &&
+      external_of(settings_, v.icmp_source, back.ifindex) == kExternalsMax)
+    return drop(Reason::egress_guard, hop, p);
   count(Traffic::icmp_errors_sent, 1);
   o.action = Action::icmp_error;
   o.ifindex = back.ifindex;

@@ -40,8 +40,9 @@ LinkNames both(LinkNames a, const LinkNames& b) {
 // elsewhere before masq sees it. That is said when fragments are whole (-300), for only the first
 // has ports. Limit: before the forward hook, where the machine forwards, the kernel tells the
 // inside of a time to live that has run out, of what does not fit, and of a route that is missing
-// or shorter (redirect), whether masq does so or not. Long because it is one set of rules, in their
-// order.
+// or shorter (redirect), whether masq does so or not.
+//
+// Long because it is one set of rules, in their order.
 std::string guard_rules(const Guard& guard, const std::string& outer, const std::string& ports) {
   const LinkNames ours = both(guard.inside, guard.outside);
   const std::string all = set_of(ours.names), all_indexes = set_of(ours.indexes);

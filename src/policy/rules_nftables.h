@@ -21,7 +21,7 @@
 // rules if it fitted all of them is not refused: such a rule set is, whole.
 //
 // REDIRECT is translated for every datapath, and the kernel's own translation does it: connections
-// that have the mark of core/rules.h (kRedirectMark) go to the port that it names, and lose it then.
+// that have the mark of core/rules.h (kRedirectMark) go to the port that it names, and lose it.
 // The mark is the programs' at tc; in user space it is the chain prerouting's.
 //
 // Rules for output count, and carry in their comment which rule they are (`place_of`). What comes

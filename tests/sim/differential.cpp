@@ -9,6 +9,8 @@
 // The sequence comes from a seed: packets by a grammar (of open sessions, of new ones, nearly right
 // ones, fragments, ICMP errors, damaged ones), jumps of the clock to just before and just at the
 // end of some timer, sweeps, address changes, sockets. Exit code 0 if all agreed.
+//
+// Long because one random sequence has all kinds of steps, which share what is known of the world.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
