@@ -25,6 +25,8 @@ from traffic import pings
 A, S2, S3, S4, S5 = (ADDRESS[name] for name in ("A", "S2", "S3", "S4", "S5"))
 DATAPATHS = ["tc", "user"]
 ONLY_IN_KERNEL = pytest.mark.only_labs(lambda options: options["datapath"] == "tc")
+# What has nothing to do with who carries the packets is tried once.
+ON_ONE = ONLY_IN_KERNEL
 NOBODY, SILENT = "192.168.2.99", "192.168.1.77"
 REFUSED = 5
 RUNGS = ["kernel", "gateway", "interfaces", "addresses", "default route", "other firewalls",
@@ -231,6 +233,7 @@ def test_nobody_learns_anything_by_being_asked(lab, patient):
 # --- what is wrong --------------------------------------------------------------------------------
 
 
+@ON_ONE
 def test_wrong_usage(patient):
     for words in (["nonsense"], ["--colour"], ["--external"]):
         done = patient.run(*words)
@@ -261,6 +264,7 @@ def test_the_daemon_is_dead(lab, patient):
     patient.is_well()
 
 
+@ON_ONE
 def test_another_daemon(lab, patient):
     program = lab.directory / "masqd"
     shutil.copy("/bin/sleep", program)
@@ -294,6 +298,7 @@ def test_the_slow_path_is_gone(lab, patient):
         os.kill(daemon, signal.SIGCONT)
 
 
+@ON_ONE
 @pytest.mark.parametrize("name", ["out0", "in0"])
 def test_an_interface_is_down(lab, patient, name):
     mending = ["link set out0 up", f"route replace default via {A}"]
@@ -301,6 +306,7 @@ def test_an_interface_is_down(lab, patient, name):
         patient.names_first("interfaces", f"interface {name} is down")
 
 
+@ON_ONE
 @pytest.mark.parametrize("net, name", [("outnet", "out0"), ("innet", "in0")])
 def test_a_cable_is_out(lab, patient, net, name):
     with broken(lab, net, "link set dev b down", "link set dev b up"):
@@ -308,6 +314,7 @@ def test_a_cable_is_out(lab, patient, net, name):
         patient.names_first("interfaces", f"interface {name} has no carrier")
 
 
+@ON_ONE
 def test_an_interface_has_gone(lab, patient):
     lab.unplug_gateway("in0")
     try:
@@ -316,6 +323,7 @@ def test_an_interface_has_gone(lab, patient):
         lab.plug_in_gateway_inside()
 
 
+@ON_ONE
 @pytest.mark.parametrize("name, address", [("out0", GATEWAY_OUTER), ("in0", GATEWAY_INNER)])
 def test_an_address_is_missing(lab, patient, name, address):
     with broken(lab, "B", f"addr del {address}/24 dev {name}", f"addr add {address}/24 dev {name}",
@@ -323,11 +331,13 @@ def test_an_address_is_missing(lab, patient, name, address):
         patient.names_first("addresses", f"{name} has no IPv4 address")
 
 
+@ON_ONE
 def test_both_sides_have_the_same_network(lab, patient):
     with broken(lab, "B", "addr add 192.168.1.201/28 dev in0", "addr del 192.168.1.201/28 dev in0"):
         patient.names_first("addresses", "both sides have the same network")
 
 
+@ON_ONE
 @pytest.mark.parametrize("host, address, name", [("S3", GATEWAY_OUTER, "out0"),
                                                  ("S5", GATEWAY_INNER, "in0")])
 def test_somebody_else_has_the_address(lab, patient, host, address, name):
@@ -339,11 +349,13 @@ def test_somebody_else_has_the_address(lab, patient, host, address, name):
         lab.ip(each, "neigh flush dev eth0")
 
 
+@ON_ONE
 def test_there_is_no_default_route(lab, patient):
     with broken(lab, "B", "route del default", f"route add default via {A}"):
         patient.names_first("default route", "There is no default route")
 
 
+@ON_ONE
 def test_the_default_route_leads_elsewhere(lab, patient):
     lab.ip("B", "link add vpn0 type veth peer name vpn1", "link set vpn1 up",
            "addr add 10.9.0.1/24 dev vpn0", "link set vpn0 up")
@@ -359,6 +371,7 @@ def test_the_default_route_leads_elsewhere(lab, patient):
                f"route add default via {A}")
 
 
+@ON_ONE
 def test_another_filter_drops_arp(lab, patient):
     with nftables(lab, "add table arp other",
                   "add chain arp other in { type filter hook input priority 0; policy drop; }"):
@@ -371,6 +384,7 @@ def test_another_filter_drops_arp(lab, patient):
         patient.is_well()
 
 
+@ON_ONE
 def test_another_filter_is_noted(lab, patient):
     with nftables(lab, "add table ip nat", "add chain ip nat DOCKER", "add chain ip nat out "
                   "{ type nat hook postrouting priority 100; }"):
@@ -381,12 +395,14 @@ def test_another_filter_is_noted(lab, patient):
         patient.has("other firewalls", "note", "ip own in drops by default what is for the gateway")
 
 
+@ON_ONE
 def test_the_next_hop_does_not_answer(lab, patient):
     with broken(lab, "A", "link set eth0 arp off", "link set eth0 arp on",
                 "route replace default via 203.0.113.2"):
         patient.names_first("next hop", f"{A} on out0 does not answer")
 
 
+@ON_ONE
 def test_no_inner_host_was_heard(lab, patient):
     lab.ip("B", "neigh flush dev in0")
     for found in [each for each in patient.findings() if each["rung"] == "inner hosts"]:
@@ -433,6 +449,7 @@ def test_rules_that_let_nothing_out(lab, patient):
             ipchains(lab, "-P forward MASQ")
 
 
+@ON_ONE
 def test_a_rule_about_an_address_that_is_gone(lab, patient):
     with rule(lab, "input -i out0 -d 192.168.1.99 -p tcp -j DENY"):
         patient.names_first("rules", "Rule 1 of input is about 192.168.1.99, which the gateway has")
@@ -449,6 +466,7 @@ def test_a_rule_about_an_address_that_is_gone(lab, patient):
             patient.is_well()
 
 
+@ON_ONE
 def test_a_rule_about_an_interface_that_is_not_there(lab, patient):
     with rule(lab, "input -i ppp0 -p tcp -j DENY"):
         patient.has("rules", "note", "about the interface ppp0")
@@ -458,6 +476,7 @@ def test_a_rule_about_an_interface_that_is_not_there(lab, patient):
                     if each["rung"] == "rules" and each["health"] != "ok"]
 
 
+@ON_ONE
 def test_forwarding_is_switched_off(lab, patient):
     scripts = Script(lab)
     scripts.good("echo 0 > /proc/sys/net/ipv4/ip_forward\n")
@@ -489,12 +508,14 @@ def test_a_forward_that_hides_a_service(lab, patient):
 # --- sizes and names ------------------------------------------------------------------------------
 
 
+@ON_ONE
 def test_a_route_takes_less_than_its_interface(lab, patient):
     with broken(lab, "B", f"route replace default via {A} mtu 1400",
                 f"route replace default via {A}"):
         patient.has("mtu", "note", "takes 1400 bytes, and out0 1500")
 
 
+@ON_ONE
 def test_nameservers(lab, patient):
     patient.nameservers(SILENT)
     patient.names_first("names", SILENT)
@@ -511,6 +532,7 @@ def test_nameservers(lab, patient):
     patient.is_well()
 
 
+@ON_ONE
 def test_a_nameserver_for_the_inner_hosts(lab, patient):
     patient.has("names", "note", f"No nameserver runs at {GATEWAY_INNER}")
     with contextlib.closing(lab.udp("B", 53, address="127.0.0.1")):
@@ -552,6 +574,7 @@ def test_the_kernel_takes_no_programs(lab, patient):
         patient.has("kernel", "note", "took no programs")
 
 
+@ON_ONE
 def test_two_of_our_interfaces_are_on_the_same_net(lab, patient):
     """Then the kernel answers itself, which is no other machine."""
     lab.plug_in("B", "out5", "192.168.1.199/32", "outnet", "b5")
