@@ -66,6 +66,7 @@ const Ledger::Session* Ledger::allowed_in(Nanos now, const Key& key, Endpoint ex
 // Must this datagram, which belongs to no session, be let in to the host whose endpoint it names?
 bool Ledger::is_expected(Nanos now, const Key& outside) const {
   if (modes_.filtering == kFilterAddressAndPort || outside.protocol != kUdp) return false;
+  if (outside.remote.port == 0) return false;  // nobody's (RFC 6335 section 6)
   const bool all = modes_.filtering == kFilterNone;
   const Endpoint from = all ? Endpoint{} : Endpoint{outside.remote.address, 0};
   for (auto it = by_external_.lower_bound(Key{kUdp, outside.near, from});
